@@ -1,0 +1,292 @@
+//! The TCP header (RFC 9293 3.1): fields and flags, and nothing about what they mean for a connection.
+//!
+//! Reading checks bounds only; the checksum covers the payload and is verified by the packet. The four
+//! reserved bits are ignored on receipt and zero when sent.
+
+use core::fmt;
+use core::ops::BitOr;
+
+use crate::frame::Frame;
+use crate::tcp_options::{self, TcpOptions};
+use crate::{DropReason, be};
+
+/// Bytes of the header without options.
+pub(crate) const FIXED_LEN: usize = 20;
+/// Bytes of the longest header.
+pub(crate) const MAX_LEN: usize = FIXED_LEN + tcp_options::MAX_LEN;
+/// Offset of the checksum field in the header.
+pub(crate) const CHECKSUM_AT: usize = 16;
+
+/// The control bits of a segment (RFC 9293 3.1, RFC 3168 6.1).
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct TcpFlags(u8);
+
+impl TcpFlags {
+    /// No flag.
+    pub const EMPTY: TcpFlags = TcpFlags(0);
+    /// No more data from the sender.
+    pub const FIN: TcpFlags = TcpFlags(0x01);
+    /// Synchronize sequence numbers.
+    pub const SYN: TcpFlags = TcpFlags(0x02);
+    /// Reset the connection.
+    pub const RST: TcpFlags = TcpFlags(0x04);
+    /// Push function.
+    pub const PSH: TcpFlags = TcpFlags(0x08);
+    /// The acknowledgment field is significant.
+    pub const ACK: TcpFlags = TcpFlags(0x10);
+    /// The urgent pointer field is significant.
+    pub const URG: TcpFlags = TcpFlags(0x20);
+    /// ECN echo.
+    pub const ECE: TcpFlags = TcpFlags(0x40);
+    /// Congestion window reduced.
+    pub const CWR: TcpFlags = TcpFlags(0x80);
+
+    const NAMES: [(TcpFlags, &'static str); 8] = [
+        (TcpFlags::FIN, "FIN"),
+        (TcpFlags::SYN, "SYN"),
+        (TcpFlags::RST, "RST"),
+        (TcpFlags::PSH, "PSH"),
+        (TcpFlags::ACK, "ACK"),
+        (TcpFlags::URG, "URG"),
+        (TcpFlags::ECE, "ECE"),
+        (TcpFlags::CWR, "CWR"),
+    ];
+
+    /// From the octet of the header.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> TcpFlags {
+        TcpFlags(bits)
+    }
+
+    /// The octet of the header.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: TcpFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is set.
+    #[must_use]
+    pub const fn intersects(self, other: TcpFlags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The flags set in either.
+    #[must_use]
+    pub const fn union(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 | other.0)
+    }
+}
+
+impl BitOr for TcpFlags {
+    type Output = TcpFlags;
+
+    fn bitor(self, other: TcpFlags) -> TcpFlags {
+        self.union(other)
+    }
+}
+
+impl fmt::Debug for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = TcpFlags::NAMES
+            .iter()
+            .filter(|(flag, _)| self.contains(*flag));
+        let Some((_, first)) = names.next() else {
+            return f.write_str("EMPTY");
+        };
+        f.write_str(first)?;
+        names.try_for_each(|(_, name)| write!(f, "|{name}"))
+    }
+}
+
+/// The header of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TcpHeader {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// SEG.SEQ.
+    pub seq: u32,
+    /// SEG.ACK, significant with [`TcpFlags::ACK`].
+    pub ack: u32,
+    /// Control bits.
+    pub flags: TcpFlags,
+    /// The window field as sent, before scaling.
+    pub window: u16,
+    /// The urgent pointer, significant with [`TcpFlags::URG`].
+    pub urgent: u16,
+    /// Options.
+    pub options: TcpOptions,
+}
+
+impl TcpHeader {
+    /// Bytes on the wire with options, 20..=60.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        FIXED_LEN + self.options.encoded_len()
+    }
+
+    /// Writes the header with a zero checksum to the front of `out`; returns [`TcpHeader::encoded_len`].
+    pub(crate) fn emit(&self, out: &mut [u8; MAX_LEN]) -> usize {
+        let mut options = [0; tcp_options::MAX_LEN];
+        let options_len = self.options.emit(&mut options);
+        be::put(out, 0, self.src_port.to_be_bytes());
+        be::put(out, 2, self.dst_port.to_be_bytes());
+        be::put(out, 4, self.seq.to_be_bytes());
+        be::put(out, 8, self.ack.to_be_bytes());
+        // Words in the high nibble: len / 4 * 16, at most 240.
+        [out[12], ..] = ((FIXED_LEN + options_len) * 4).to_le_bytes();
+        out[13] = self.flags.bits();
+        be::put(out, 14, self.window.to_be_bytes());
+        be::put(out, CHECKSUM_AT, [0; 2]);
+        be::put(out, 18, self.urgent.to_be_bytes());
+        out[FIXED_LEN..].copy_from_slice(&options);
+        FIXED_LEN + options_len
+    }
+}
+
+/// A header as read: with what the packet needs to find and verify the rest.
+pub(crate) struct Parsed {
+    pub(crate) header: TcpHeader,
+    pub(crate) header_len: usize,
+    pub(crate) checksum: u16,
+}
+
+/// Reads the header at `offset` of a frame that ends where the IP payload ends.
+pub(crate) fn parse(frame: &Frame<'_>, offset: usize) -> Result<Parsed, DropReason> {
+    let fixed: &[u8; FIXED_LEN] = frame.array(offset, DropReason::TcpTruncated)?;
+    let header_len = usize::from(fixed[12] >> 4) * 4;
+    if header_len < FIXED_LEN {
+        return Err(DropReason::TcpBadDataOffset);
+    }
+    let whole = frame.bytes(offset, header_len, DropReason::TcpBadDataOffset)?;
+    let header = TcpHeader {
+        src_port: be::u16_at(fixed, 0),
+        dst_port: be::u16_at(fixed, 2),
+        seq: be::u32_at(fixed, 4),
+        ack: be::u32_at(fixed, 8),
+        flags: TcpFlags::from_bits(fixed[13]),
+        window: be::u16_at(fixed, 14),
+        urgent: be::u16_at(fixed, 18),
+        options: TcpOptions::parse(&whole[FIXED_LEN..])?,
+    };
+    Ok(Parsed {
+        header,
+        header_len,
+        checksum: be::u16_at(fixed, CHECKSUM_AT),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    /// 443 -> 50000, SEQ 1, ACK 2, ACK|PSH, window 512, checksum 0x1234, urgent 7, one window scale.
+    const BYTES: [u8; 24] = [
+        0x01, 0xbb, 0xc3, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x60, 0x18, 2, 0, 0x12, 0x34, 0, 7, 1, 3,
+        3, 9,
+    ];
+
+    fn header() -> TcpHeader {
+        TcpHeader {
+            src_port: 443,
+            dst_port: 50_000,
+            seq: 1,
+            ack: 2,
+            flags: TcpFlags::ACK | TcpFlags::PSH,
+            window: 512,
+            urgent: 7,
+            options: TcpOptions {
+                window_scale: Some(9),
+                ..TcpOptions::default()
+            },
+        }
+    }
+
+    fn parse_all(bytes: &[u8]) -> Result<Parsed, DropReason> {
+        parse(&Frame::new(bytes, bytes.len()), 0)
+    }
+
+    #[test]
+    fn fields_are_read_in_network_order() {
+        let parsed = parse_all(&BYTES).unwrap();
+        assert_eq!(parsed.header, header());
+        assert_eq!((parsed.header_len, parsed.checksum), (24, 0x1234));
+    }
+
+    #[test]
+    fn fields_are_written_in_network_order_with_a_zero_checksum() {
+        let mut out = [0xee; MAX_LEN];
+        let mut expected = BYTES;
+        expected[16..18].fill(0);
+        assert_eq!(header().emit(&mut out), 24);
+        assert_eq!(out[..24], expected);
+    }
+
+    #[test]
+    fn reserved_bits_are_ignored() {
+        let mut bytes = BYTES;
+        bytes[12] |= 0x0f;
+        assert_eq!(parse_all(&bytes).unwrap().header, header());
+    }
+
+    #[test]
+    fn a_data_offset_below_the_fixed_header_is_refused() {
+        for words in 0..5 {
+            let mut bytes = BYTES;
+            bytes[12] = words << 4;
+            assert_eq!(
+                parse_all(&bytes).err(),
+                Some(DropReason::TcpBadDataOffset),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_data_offset_beyond_the_segment_is_refused() {
+        for words in 7..16 {
+            let mut bytes = BYTES;
+            bytes[12] = words << 4;
+            assert_eq!(
+                parse_all(&bytes).err(),
+                Some(DropReason::TcpBadDataOffset),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn less_than_the_fixed_header_is_truncated() {
+        for len in 0..FIXED_LEN {
+            assert_eq!(
+                parse_all(&BYTES[..len]).err(),
+                Some(DropReason::TcpTruncated),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_print_by_name() {
+        assert_eq!(format!("{:?}", TcpFlags::SYN | TcpFlags::ACK), "SYN|ACK");
+        assert_eq!(format!("{:?}", TcpFlags::EMPTY), "EMPTY");
+    }
+
+    #[test]
+    fn contains_asks_for_all_and_intersects_for_any() {
+        let flags = TcpFlags::SYN | TcpFlags::ACK;
+        assert!(flags.contains(TcpFlags::SYN) && flags.contains(flags));
+        assert!(!flags.contains(TcpFlags::SYN | TcpFlags::FIN));
+        assert!(flags.intersects(TcpFlags::SYN | TcpFlags::FIN));
+        assert!(!flags.intersects(TcpFlags::FIN | TcpFlags::RST));
+        assert!(flags.contains(TcpFlags::EMPTY) && !flags.intersects(TcpFlags::EMPTY));
+    }
+}
