@@ -1,0 +1,69 @@
+//! How many answers one connection gives to segments it does not accept (RFC 5961 section 7).
+//!
+//! The budget belongs to the connection alone. A limit shared between connections is a side channel: an
+//! attacker counts the answers on his own connection and learns about another's (CVE-2016-5696).
+//! The first answer is always given, then one per 500 ms (jittered) and ten per 5 s.
+
+use core::time::Duration;
+
+use crate::clock::Instant;
+
+const SPACING_MIN: Duration = Duration::from_millis(450);
+const SPACING_JITTER_NS: u64 = 100_000_000;
+const PERIOD: Duration = Duration::from_secs(5);
+const PER_PERIOD: u8 = 10;
+
+/// Budget of answers of one kind on one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChallengeBudget {
+    next_at: Instant,
+    period_end: Instant,
+    used: u8,
+}
+
+impl ChallengeBudget {
+    /// Takes one answer from the budget if there is one. `noise` jitters the spacing so that its phase
+    /// cannot be probed; any value that differs between connections will do.
+    pub(crate) fn take(&mut self, now: Instant, noise: u32) -> bool {
+        if now >= self.period_end {
+            self.period_end = now + PERIOD;
+            self.used = 0;
+        }
+        if now < self.next_at || self.used >= PER_PERIOD {
+            return false;
+        }
+        self.used += 1;
+        let jitter = Duration::from_nanos(u64::from(noise) % SPACING_JITTER_NS);
+        self.next_at = now + SPACING_MIN + jitter;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn first_challenge_is_always_sent() {
+        assert!(ChallengeBudget::default().take(Instant::ZERO, 7));
+    }
+
+    #[test]
+    fn second_challenge_waits_about_half_a_second() {
+        let mut budget = ChallengeBudget::default();
+        assert!(budget.take(at(1000), 0));
+        assert!(!budget.take(at(1400), 0));
+        assert!(budget.take(at(1550), 0));
+    }
+
+    #[test]
+    fn ten_challenges_in_five_seconds_at_most() {
+        let mut budget = ChallengeBudget::default();
+        let sent = (0..5000).filter(|ms| budget.take(at(*ms), 0)).count();
+        assert_eq!(sent, 10);
+    }
+}

@@ -1,0 +1,61 @@
+//! What a stack is told at construction: capacities, windows and time-outs.
+
+use core::time::Duration;
+
+use crate::congestion::Algorithm;
+use crate::isn::Secret;
+use crate::rtt::RtoConfig;
+
+/// Parameters of one [`crate::Stack`]. Every capacity is allocated at construction and never grows.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// Connections at once, half-open ones included.
+    pub connections: u32,
+    /// Of those, at most this many in SYN-RECEIVED; further SYNs are dropped and counted.
+    pub half_open: u32,
+    /// Entries in TIME-WAIT; the oldest leaves when a new one needs room.
+    pub time_wait: u32,
+    /// Bytes of one IP packet on the interface. Our MSS is this minus 40 (IPv4) or 60 (IPv6).
+    pub mtu: u16,
+    /// Receive buffer of a connection in bytes; the advertised window never exceeds what is left of it.
+    pub receive_buffer: u32,
+    /// Bytes that may be in flight on one connection whatever the windows say: bounds the blocks it pins.
+    pub send_limit: u32,
+    /// Congestion control of accepted connections.
+    pub congestion: Algorithm,
+    /// Retransmission time-out limits (RFC 6298).
+    pub rto: RtoConfig,
+    /// Keep-alive while waiting for the peer (RFC 9293 section 3.8.4); off when `None`.
+    pub keep_alive: Option<KeepAlive>,
+    /// Key of the flow table (SipHash-1-3).
+    pub flow_hash_key: [u8; 16],
+    /// Key of initial sequence numbers and timestamp offsets.
+    pub secret: Secret,
+}
+
+/// Keep-alive timing (RFC 1122 section 4.2.3.6: off by default, two hours at least).
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is reset.
+    pub probes: u8,
+}
+
+/// Longest time an acknowledgement waits for company. RFC 9293 section 3.8.6.3 allows 500 ms; Linux uses 40 ms.
+pub const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// FIN-WAIT-2 ends after this long once the application has closed.
+pub const FIN_WAIT_2: Duration = Duration::from_secs(60);
+/// TIME-WAIT lasts 2 MSL with an MSL of 30 s, as everywhere in the field.
+pub const TIME_WAIT: Duration = Duration::from_secs(60);
+/// A peer with a closed window gets this long before the connection is reset (RFC 6429).
+pub const NO_PROGRESS: Duration = Duration::from_secs(120);
+/// Time-outs of the same segment before giving up: with doubling from 200 ms this is beyond R2 = 100 s
+/// (RFC 9293 section 3.8.3).
+pub const RETRANSMISSIONS_MAX: u8 = 15;
+/// SYN-ACK repeats (after 1, 2, 4, 8, 16 s).
+pub const SYN_ACK_REPEATS_MAX: u8 = 5;
+/// An MSS below this is raised to it: 1-byte segments are an attack on our CPU (CVE-2019-11479).
+pub const MSS_FLOOR: u16 = 216;

@@ -1,0 +1,226 @@
+//! One connection: its parts, its construction, and what the driver asks of it.
+//!
+//! The parts never point back at the connection: `input` and `output` hand values to them and act on what
+//! they return. A connection that is over keeps `finish` set until `output` has nothing left to send (a last
+//! ACK or a RST); then the stack frees it.
+
+use sluice_wire::TcpOptions;
+
+use crate::challenge::ChallengeBudget;
+use crate::clock::Instant;
+use crate::config::{FIN_WAIT_2, MSS_FLOOR, StackConfig};
+use crate::congestion::Controller;
+use crate::deadlines::{Deadlines, Timer};
+use crate::events::{CloseReason, Events};
+use crate::flow_table::FlowKey;
+use crate::isn;
+use crate::loss::Loss;
+use crate::receive::Receiver;
+use crate::rtt::RttEstimator;
+use crate::segment::{Segment, SendView};
+use crate::send::Sender;
+use crate::seq::SeqNumber;
+use crate::state::State;
+use crate::stats::StackCounters;
+use crate::timestamps::TimestampState;
+
+/// MSS to assume when a SYN names none (RFC 9293 section 3.7.1, MUST-15).
+const DEFAULT_MSS_V4: u16 = 536;
+const DEFAULT_MSS_V6: u16 = 1220;
+/// Larger shift counts are used as this (RFC 7323 section 2.3).
+const WINDOW_SCALE_MAX: u8 = 14;
+
+/// What the parts of a connection need from outside for one step.
+pub(crate) struct Env<'a> {
+    pub now: Instant,
+    pub config: &'a StackConfig,
+    pub counters: &'a mut StackCounters,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub key: FlowKey,
+    pub state: State,
+    pub receive: Receiver,
+    pub send: Sender,
+    pub loss: Loss,
+    pub rtt: RttEstimator,
+    pub congestion: Controller,
+    pub timestamps: Option<TimestampState>,
+    pub deadlines: Deadlines,
+    /// Where the wheel holds this connection; never later than the earliest deadline.
+    pub scheduled_at: Option<Instant>,
+    pub events: Events,
+    pub in_event_queue: bool,
+    pub in_transmit_queue: bool,
+    /// Over: nothing more than a last segment leaves.
+    pub finish: Option<CloseReason>,
+    pub reset_wanted: bool,
+    pub syn_ack_wanted: bool,
+    pub syn_ack_repeats: u8,
+    pub probe_wanted: bool,
+    pub keep_alive_wanted: bool,
+    pub keep_alive_probes: u8,
+    /// Time-outs since the last progress.
+    pub time_outs: u8,
+    /// When SND.UNA last moved, or data began to wait.
+    pub progress_at: Instant,
+    pub challenge_reset: ChallengeBudget,
+    pub challenge_other: ChallengeBudget,
+    /// Last.ACK.sent (RFC 7323 section 4.3).
+    pub last_ack_sent: SeqNumber,
+    pub sack: bool,
+    pub offered_scale: Option<u8>,
+    pub our_mss: u16,
+}
+
+/// Our MSS on an interface (RFC 9293 section 3.7.1: not reduced by options).
+pub(crate) fn interface_mss(mtu: u16, key: &FlowKey) -> u16 {
+    let headers = if key.local().is_ipv4() { 40 } else { 60 };
+    mtu.saturating_sub(headers).max(MSS_FLOOR)
+}
+
+/// The shift with which a buffer of `capacity` bytes fits the 16-bit window field.
+fn window_scale_for(capacity: u32) -> u8 {
+    let mut scale = 0;
+    while scale < WINDOW_SCALE_MAX && (capacity >> scale) > u32::from(u16::MAX) {
+        scale += 1;
+    }
+    scale
+}
+
+impl Connection {
+    /// A half-open connection from an acceptable SYN.
+    pub(crate) fn from_syn(segment: &Segment<'_>, env: &mut Env<'_>) -> Self {
+        let (now, config) = (env.now, env.config);
+        let key = segment.key;
+        let options: &TcpOptions = &segment.header.options;
+        let irs = SeqNumber::new(segment.header.seq);
+        let iss = SeqNumber::new(isn::iss(now, &key, &config.secret));
+        let our_mss = interface_mss(config.mtu, &key);
+        let default_mss = if key.local().is_ipv4() {
+            DEFAULT_MSS_V4
+        } else {
+            DEFAULT_MSS_V6
+        };
+        let peer_mss = options.mss.filter(|mss| *mss > 0).unwrap_or(default_mss);
+        let mss = peer_mss.clamp(MSS_FLOOR, our_mss);
+        let offered_scale = options
+            .window_scale
+            .map(|_| window_scale_for(config.receive_buffer));
+        let peer_scale = options.window_scale.map_or(0, |s| s.min(WINDOW_SCALE_MAX));
+        let timestamps = options.timestamps.map(|ts| {
+            TimestampState::new(isn::timestamp_offset(&key, &config.secret), ts.value, now)
+        });
+        let mut send = Sender::new(iss, mss, peer_scale, now);
+        // The window in a SYN is never scaled (RFC 7323 section 2.2).
+        send.set_first_window(irs, segment.header.window, false);
+        Connection {
+            key,
+            state: State::SynReceived,
+            receive: Receiver::new(irs, config.receive_buffer, offered_scale.unwrap_or(0)),
+            send,
+            loss: Loss::new(options.sack_permitted),
+            rtt: RttEstimator::new(config.rto),
+            congestion: Controller::new(
+                config.congestion,
+                u32::from(mss) - if timestamps.is_some() { 12 } else { 0 },
+            ),
+            timestamps,
+            deadlines: Deadlines::new(),
+            scheduled_at: None,
+            events: Events::default(),
+            in_event_queue: false,
+            in_transmit_queue: false,
+            finish: None,
+            reset_wanted: false,
+            syn_ack_wanted: true,
+            syn_ack_repeats: 0,
+            probe_wanted: false,
+            keep_alive_wanted: false,
+            keep_alive_probes: 0,
+            time_outs: 0,
+            progress_at: now,
+            challenge_reset: ChallengeBudget::default(),
+            challenge_other: ChallengeBudget::default(),
+            last_ack_sent: irs.add(1),
+            sack: options.sack_permitted,
+            offered_scale,
+            our_mss,
+        }
+    }
+
+    /// SMSS for congestion control: payload of a full segment with the options every segment carries.
+    pub(crate) fn smss(&self) -> u32 {
+        u32::from(self.send.mss) - if self.timestamps.is_some() { 12 } else { 0 }
+    }
+
+    pub(crate) fn pipe(&self) -> u64 {
+        self.loss
+            .pipe(self.send.snd_una, self.send.snd_nxt, self.smss())
+    }
+
+    /// The connection is over. A RST is sent if `reset`.
+    pub(crate) fn end(&mut self, reason: CloseReason, reset: bool) {
+        if self.finish.is_none() {
+            self.finish = Some(reason);
+            self.reset_wanted = reset;
+            self.deadlines = Deadlines::new();
+        }
+    }
+
+    /// The driver's side is complete: FIN after what was supplied (RFC 9293 section 3.10.4).
+    pub(crate) fn close(&mut self, now: Instant) {
+        match self.state {
+            State::SynReceived | State::Established => self.state = State::FinWait1,
+            State::CloseWait => self.state = State::LastAck,
+            _ => return,
+        }
+        self.send.finish();
+        self.progress_at = now;
+    }
+
+    /// Our FIN was acknowledged (RFC 9293 section 3.10.7.4, fifth check). True if TIME-WAIT follows.
+    pub(crate) fn on_fin_acknowledged(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::FinWait1 => {
+                self.state = State::FinWait2;
+                self.deadlines.set(Timer::FinWait2, now + FIN_WAIT_2);
+                false
+            }
+            State::Closing => true,
+            State::LastAck => {
+                self.end(CloseReason::Finished, false);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The peer's FIN came in order (RFC 9293 section 3.10.7.4, eighth check). True if TIME-WAIT follows.
+    pub(crate) fn on_peer_finished(&mut self) -> bool {
+        self.events.peer_finished = true;
+        match self.state {
+            State::SynReceived | State::Established => {
+                self.state = State::CloseWait;
+                false
+            }
+            State::FinWait1 => {
+                self.state = State::Closing;
+                false
+            }
+            State::FinWait2 => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn send_view(&self) -> SendView {
+        let window = u64::from(self.send.window()).min(u64::from(self.congestion.cwnd()));
+        SendView {
+            acknowledged: self.send.acknowledged(),
+            sent: self.send.sent(),
+            // What was sent may have to be sent again, however small the window is now.
+            horizon: (self.send.snd_una + window).max(self.send.sent()),
+        }
+    }
+}

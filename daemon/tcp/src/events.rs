@@ -1,0 +1,62 @@
+//! What a stack tells its driver about a connection.
+
+/// Names one connection of a stack. The generation tells a reused slot from its former owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl ConnId {
+    /// Index below [`crate::StackConfig::connections`], for the driver's own per-connection table.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both directions were closed and acknowledged.
+    Finished,
+    /// The peer sent an acceptable RST.
+    PeerReset,
+    /// The driver aborted it.
+    Aborted,
+    /// Retransmissions were not answered (RFC 9293 section 3.8.3, R2).
+    RetransmissionTimeout,
+    /// The peer kept its window closed for too long (RFC 6429).
+    NoProgress,
+    /// Keep-alive probes were not answered.
+    KeepAliveTimeout,
+    /// The handshake was not completed.
+    HandshakeTimeout,
+    /// The peer did not close within the FIN-WAIT-2 limit.
+    FinWaitTimeout,
+    /// Data arrived after the application had closed for good (RFC 9293 section 3.6.1).
+    DataAfterClose,
+}
+
+/// What happened on a connection since its last event; several bits at once are usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// The handshake completed.
+    pub established: bool,
+    /// In-order bytes are available up to [`crate::Stack::delivered`].
+    pub readable: bool,
+    /// The peer acknowledged data, or its window changed: see [`crate::Stack::send_view`].
+    pub acknowledged: bool,
+    /// The peer finished its direction: nothing follows what was delivered.
+    pub peer_finished: bool,
+    /// The deadline set with [`crate::Stack::set_deadline`] passed.
+    pub deadline: bool,
+    /// The connection is gone; this is its last event and its slot is free afterwards.
+    pub closed: Option<CloseReason>,
+}
+
+impl Events {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Events::default()
+    }
+}

@@ -1,0 +1,417 @@
+//! A segment arrives at a connection: the steps of RFC 9293 section 3.10.7.4 in their order, with the
+//! hardening of RFC 5961 on all three edges (RST, SYN, ACK).
+//!
+//! [`Connection::on_segment`] is the parent that keeps the order; each step is a function below it that
+//! either lets the segment pass or ends its processing with an [`Outcome`].
+
+use core::time::Duration;
+
+use sluice_wire::{TcpFlags, TcpHeader};
+
+use crate::config::DELAYED_ACK;
+use crate::congestion::AckSample;
+use crate::connection::{Connection, Env};
+use crate::deadlines::Timer;
+use crate::events::CloseReason;
+use crate::loss::{AckSeen, Verdict};
+use crate::receive::{AckWanted, NewBytes};
+use crate::segment::Segment;
+use crate::seq::SeqNumber;
+use crate::state::State;
+use crate::stats::SegmentDrop;
+
+/// What a connection did with a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub dropped: Option<SegmentDrop>,
+    /// The final ACK of a handshake does not fit: another worker may own the flow.
+    pub foreign: bool,
+    pub pieces: NewBytes,
+    pub trusted: bool,
+    pub rtt: Option<Duration>,
+    /// Both FINs are done and acknowledged: TIME-WAIT follows.
+    pub time_wait: bool,
+}
+
+impl Outcome {
+    fn dropped(reason: SegmentDrop) -> Self {
+        Outcome {
+            dropped: Some(reason),
+            ..Outcome::default()
+        }
+    }
+}
+
+/// Which budget an answer to an unacceptable segment is taken from (RFC 5961 section 7).
+#[derive(Clone, Copy)]
+enum Budget {
+    ResetOrSyn,
+    Other,
+}
+
+impl Connection {
+    /// Processes a segment of this flow. Payload stays with the caller, who keeps `pieces` of it.
+    pub(crate) fn on_segment(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) -> Outcome {
+        let header = segment.header;
+        if self.finish.is_some() {
+            return Outcome::dropped(SegmentDrop::OutsideWindow);
+        }
+        if self.state == State::SynReceived
+            && let Some(outcome) = self.on_segment_half_open(segment)
+        {
+            return outcome;
+        }
+        if let Some(reason) = self
+            .check_timestamp(header, env)
+            .or_else(|| self.check_sequence(segment, env))
+            .or_else(|| self.check_reset(header, env))
+            .or_else(|| self.check_syn(header, env))
+        {
+            return Outcome::dropped(reason);
+        }
+        if !header.flags.contains(TcpFlags::ACK) {
+            return Outcome::dropped(SegmentDrop::NoAck);
+        }
+        let Some(ack) = self.acceptable_ack(header) else {
+            // Data and all: an attacker who guesses SEQ must also guess ACK (RFC 5961 section 5.2).
+            self.challenge(Budget::Other, env);
+            return Outcome::dropped(SegmentDrop::AckOutOfRange);
+        };
+        if self.state == State::SynReceived {
+            self.establish(header, env);
+        }
+        self.keep_alive_restarts(env);
+        self.move_ts_recent(header, env);
+        let mut outcome = Outcome {
+            trusted: true,
+            ..Outcome::default()
+        };
+        self.process_ack(segment, ack, env, &mut outcome);
+        self.process_payload(segment, env, &mut outcome);
+        outcome
+    }
+
+    /// SYN-RECEIVED: repeats of the SYN, RST and a final ACK that does not fit are settled here.
+    fn on_segment_half_open(&mut self, segment: &Segment<'_>) -> Option<Outcome> {
+        let header = segment.header;
+        let seq = SeqNumber::new(header.seq);
+        let is_first = self.receive.distance_to_next(seq) == -1;
+        if header.flags.contains(TcpFlags::RST) {
+            return None;
+        }
+        if header.flags.contains(TcpFlags::SYN) {
+            if is_first && !header.flags.contains(TcpFlags::ACK) {
+                // Our SYN-ACK may be lost; say it again without waiting for the timer.
+                self.syn_ack_wanted = true;
+                return Some(Outcome {
+                    trusted: true,
+                    ..Outcome::default()
+                });
+            }
+            return None;
+        }
+        if header.flags.contains(TcpFlags::ACK) && header.ack != self.send.seq(0).raw() {
+            return Some(Outcome {
+                foreign: true,
+                dropped: Some(SegmentDrop::HandshakeAck),
+                ..Outcome::default()
+            });
+        }
+        None
+    }
+
+    /// RFC 7323 section 5.3, R1, and section 3.2: RST is exempt from both.
+    fn check_timestamp(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        let state = self.timestamps.as_ref()?;
+        if header.flags.contains(TcpFlags::RST) {
+            return None;
+        }
+        match header.options.timestamps {
+            None => Some(SegmentDrop::TimestampMissing),
+            Some(timestamps) if state.is_old(timestamps.value, env.now) => {
+                self.challenge(Budget::Other, env);
+                Some(SegmentDrop::Paws)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// First check: the sequence number (RFC 9293 section 3.10.7.4).
+    fn check_sequence(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        let header = segment.header;
+        let seq = SeqNumber::new(header.seq);
+        if header.flags.contains(TcpFlags::RST)
+            || self.receive.is_acceptable(seq, segment.sequence_len())
+        {
+            return None;
+        }
+        if header.flags.contains(TcpFlags::SYN) {
+            self.challenge(Budget::ResetOrSyn, env);
+            return Some(SegmentDrop::SynInConnection);
+        }
+        let behind = -self.receive.distance_to_next(seq);
+        let is_probe = behind == 1 && segment.payload_len <= 1;
+        let is_repeat =
+            segment.payload_len > 0 && behind > 0 && behind <= i64::from(env.config.receive_buffer);
+        if is_probe || is_repeat || self.receive.distance_to_next(seq) == 0 {
+            // Keep-alives and window probes are always answered, and a peer whose data comes again lost our
+            // ACK: both wait for exactly this answer.
+            let _ = self.receive.on_payload(seq, segment.payload_len, false);
+            self.receive.want_ack_now();
+        } else {
+            self.challenge(Budget::Other, env);
+        }
+        // With the window closed acceptable ACKs are still processed (RFC 9293 section 3.10.7.4, MUST-66).
+        if segment.payload_len > 0
+            && self.receive.distance_to_next(seq) == 0
+            && let Some(ack) = self.acceptable_ack(header)
+            && header.flags.contains(TcpFlags::ACK)
+            && self.state.is_synchronized()
+        {
+            self.process_ack(segment, ack, env, &mut Outcome::default());
+        }
+        Some(SegmentDrop::OutsideWindow)
+    }
+
+    /// Second check: RST (RFC 5961 section 3.2).
+    fn check_reset(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        if !header.flags.contains(TcpFlags::RST) {
+            return None;
+        }
+        let seq = SeqNumber::new(header.seq);
+        if self.receive.distance_to_next(seq) == 0 {
+            env.counters.resets_received += 1;
+            self.end(CloseReason::PeerReset, false);
+            return Some(SegmentDrop::ConnectionReset);
+        }
+        if self.receive.in_window(seq) {
+            self.challenge(Budget::ResetOrSyn, env);
+        }
+        Some(SegmentDrop::ResetNotExact)
+    }
+
+    /// Fourth check: SYN (RFC 5961 section 4.2).
+    fn check_syn(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        if !header.flags.contains(TcpFlags::SYN) {
+            return None;
+        }
+        self.challenge(Budget::ResetOrSyn, env);
+        Some(SegmentDrop::SynInConnection)
+    }
+
+    /// Fifth check: the stream offset acknowledged, if it is one we could have expected
+    /// (RFC 5961 section 5.2).
+    fn acceptable_ack(&self, header: &TcpHeader) -> Option<i64> {
+        let ack = self.send.offset_of(SeqNumber::new(header.ack));
+        let una = signed(self.send.snd_una);
+        let oldest = una - i64::from(self.send.max_window());
+        (ack >= oldest && ack <= signed(self.send.snd_nxt)).then_some(ack)
+    }
+
+    /// The final ACK of the handshake.
+    fn establish(&mut self, header: &TcpHeader, env: &mut Env<'_>) {
+        self.state = State::Established;
+        self.events.established = true;
+        self.syn_ack_wanted = false;
+        env.counters.accepted += 1;
+        self.deadlines.clear(Timer::Retransmit);
+        self.send
+            .set_first_window(SeqNumber::new(header.seq), header.window, true);
+        if self.syn_ack_repeats > 0 {
+            // RFC 6298 section 5.7; RFC 6928 section 2 (a single repeat does not cost the initial window).
+            self.rtt.handshake_was_retransmitted();
+        } else {
+            self.rtt.sample(env.now.saturating_since(self.progress_at));
+        }
+        self.progress_at = env.now;
+    }
+
+    fn move_ts_recent(&mut self, header: &TcpHeader, env: &Env<'_>) {
+        // RFC 7323 section 4.3 (2): only a segment that begins at or before the last ACK we sent.
+        if let (Some(state), Some(timestamps)) = (&mut self.timestamps, header.options.timestamps)
+            && SeqNumber::new(header.seq).le(self.last_ack_sent)
+        {
+            state.update(timestamps.value, env.now);
+        }
+    }
+
+    fn process_ack(
+        &mut self,
+        segment: &Segment<'_>,
+        ack: i64,
+        env: &mut Env<'_>,
+        outcome: &mut Outcome,
+    ) {
+        let header = segment.header;
+        let una_before = self.send.snd_una;
+        let ack = u64::try_from(ack).unwrap_or(0);
+        let in_flight = u32::try_from(self.pipe()).unwrap_or(u32::MAX);
+        let news = self.mark_sacked(header, ack.max(una_before));
+        let advanced = ack > una_before;
+        if advanced {
+            self.advance(ack, header, env, outcome);
+        }
+        let window_changed = ack >= una_before
+            && self
+                .send
+                .update_window(SeqNumber::new(header.seq), ack, header.window);
+        // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out.
+        let duplicate = !advanced
+            && (news
+                || (ack == una_before
+                    && segment.sequence_len() == 0
+                    && !window_changed
+                    && self.send.in_flight() > 0));
+        let acked_bytes = u32::try_from(self.send.snd_una - una_before).unwrap_or(u32::MAX);
+        self.judge(advanced, duplicate, acked_bytes, in_flight, env);
+        if window_changed {
+            self.send.take_back_probe();
+        }
+        if advanced || window_changed {
+            self.events.acknowledged = true;
+            self.restart_retransmission_timer(env);
+        }
+        if advanced && self.send.is_fin_acknowledged() {
+            outcome.time_wait |= self.on_fin_acknowledged(env.now);
+        }
+    }
+
+    fn advance(&mut self, ack: u64, header: &TcpHeader, env: &mut Env<'_>, outcome: &mut Outcome) {
+        let timed = self.send.on_acknowledged(ack, env.now);
+        let by_timestamp = || {
+            let echo = header.options.timestamps?.echo;
+            // A zero echo is what broken peers send instead of a timestamp.
+            let known = self.timestamps.as_ref().filter(|_| echo != 0)?;
+            known.round_trip(echo, env.now)
+        };
+        // The timed segment is exact to the nanosecond; timestamps tick in milliseconds but survive
+        // retransmission.
+        if let Some(rtt) = timed.or_else(|| {
+            if self.time_outs > 0 || self.rtt.srtt().is_none() {
+                by_timestamp()
+            } else {
+                None
+            }
+        }) {
+            self.rtt.sample(rtt);
+            outcome.rtt = Some(rtt);
+        }
+        self.rtt.reset_back_off();
+        self.time_outs = 0;
+        self.progress_at = env.now;
+    }
+
+    /// SACK blocks inside `[snd_una, snd_nxt)`; blocks below, above or inverted are ignored (RFC 2018
+    /// section 3; a block below the acknowledgement is a DSACK). True if one brought news.
+    fn mark_sacked(&mut self, header: &TcpHeader, snd_una: u64) -> bool {
+        let mut news = false;
+        for block in header.options.sack.iter() {
+            let start = self.send.offset_of(SeqNumber::new(block.start));
+            let end = self.send.offset_of(SeqNumber::new(block.end));
+            if let (Ok(start), Ok(end)) = (u64::try_from(start), u64::try_from(end))
+                && start >= snd_una
+                && start < end
+                && end <= self.send.snd_nxt
+            {
+                news |= self.loss.on_sack(start..end);
+            }
+        }
+        news
+    }
+
+    fn judge(
+        &mut self,
+        advanced: bool,
+        duplicate: bool,
+        acked_bytes: u32,
+        in_flight: u32,
+        env: &mut Env<'_>,
+    ) {
+        let smss = self.smss();
+        let verdict = self.loss.on_ack(AckSeen {
+            snd_una: self.send.snd_una,
+            snd_nxt: self.send.snd_nxt,
+            advanced,
+            duplicate,
+            smss,
+        });
+        match verdict {
+            Verdict::Grow if acked_bytes > 0 => self.congestion.on_ack(&AckSample {
+                now: env.now,
+                acked_bytes,
+                srtt: self.rtt.srtt(),
+                min_rtt: self.rtt.min_rtt(),
+                in_flight,
+                // RFC 7661: a window that was not used is no evidence that a larger one would be safe.
+                cwnd_limited: in_flight.saturating_add(2 * smss) >= self.congestion.cwnd(),
+            }),
+            Verdict::Reduce => {
+                env.counters.fast_recoveries += 1;
+                self.congestion.on_congestion(env.now, in_flight);
+            }
+            Verdict::Grow | Verdict::Hold => {}
+        }
+    }
+
+    /// RFC 6298 section 5: off when everything is acknowledged, restarted by new acknowledgements; with the
+    /// window closed and data waiting the same timer times the probes.
+    pub(crate) fn restart_retransmission_timer(&mut self, env: &Env<'_>) {
+        if self.send.in_flight() > 0 || self.send.is_stalled_by_window() {
+            self.deadlines
+                .set(Timer::Retransmit, env.now + self.rtt.rto());
+        } else {
+            self.deadlines.clear(Timer::Retransmit);
+        }
+    }
+
+    /// Seventh and eighth check: payload and FIN. Urgent data is in line (RFC 6093), so URG needs no step.
+    fn process_payload(&mut self, segment: &Segment<'_>, env: &mut Env<'_>, outcome: &mut Outcome) {
+        let fin = segment.header.flags.contains(TcpFlags::FIN);
+        if (segment.payload_len == 0 && !fin) || !self.state.can_receive() {
+            if segment.payload_len > 0 || fin {
+                // The peer has finished before: this is a repeat, and it wants our ACK.
+                self.receive.want_ack_now();
+            }
+            return;
+        }
+        let seq = SeqNumber::new(segment.header.seq);
+        let arrival = self.receive.on_payload(seq, segment.payload_len, fin);
+        if arrival.refused {
+            env.counters.drop(SegmentDrop::OutOfOrderFull);
+        }
+        self.events.readable |= arrival.advanced;
+        outcome.pieces = arrival.pieces;
+        if arrival.finished {
+            outcome.time_wait |= self.on_peer_finished();
+        }
+        if self.receive.ack_wanted() == AckWanted::Delayed
+            && !self.deadlines.is_set(Timer::DelayedAck)
+        {
+            self.deadlines.set(Timer::DelayedAck, env.now + DELAYED_ACK);
+        }
+    }
+
+    fn keep_alive_restarts(&mut self, env: &Env<'_>) {
+        if let Some(keep_alive) = env.config.keep_alive {
+            self.keep_alive_probes = 0;
+            self.deadlines
+                .set(Timer::KeepAlive, env.now + keep_alive.idle);
+        }
+    }
+
+    fn challenge(&mut self, budget: Budget, env: &mut Env<'_>) {
+        let noise = self.send.iss().raw();
+        let budget = match budget {
+            Budget::ResetOrSyn => &mut self.challenge_reset,
+            Budget::Other => &mut self.challenge_other,
+        };
+        if budget.take(env.now, noise) {
+            env.counters.challenge_acks += 1;
+            self.receive.want_ack_now();
+        }
+    }
+}
+
+fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,112 @@
+//! Segments at the border of the stack: what comes in, what is said about it, what goes out.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use sluice_wire::TcpHeader;
+
+use crate::events::ConnId;
+use crate::flow_table::FlowKey;
+use crate::receive::NewBytes;
+use crate::stats::SegmentDrop;
+
+/// A segment that arrived: checked by `sluice-wire`, its payload left with the driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Addresses and ports, seen from us.
+    pub key: FlowKey,
+    /// Header and options.
+    pub header: &'a TcpHeader,
+    /// Payload bytes.
+    pub payload_len: u32,
+}
+
+impl Segment<'_> {
+    /// SEG.LEN: payload plus one each for SYN and FIN (RFC 9293 section 3.4).
+    #[must_use]
+    pub fn sequence_len(&self) -> u32 {
+        use sluice_wire::TcpFlags;
+        self.payload_len
+            + u32::from(self.header.flags.contains(TcpFlags::SYN))
+            + u32::from(self.header.flags.contains(TcpFlags::FIN))
+    }
+}
+
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It belongs to this connection and was processed.
+    Accepted,
+    /// It belongs to nothing here. With several workers it may be another's: pass it on, and let the last
+    /// one answer with [`crate::Stack::refuse`].
+    Unknown,
+    /// Refused without an answer of its own.
+    Dropped(SegmentDrop),
+}
+
+/// What the stack says about one segment.
+#[derive(Debug)]
+#[must_use]
+pub struct Receipt {
+    /// The connection it belongs to, if any.
+    pub conn: Option<ConnId>,
+    /// What became of it.
+    pub disposition: Disposition,
+    /// Stream ranges of its payload that are new, in order; the driver keeps exactly these bytes.
+    pub pieces: NewBytes,
+    /// Stream offset of the first payload byte. Meaningful only with non-empty `pieces`.
+    pub payload_start: i64,
+    /// Whether the segment was valid and in the window: only then may the link address of the peer follow it.
+    pub trusted: bool,
+    /// Round-trip time measured by this segment.
+    pub rtt: Option<Duration>,
+    /// An answer from TIME-WAIT, to go back the way the segment came.
+    pub reply: Option<TcpHeader>,
+}
+
+impl Receipt {
+    pub(crate) fn dropped(reason: SegmentDrop) -> Self {
+        Receipt {
+            conn: None,
+            disposition: Disposition::Dropped(reason),
+            ..Receipt::unknown()
+        }
+    }
+
+    pub(crate) fn unknown() -> Self {
+        Receipt {
+            conn: None,
+            disposition: Disposition::Unknown,
+            pieces: NewBytes::default(),
+            payload_start: 0,
+            trusted: false,
+            rtt: None,
+            reply: None,
+        }
+    }
+}
+
+/// A segment to send.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Outgoing {
+    /// The connection it belongs to.
+    pub conn: ConnId,
+    /// Addresses and ports, seen from us: `local` is the source.
+    pub key: FlowKey,
+    /// Header and options; the driver adds checksum and link header.
+    pub header: TcpHeader,
+    /// Bytes of our stream that follow the header.
+    pub payload: Range<u64>,
+}
+
+/// The sending side of a connection in stream offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendView {
+    /// Everything below was acknowledged and is not needed any more.
+    pub acknowledged: u64,
+    /// Highest offset ever sent.
+    pub sent: u64,
+    /// Bytes below this offset may be sent as far as the peer's window and the congestion window say.
+    pub horizon: u64,
+}

@@ -1,0 +1,538 @@
+//! All connections of one worker: flows, timers and the order of work.
+
+use std::collections::VecDeque;
+
+use sluice_wire::TcpHeader;
+
+use crate::clock::Instant;
+use crate::config::StackConfig;
+use crate::connection::{Connection, Env};
+use crate::events::{CloseReason, ConnId, Events};
+use crate::flow_table::FlowTable;
+use crate::listener::{self, Arrival};
+use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+use crate::state::State;
+use crate::stats::{SegmentDrop, StackCounters};
+use crate::time_wait::{Answer, Remnant, TimeWaitTable};
+use crate::wheel::TimerWheel;
+
+/// Segments one connection may send before the next has its turn: keeps a flow's state in cache for a burst
+/// and still shares the ring (deficit round robin with a quantum of 16 segments).
+const TURN_SEGMENTS: u32 = 16;
+/// Timers served per call of [`Stack::on_timers`]; the rest is due at once again.
+const TIMERS_PER_TURN: u32 = 1024;
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+/// The TCP of one worker.
+///
+/// Call order of a turn, as in the worker: [`on_segment`](Self::on_segment) for every segment received,
+/// [`on_timers`](Self::on_timers), then [`poll_event`](Self::poll_event) until it is empty while the driver
+/// reacts with [`supply`](Self::supply), [`consume`](Self::consume), [`close`](Self::close) or
+/// [`abort`](Self::abort), and [`poll_transmit`](Self::poll_transmit) while there is room to send. A loop
+/// that has nothing to do sleeps until [`next_deadline`](Self::next_deadline).
+///
+/// Nothing allocates after [`new`](Self::new) except the first use of a connection slot, which fills memory
+/// reserved there.
+pub struct Stack {
+    config: StackConfig,
+    flows: FlowTable,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    wheel: TimerWheel,
+    transmit: VecDeque<u32>,
+    turn_left: u32,
+    events: VecDeque<u32>,
+    time_wait: TimeWaitTable,
+    half_open: u32,
+    refuse_new: bool,
+    counters: StackCounters,
+}
+
+impl Stack {
+    /// A stack whose clock stands at `now`. All memory is reserved here.
+    #[must_use]
+    pub fn new(config: StackConfig, now: Instant) -> Self {
+        let capacity = config.connections.max(1);
+        let reserve = capacity as usize;
+        Stack {
+            flows: FlowTable::new(capacity, config.flow_hash_key),
+            slots: Vec::with_capacity(reserve),
+            free: Vec::with_capacity(reserve),
+            wheel: TimerWheel::new(capacity, now),
+            transmit: VecDeque::with_capacity(reserve),
+            turn_left: TURN_SEGMENTS,
+            events: VecDeque::with_capacity(reserve),
+            time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
+            half_open: 0,
+            refuse_new: false,
+            counters: StackCounters::default(),
+            config,
+        }
+    }
+
+    /// Processes one segment. The driver keeps the payload bytes that the receipt names.
+    ///
+    /// [`Disposition::Unknown`] asks the driver to look for another owner of the flow, and to call
+    /// [`refuse`](Self::refuse) if there is none.
+    pub fn on_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
+        self.counters.segments_in += 1;
+        let receipt = match self.flows.get(&segment.key) {
+            Some(slot) => self.on_connection_segment(slot, now, segment),
+            None => self.on_strange_segment(now, segment),
+        };
+        if let Disposition::Dropped(reason) = receipt.disposition {
+            self.counters.drop(reason);
+        }
+        receipt
+    }
+
+    fn on_connection_segment(&mut self, slot: u32, now: Instant, segment: &Segment<'_>) -> Receipt {
+        let Some((connection, mut env)) =
+            split(&mut self.slots, &self.config, &mut self.counters, slot, now)
+        else {
+            return Receipt::unknown();
+        };
+        let was_half_open = connection.state == State::SynReceived;
+        let outcome = connection.on_segment(segment, &mut env);
+        if was_half_open && (connection.state != State::SynReceived || connection.finish.is_some())
+        {
+            self.half_open -= 1;
+        }
+        if outcome.time_wait {
+            connection.end(CloseReason::Finished, false);
+            let remnant = remnant(connection);
+            self.time_wait.insert(remnant, now);
+        }
+        let origin = connection
+            .receive
+            .offset_of(crate::seq::SeqNumber::new(segment.header.seq));
+        self.settle(slot);
+        Receipt {
+            conn: Some(self.id(slot)),
+            disposition: match (outcome.foreign, outcome.dropped) {
+                (true, _) => Disposition::Unknown,
+                (false, Some(reason)) => Disposition::Dropped(reason),
+                (false, None) => Disposition::Accepted,
+            },
+            pieces: outcome.pieces,
+            payload_start: origin,
+            trusted: outcome.trusted,
+            rtt: outcome.rtt,
+            reply: None,
+        }
+    }
+
+    fn on_strange_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
+        match self.time_wait.answer(segment, now) {
+            Some(Answer::Acknowledge(header)) => {
+                return Receipt {
+                    reply: Some(header),
+                    ..Receipt::dropped(SegmentDrop::TimeWait)
+                };
+            }
+            Some(Answer::Drop(reason)) => return Receipt::dropped(reason),
+            Some(Answer::Reopen) | None => {}
+        }
+        match listener::classify(segment.header) {
+            Arrival::Drop(reason) => Receipt::dropped(reason),
+            Arrival::Stray => Receipt::unknown(),
+            Arrival::Open => self.open(now, segment),
+        }
+    }
+
+    /// LISTEN (RFC 9293 section 3.10.7.2): data and FIN on a SYN are not taken, they come again.
+    fn open(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
+        if self.refuse_new {
+            return Receipt::dropped(SegmentDrop::Draining);
+        }
+        if self.half_open >= self.config.half_open {
+            return Receipt::dropped(SegmentDrop::HalfOpenFull);
+        }
+        let Some(slot) = self.take_slot() else {
+            return Receipt::dropped(SegmentDrop::ConnectionsFull);
+        };
+        if self.flows.insert(segment.key, slot).is_err() {
+            self.free.push(slot);
+            return Receipt::dropped(SegmentDrop::ConnectionsFull);
+        }
+        let mut env = Env {
+            now,
+            config: &self.config,
+            counters: &mut self.counters,
+        };
+        let connection = Connection::from_syn(segment, &mut env);
+        self.slots[slot as usize].connection = Some(connection);
+        self.half_open += 1;
+        self.settle(slot);
+        Receipt {
+            conn: Some(self.id(slot)),
+            disposition: Disposition::Accepted,
+            trusted: true,
+            ..Receipt::unknown()
+        }
+    }
+
+    /// The answer to a segment that belongs to no worker: a RST, or nothing (RFC 9293 section 3.10.7.1).
+    #[must_use]
+    pub fn refuse(&mut self, segment: &Segment<'_>) -> Option<TcpHeader> {
+        let answer = listener::refusal(segment)?;
+        self.counters.refused += 1;
+        Some(answer)
+    }
+
+    /// Serves due timers: bounded work, the rest is due at once again.
+    pub fn on_timers(&mut self, now: Instant) {
+        self.time_wait.expire(now);
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(slot) = self.wheel.pop_expired(now) else {
+                return;
+            };
+            let Some((connection, mut env)) =
+                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
+            else {
+                continue;
+            };
+            connection.scheduled_at = None;
+            let was_half_open = connection.state == State::SynReceived;
+            let _ = connection.on_timers(&mut env);
+            if was_half_open && connection.finish.is_some() {
+                self.half_open -= 1;
+            }
+            self.settle(slot);
+        }
+    }
+
+    /// Earliest moment at which [`on_timers`](Self::on_timers) has something to do; may be early.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// The next connection with news.
+    pub fn poll_event(&mut self) -> Option<(ConnId, Events)> {
+        while let Some(slot) = self.events.pop_front() {
+            let id = self.id(slot);
+            let entry = &mut self.slots[slot as usize];
+            let Some(connection) = entry.connection.as_mut() else {
+                continue;
+            };
+            connection.in_event_queue = false;
+            let events = core::mem::take(&mut connection.events);
+            if events.closed.is_some() {
+                entry.connection = None;
+                entry.generation = entry.generation.wrapping_add(1);
+                self.free.push(slot);
+            }
+            return Some((id, events));
+        }
+        None
+    }
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        !self.transmit.is_empty()
+    }
+
+    /// The next segment to send; `None` when nothing may leave now. Connections take turns.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
+        while let Some(&slot) = self.transmit.front() {
+            let Some((connection, mut env)) =
+                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
+            else {
+                self.transmit.pop_front();
+                continue;
+            };
+            if let Some((header, payload)) = connection.next_segment(&mut env) {
+                let key = connection.key;
+                self.counters.segments_out += 1;
+                self.take_turn();
+                return Some(Outgoing {
+                    conn: self.id(slot),
+                    key,
+                    header,
+                    payload,
+                });
+            }
+            connection.in_transmit_queue = false;
+            if connection.finish.is_none() && connection.send.is_stalled_by_window() {
+                arm_persist(connection, now);
+            }
+            let over = connection.finish;
+            self.transmit.pop_front();
+            self.turn_left = TURN_SEGMENTS;
+            match over {
+                Some(reason) => self.retire(slot, reason),
+                None => self.schedule(slot),
+            }
+        }
+        None
+    }
+
+    fn take_turn(&mut self) {
+        self.turn_left -= 1;
+        if self.turn_left == 0 {
+            self.turn_left = TURN_SEGMENTS;
+            self.transmit.rotate_left(1);
+        }
+    }
+
+    /// The driver can produce the bytes of the stream up to `until`. With `more_follows` a short segment
+    /// at the end waits for company.
+    pub fn supply(&mut self, conn: ConnId, until: u64, more_follows: bool) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.send.supply(until, more_follows);
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// The driver is done with the received bytes below `until`: the window may open.
+    pub fn consume(&mut self, conn: ConnId, until: u64) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.receive.on_consumed(until);
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// FIN after what was supplied.
+    pub fn close(&mut self, conn: ConnId, now: Instant) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.close(now);
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// RST, and the connection is gone (RFC 9293 section 3.10.5).
+    pub fn abort(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn) {
+            let half_open = connection.state == State::SynReceived;
+            let first = connection.finish.is_none();
+            connection.end(CloseReason::Aborted, true);
+            if half_open && first {
+                self.half_open -= 1;
+            }
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// Sets or clears the driver's own deadline, reported as [`Events::deadline`].
+    pub fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
+        use crate::deadlines::Timer;
+        if let Some(connection) = self.get_mut(conn) {
+            match at {
+                Some(at) if connection.finish.is_none() => {
+                    connection.deadlines.set(Timer::Driver, at);
+                }
+                _ => connection.deadlines.clear(Timer::Driver),
+            }
+            self.schedule(conn.slot);
+        }
+    }
+
+    /// Whether new connections are answered; while draining a SYN gets silence, so that a router can send
+    /// the retry elsewhere.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.refuse_new = !accepting;
+    }
+
+    /// Stream offset up to which the peer's bytes were delivered in order.
+    #[must_use]
+    pub fn delivered(&self, conn: ConnId) -> u64 {
+        self.get(conn).map_or(0, |c| c.receive.delivered())
+    }
+
+    /// The sending side of a connection, or `None` if it is gone.
+    #[must_use]
+    pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
+        self.get(conn).map(Connection::send_view)
+    }
+
+    /// State of a connection, or `None` if it is gone.
+    #[must_use]
+    pub fn state(&self, conn: ConnId) -> Option<State> {
+        self.get(conn).map(|c| c.state)
+    }
+
+    /// Every live connection, for drain and for diagnostics. Walks all slots.
+    pub fn connections(&self) -> impl Iterator<Item = ConnId> + '_ {
+        (0u32..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.connection.is_some())
+            .map(|(index, slot)| ConnId {
+                slot: index,
+                generation: slot.generation,
+            })
+    }
+
+    /// The live connection in a slot, if any.
+    #[must_use]
+    pub fn at_slot(&self, slot: usize) -> Option<ConnId> {
+        let entry = self.slots.get(slot)?;
+        entry.connection.as_ref()?;
+        Some(ConnId {
+            slot: u32::try_from(slot).ok()?,
+            generation: entry.generation,
+        })
+    }
+
+    /// Live connections, half-open ones included, TIME-WAIT not.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.flows.len()
+    }
+
+    /// Whether no connection is live.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// Connections in SYN-RECEIVED.
+    #[must_use]
+    pub fn half_open(&self) -> u32 {
+        self.half_open
+    }
+
+    /// Entries in TIME-WAIT.
+    #[must_use]
+    pub fn time_wait(&self) -> u32 {
+        self.time_wait.len()
+    }
+
+    /// Totals since the stack was made.
+    #[must_use]
+    pub fn counters(&self) -> &StackCounters {
+        &self.counters
+    }
+
+    /// Timers that are armed: zero when nothing is live.
+    #[must_use]
+    pub fn timers(&self) -> u32 {
+        self.wheel.len()
+    }
+
+    fn id(&self, slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: self.slots[slot as usize].generation,
+        }
+    }
+
+    fn get(&self, conn: ConnId) -> Option<&Connection> {
+        let slot = self.slots.get(conn.slot as usize)?;
+        slot.connection
+            .as_ref()
+            .filter(|_| slot.generation == conn.generation)
+    }
+
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(conn.slot as usize)?;
+        slot.connection
+            .as_mut()
+            .filter(|_| slot.generation == conn.generation)
+    }
+
+    fn take_slot(&mut self) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        if self.slots.len() >= self.config.connections as usize {
+            return None;
+        }
+        let slot = u32::try_from(self.slots.len()).ok()?;
+        self.slots.push(Slot::default());
+        Some(slot)
+    }
+
+    /// After anything happened on a connection: queue its events, let it transmit, keep its timer.
+    fn settle(&mut self, slot: u32) {
+        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+            return;
+        };
+        if !connection.events.is_empty() && !connection.in_event_queue {
+            connection.in_event_queue = true;
+            self.events.push_back(slot);
+        }
+        self.want_transmit(slot);
+        self.schedule(slot);
+    }
+
+    fn want_transmit(&mut self, slot: u32) {
+        if let Some(connection) = self.slots[slot as usize].connection.as_mut()
+            && !connection.in_transmit_queue
+            && connection.events.closed.is_none()
+        {
+            connection.in_transmit_queue = true;
+            self.transmit.push_back(slot);
+        }
+    }
+
+    /// Moves the wheel entry forward only if the earliest deadline is before it.
+    fn schedule(&mut self, slot: u32) {
+        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+            return;
+        };
+        if let Some(at) = connection.deadlines.earliest()
+            && connection.scheduled_at.is_none_or(|known| at < known)
+        {
+            connection.scheduled_at = Some(at);
+            self.wheel.schedule(slot, at);
+        }
+    }
+
+    /// A connection that is over and has sent its last segment.
+    fn retire(&mut self, slot: u32, reason: CloseReason) {
+        self.wheel.cancel(slot);
+        if let Some(connection) = self.slots[slot as usize].connection.as_mut() {
+            self.flows.remove(&connection.key);
+            connection.events.closed = Some(reason);
+            if !connection.in_event_queue {
+                connection.in_event_queue = true;
+                self.events.push_back(slot);
+            }
+        }
+    }
+}
+
+/// The connection in a slot and what it needs from the stack, borrowed side by side.
+fn split<'a>(
+    slots: &'a mut [Slot],
+    config: &'a StackConfig,
+    counters: &'a mut StackCounters,
+    slot: u32,
+    now: Instant,
+) -> Option<(&'a mut Connection, Env<'a>)> {
+    let connection = slots.get_mut(slot as usize)?.connection.as_mut()?;
+    let env = Env {
+        now,
+        config,
+        counters,
+    };
+    Some((connection, env))
+}
+
+fn arm_persist(connection: &mut Connection, now: Instant) {
+    use crate::deadlines::Timer;
+    if !connection.deadlines.is_set(Timer::Retransmit) {
+        connection.progress_at = now;
+        connection
+            .deadlines
+            .set(Timer::Retransmit, now + connection.rtt.rto());
+    }
+}
+
+fn remnant(connection: &mut Connection) -> Remnant {
+    let ts = connection.timestamps.as_ref();
+    Remnant {
+        key: connection.key,
+        snd_nxt: connection.send.seq(connection.send.snd_nxt),
+        rcv_nxt: connection.receive.ack_number(),
+        window: connection.receive.unscaled_window(),
+        timestamps: ts.map(|state| (state.ts_recent(), state.offset())),
+    }
+}

@@ -1,0 +1,138 @@
+//! Counters of a stack: plain integers, owned by one thread, read as a snapshot.
+
+macro_rules! counted {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of [`Self::index`].
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+
+            /// Name for tables and metrics.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text,)+ }
+            }
+
+            /// Position in [`Self::ALL`].
+            #[must_use]
+            pub fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+counted! {
+    /// Why a well-formed segment had no effect.
+    SegmentDrop {
+        /// RST for a flow we do not know (RFC 9293 section 3.10.7.1).
+        UnknownReset = "unknown_reset",
+        /// SYN with FIN or RST, or no flags at all.
+        IllegalFlags = "illegal_flags",
+        /// No ACK, SYN or RST at a listener.
+        ListenNoSyn = "listen_no_syn",
+        /// Too many half-open connections.
+        HalfOpenFull = "half_open_full",
+        /// No room for another connection.
+        ConnectionsFull = "connections_full",
+        /// The stack accepts no new connections while it drains.
+        Draining = "draining",
+        /// Not acceptable: outside the receive window.
+        OutsideWindow = "outside_window",
+        /// PAWS: an old timestamp (RFC 7323 section 5.3).
+        Paws = "paws",
+        /// Timestamps were negotiated and this segment has none (RFC 7323 section 3.2).
+        TimestampMissing = "timestamp_missing",
+        /// An exact RST: it ended the connection, nothing else of it counts.
+        ConnectionReset = "connection_reset",
+        /// RST outside the window, or in it but not at RCV.NXT (RFC 5961 section 3.2).
+        ResetNotExact = "reset_not_exact",
+        /// SYN on a synchronized connection (RFC 5961 section 4.2).
+        SynInConnection = "syn_in_connection",
+        /// ACK bit missing in a synchronized state.
+        NoAck = "no_ack",
+        /// Acknowledges data never sent, or too old (RFC 5961 section 5.2).
+        AckOutOfRange = "ack_out_of_range",
+        /// The final ACK of the handshake does not acknowledge our SYN.
+        HandshakeAck = "handshake_ack",
+        /// RST against TIME-WAIT (RFC 1337).
+        TimeWaitReset = "time_wait_reset",
+        /// A duplicate in TIME-WAIT.
+        TimeWait = "time_wait",
+        /// The out-of-order store of the connection is full.
+        OutOfOrderFull = "out_of_order_full",
+    }
+}
+
+/// Totals since the stack was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StackCounters {
+    /// Segments given to [`crate::Stack::on_segment`].
+    pub segments_in: u64,
+    /// Segments returned by [`crate::Stack::poll_transmit`].
+    pub segments_out: u64,
+    /// Payload bytes sent for the first time.
+    pub bytes_out: u64,
+    /// Connections that reached ESTABLISHED.
+    pub accepted: u64,
+    /// Segments sent again by fast retransmit (RFC 6675).
+    pub retransmitted_fast: u64,
+    /// Segments sent again after a time-out (RFC 6298).
+    pub retransmitted_timeout: u64,
+    /// SYN-ACKs sent again.
+    pub retransmitted_syn_ack: u64,
+    /// Times the retransmission timer fired.
+    pub timeouts: u64,
+    /// Fast recoveries entered.
+    pub fast_recoveries: u64,
+    /// Zero-window probes sent.
+    pub window_probes: u64,
+    /// Keep-alive probes sent.
+    pub keep_alive_probes: u64,
+    /// Challenge ACKs sent (RFC 5961).
+    pub challenge_acks: u64,
+    /// Resets sent on connections.
+    pub resets_sent: u64,
+    /// Resets sent for unknown flows.
+    pub refused: u64,
+    /// Acceptable resets received.
+    pub resets_received: u64,
+    /// Segments without effect, by [`SegmentDrop::index`].
+    pub dropped: [u64; SegmentDrop::ALL.len()],
+}
+
+impl StackCounters {
+    pub(crate) fn drop(&mut self, reason: SegmentDrop) {
+        self.dropped[reason.index()] += 1;
+    }
+
+    /// Name and value of every counter, for tables.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        [
+            ("segments_in", self.segments_in),
+            ("segments_out", self.segments_out),
+            ("bytes_out", self.bytes_out),
+            ("accepted", self.accepted),
+            ("retransmitted_fast", self.retransmitted_fast),
+            ("retransmitted_timeout", self.retransmitted_timeout),
+            ("retransmitted_syn_ack", self.retransmitted_syn_ack),
+            ("timeouts", self.timeouts),
+            ("fast_recoveries", self.fast_recoveries),
+            ("window_probes", self.window_probes),
+            ("keep_alive_probes", self.keep_alive_probes),
+            ("challenge_acks", self.challenge_acks),
+            ("resets_sent", self.resets_sent),
+            ("refused", self.refused),
+            ("resets_received", self.resets_received),
+        ]
+        .into_iter()
+        .chain(
+            SegmentDrop::ALL
+                .iter()
+                .map(|reason| (reason.name(), self.dropped[reason.index()])),
+        )
+    }
+}
