@@ -1,0 +1,261 @@
+//! One safe function per system call, nothing else.
+//!
+//! Each wrapper states why the call cannot touch memory it was not given. Errors are the call's errno; what they mean
+//! is decided by the callers.
+
+use core::ptr::NonNull;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_void};
+
+/// Plain data that may cross the kernel border as bytes.
+///
+/// # Safety
+/// The type has no padding, no pointer that the kernel would write through, and every bit pattern is a value of it.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: integers have no padding and no invalid value.
+unsafe impl Plain for u32 {}
+// SAFETY: as for u32.
+unsafe impl Plain for c_int {}
+// SAFETY: two u64 and four u32, no padding; the kernel reads through `addr` only under the rules of `umem.rs`.
+unsafe impl Plain for libc::xdp_umem_reg {}
+// SAFETY: sixteen u64.
+unsafe impl Plain for libc::xdp_mmap_offsets {}
+// SAFETY: six u64.
+unsafe impl Plain for libc::xdp_statistics {}
+// SAFETY: one u32.
+unsafe impl Plain for libc::xdp_options {}
+
+/// `socket(2)`, close-on-exec.
+pub(crate) fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    own(fd)
+}
+
+/// `eventfd(2)`, non-blocking, close-on-exec, counting from zero.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    own(fd)
+}
+
+/// `setsockopt(2)` with a value of plain data.
+pub(crate) fn set_option<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: pointer and length describe `value`, which the kernel reads during the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            core::ptr::from_ref(value).cast::<c_void>(),
+            socklen::<T>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// `getsockopt(2)` into `value`, which the kernel must fill completely.
+pub(crate) fn get_option<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    mut value: T,
+) -> io::Result<T> {
+    let mut length = socklen::<T>();
+    // SAFETY: pointer and length describe `value`; the kernel writes at most `length` bytes, and T is `Plain`, so
+    // whatever it writes is a value of T.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            core::ptr::from_mut(&mut value).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    check(result)?;
+    if length == socklen::<T>() {
+        Ok(value)
+    } else {
+        // A shorter answer is an older kernel's structure.
+        Err(io::Error::from_raw_os_error(libc::ENOPROTOOPT))
+    }
+}
+
+/// `bind(2)` of an AF_XDP socket.
+pub(crate) fn bind_xdp(fd: BorrowedFd<'_>, address: &libc::sockaddr_xdp) -> io::Result<()> {
+    // SAFETY: pointer and length describe `address`, which the kernel reads during the call.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            core::ptr::from_ref(address).cast::<libc::sockaddr>(),
+            socklen::<libc::sockaddr_xdp>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Wakes the transmit side of an AF_XDP socket: `sendto(2)` of nothing, `MSG_DONTWAIT`.
+#[inline]
+pub(crate) fn wake_tx(fd: BorrowedFd<'_>) -> Result<(), c_int> {
+    // SAFETY: null pointers with length zero: nothing is read or written through them.
+    let result = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            core::ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            core::ptr::null(),
+            0,
+        )
+    };
+    if result >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+}
+
+/// Wakes the receive side of a zero-copy AF_XDP socket: `recv(2)` of nothing, `MSG_DONTWAIT`.
+pub(crate) fn wake_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a null pointer with length zero: nothing is written through it.
+    let result =
+        unsafe { libc::recv(fd.as_raw_fd(), core::ptr::null_mut(), 0, libc::MSG_DONTWAIT) };
+    if result >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A mapping that is unmapped when dropped.
+///
+/// Only raw pointers into it are handed out ([`at`](Self::at)); whoever keeps one keeps the mapping beside it.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<c_void>,
+    bytes: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Anonymous private memory, zeroed, readable and writable. `flags` are added to `mmap`'s.
+    pub(crate) fn anonymous(bytes: usize, flags: c_int) -> io::Result<Self> {
+        Self::new(
+            bytes,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
+            -1,
+            0,
+        )
+    }
+
+    /// The ring at page offset `offset` of an AF_XDP socket, faulted in.
+    pub(crate) fn ring(fd: BorrowedFd<'_>, bytes: usize, offset: libc::off_t) -> io::Result<Self> {
+        Self::new(
+            bytes,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+            fd.as_raw_fd(),
+            offset,
+        )
+    }
+
+    fn new(bytes: usize, flags: c_int, fd: c_int, offset: libc::off_t) -> io::Result<Self> {
+        // SAFETY: a null hint without MAP_FIXED makes the kernel choose a free range, so no existing memory changes.
+        let start = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                fd,
+                offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(start)
+            .map(|start| Self { start, bytes })
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+    }
+
+    /// Gives advice about `[offset, offset + bytes)` of the mapping; never of a kind that changes its content.
+    pub(crate) fn advise(&self, offset: usize, bytes: usize, advice: Advice) -> io::Result<()> {
+        assert!(offset <= self.bytes && bytes <= self.bytes - offset);
+        let start = self.start.as_ptr().wrapping_byte_add(offset);
+        // SAFETY: the range lies in this mapping (asserted), and no `Advice` discards or moves what is in it.
+        let result = unsafe { libc::madvise(start, bytes, advice as c_int) };
+        check(result).map(drop)
+    }
+
+    /// A pointer to `count` values of T at `offset`, if they lie inside and the offset is aligned for T.
+    pub(crate) fn at<T>(&self, offset: u64, count: usize) -> Option<NonNull<T>> {
+        let offset = usize::try_from(offset).ok()?;
+        let end = count.checked_mul(size_of::<T>())?.checked_add(offset)?;
+        let start = self.start.as_ptr().wrapping_byte_add(offset).cast::<T>();
+        (end <= self.bytes && start.is_aligned())
+            .then(|| NonNull::new(start))
+            .flatten()
+    }
+
+    /// First address.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start.cast()
+    }
+
+    /// Keeps the memory until the process ends.
+    pub(crate) fn leak(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `new` and is unmapped once; pointers from `at` are kept beside the mapping
+        // by their owners and go with it.
+        unsafe { libc::munmap(self.start.as_ptr(), self.bytes) };
+    }
+}
+
+/// Kinds of [`Mapping::advise`]; none of them changes what the memory holds.
+#[derive(Clone, Copy, Debug)]
+#[repr(i32)]
+pub(crate) enum Advice {
+    /// Use transparent huge pages when faulting in.
+    HugePage = libc::MADV_HUGEPAGE,
+    /// Fault everything in now, with an error instead of a signal when that is impossible (Linux 5.14).
+    Populate = libc::MADV_POPULATE_WRITE,
+    /// Make the range huge pages now, or say that it cannot be done (Linux 6.1).
+    Collapse = libc::MADV_COLLAPSE,
+}
+
+fn own(fd: c_int) -> io::Result<OwnedFd> {
+    let fd = check(fd)?;
+    // SAFETY: `fd` was just returned by the kernel for us alone and is not owned by anything else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result >= 0 {
+        Ok(result)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+const fn socklen<T>() -> libc::socklen_t {
+    // Option structures are tens of bytes.
+    #[allow(clippy::cast_possible_truncation)]
+    let length = size_of::<T>() as libc::socklen_t;
+    length
+}
