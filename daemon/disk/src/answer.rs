@@ -1,0 +1,43 @@
+//! What a disk answers: at once, later, or why not.
+
+use rustix::io::Errno;
+
+#[cfg(doc)]
+use crate::Disk;
+use crate::handle::{BlockRef, FileHandle, OpenTicket};
+use crate::root::OpenError;
+
+/// The answer to [`Disk::open`].
+#[must_use]
+#[derive(Debug)]
+pub enum Opening {
+    /// Known at once.
+    Done(Result<FileHandle, OpenError>),
+    /// A helper thread walks the path: ask [`Disk::opened`] after [`Disk::poll`] said so.
+    Pending(OpenTicket),
+}
+
+/// The answer to [`Disk::fetch`].
+#[must_use]
+#[derive(Debug)]
+pub enum Fetch {
+    /// The block, pinned.
+    Ready(BlockRef),
+    /// Being read: fetch again after [`Disk::poll`] said so.
+    Pending,
+    /// Every block is in use: fetch again after a release, or after [`Disk::poll`] said so.
+    NoBlock,
+    /// These bytes cannot be had.
+    Failed(ReadError),
+}
+
+/// Why a block could not be read. What was fetched before is of one version and must not be continued from another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadError {
+    /// The file is shorter than it was, and every later fetch of it fails too; or it never had such a block.
+    Shrunk,
+    /// The file was written to (its size, mtime or ctime differs). Every later fetch of it fails too.
+    Changed,
+    /// The read failed. A later fetch tries again.
+    Io(Errno),
+}

@@ -1,0 +1,483 @@
+//! The disk of one worker: opens files, hands out blocks, and settles what helper threads bring back.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::answer::{Fetch, Opening, ReadError};
+use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockMemory};
+use crate::cache::{BlockCache, BlockKey, Lookup, Urgency};
+use crate::file::{Adopted, FileMeta, FileTable};
+use crate::handle::{BlockRef, FileHandle, OpenTicket};
+use crate::ledger::{DiskCounters, DiskLedger};
+use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
+use crate::root::{Freshness, OpenError, Opened, Root, stat};
+use crate::ticket::{Name, TicketTable};
+
+/// Sizes of a [`Disk`], fixed for its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskConfig {
+    /// Helper threads, at least 1: how many slow reads and opens proceed at the same time.
+    pub threads: usize,
+    /// Versions of files open at once, at least 1; each holds one descriptor. Further ones are
+    /// [`OpenError::TooManyFiles`].
+    pub files: usize,
+    /// Reads in flight on helper threads, at least 1, and as many opens. An open costs a name buffer of 4 KiB.
+    pub queue_depth: usize,
+}
+
+/// What is tried on the caller's thread. Everything, except in tests of the helper path.
+#[derive(Clone, Copy)]
+struct Inline {
+    opens: bool,
+    /// Of a block, at most.
+    bytes: usize,
+}
+
+/// How an attempt to fill a block ended.
+enum Load {
+    /// In the block given.
+    Done(u32),
+    Pending,
+    NoBlock,
+    Failed(ReadError),
+}
+
+/// Files and blocks of one worker. Not shared: every method but the readers takes `&mut self`.
+///
+/// Call order: [`open`](Disk::open) (then [`opened`](Disk::opened)) gives a handle; [`fetch`](Disk::fetch) block by
+/// block gives references whose [`bytes`](Disk::bytes) are sent; [`release`](Disk::release) each when acknowledged;
+/// [`close`](Disk::close), before or after that. [`poll`](Disk::poll) once in every turn of the loop.
+///
+/// Dropping it waits for the reads that helper threads have in hand.
+pub struct Disk {
+    helpers: Helpers,
+    cache: BlockCache,
+    memory: BlockMemory,
+    files: FileTable,
+    tickets: TicketTable,
+    /// The name being opened, for the caller's thread.
+    name: Name,
+    counters: DiskCounters,
+    /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
+    starved: bool,
+    inline: Inline,
+}
+
+impl Disk {
+    /// A disk whose blocks are `memory`: as many as fit, each [`BLOCK_BYTES`] long. Page alignment is not needed for
+    /// reading, but whoever sends a block without a copy will want it.
+    ///
+    /// The helper threads inherit the CPU affinity and signal mask of the caller: make the disk before pinning.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a number in `config` is 0 or above 2^30, or if `memory` holds no block; otherwise a thread
+    /// or descriptor could not be made.
+    pub fn new(memory: &'static mut [u8], config: &DiskConfig) -> io::Result<Disk> {
+        Disk::over(BlockMemory::from_static(memory)?, config)
+    }
+
+    /// A disk that maps `bytes` of memory of its own.
+    ///
+    /// # Errors
+    /// As [`Disk::new`], and those of mmap(2).
+    pub fn anonymous(bytes: usize, config: &DiskConfig) -> io::Result<Disk> {
+        Disk::over(BlockMemory::anonymous(bytes)?, config)
+    }
+
+    fn over(memory: BlockMemory, config: &DiskConfig) -> io::Result<Disk> {
+        let files = table_size("files", config.files)?;
+        let queue_depth = table_size("queue_depth", config.queue_depth)?;
+        table_size("threads", config.threads)?;
+        Ok(Disk {
+            helpers: Helpers::start(config.threads, config.queue_depth)?,
+            cache: BlockCache::new(memory.blocks()),
+            memory,
+            files: FileTable::new(files),
+            tickets: TicketTable::new(queue_depth),
+            name: Name::new(),
+            counters: DiskCounters::default(),
+            starved: false,
+            inline: Inline {
+                opens: true,
+                bytes: BLOCK_BYTES,
+            },
+        })
+    }
+
+    /// Opens the regular file at `path` below `root`. `path` is relative, already decoded; whatever it contains, it
+    /// does not lead out of the root. The empty path is the root itself, a directory.
+    pub fn open(&mut self, root: &Root, path: &[u8]) -> Opening {
+        if let Err(error) = self.name.set(path) {
+            return Opening::Done(Err(error));
+        }
+        if self.inline.opens
+            && let Some(answer) = root.open_cached(self.name.as_c_str())
+        {
+            self.counters.opens_inline += 1;
+            return Opening::Done(answer.and_then(|opened| self.adopt(opened)));
+        }
+        let Some((ticket, name)) = self.tickets.issue(&self.name) else {
+            return Opening::Done(Err(OpenError::TooManyFiles));
+        };
+        self.counters.opens_helper += 1;
+        self.helpers.open(ticket.0, root.clone(), name);
+        Opening::Pending(ticket)
+    }
+
+    /// Exchanges a ticket for the answer.
+    ///
+    /// # Errors
+    /// The ticket back, if there is no answer yet.
+    pub fn opened(
+        &mut self,
+        ticket: OpenTicket,
+    ) -> Result<Result<FileHandle, OpenError>, OpenTicket> {
+        let answer = self.tickets.redeem(ticket)?;
+        Ok(answer.and_then(|opened| self.adopt(opened)))
+    }
+
+    /// Gives up an open, whether it is answered or not.
+    pub fn abandon(&mut self, ticket: OpenTicket) {
+        if let Some(opened) = self.tickets.abandon(ticket) {
+            self.helpers.close(opened.fd);
+        }
+    }
+
+    /// Size and times of the file when it was opened.
+    #[must_use]
+    pub fn meta(&self, file: &FileHandle) -> FileMeta {
+        *self.files.meta(file.0)
+    }
+
+    /// Asks for block number `block` of the file: bytes from `block` x [`BLOCK_BYTES`] on.
+    ///
+    /// The last block is ready only if the file is at this moment still the version that was opened; every other
+    /// block, if it was when the block was read.
+    pub fn fetch(&mut self, file: &FileHandle, block: u64) -> Fetch {
+        let slot = file.0;
+        if let Some(error) = self.files.broken(slot) {
+            return Fetch::Failed(error);
+        }
+        let meta = self.files.meta(slot);
+        if block >= meta.blocks() {
+            return Fetch::Failed(ReadError::Shrunk);
+        }
+        let is_last = block + 1 == meta.blocks();
+        let key = BlockKey {
+            file: self.files.id(slot),
+            block,
+        };
+        let load = match self.cache.lookup(&key) {
+            Lookup::Ready(found) => self.take_found(slot, found, is_last),
+            Lookup::Loading(found) => {
+                self.cache.awaited(found);
+                Load::Pending
+            }
+            Lookup::Failed(found, errno) => {
+                self.cache.discard(found);
+                Load::Failed(ReadError::Io(errno))
+            }
+            Lookup::Absent => self.load(slot, key, Urgency::Awaited),
+        };
+        match load {
+            Load::Done(found) => {
+                self.cache.pin(found);
+                Fetch::Ready(BlockRef(found))
+            }
+            Load::Pending => Fetch::Pending,
+            Load::NoBlock => self.no_block(),
+            Load::Failed(error) => Fetch::Failed(error),
+        }
+    }
+
+    /// Begins to read a block that will soon be fetched, if that takes nothing from anybody who waits now. Errors
+    /// show when it is fetched.
+    pub fn prefetch(&mut self, file: &FileHandle, block: u64) {
+        let slot = file.0;
+        if self.files.broken(slot).is_some() || block >= self.files.meta(slot).blocks() {
+            return;
+        }
+        let key = BlockKey {
+            file: self.files.id(slot),
+            block,
+        };
+        if self.cache.lookup(&key) == Lookup::Absent {
+            self.load(slot, key, Urgency::Ahead);
+        }
+    }
+
+    /// The bytes of a block: [`BLOCK_BYTES`], fewer for the last block of a file.
+    #[must_use]
+    pub fn bytes(&self, block: &BlockRef) -> &[u8] {
+        let valid = self.cache.valid(block.0) as usize;
+        self.memory.bytes(block.0).get(..valid).unwrap_or_default()
+    }
+
+    /// A further reference to the same block.
+    pub fn clone_ref(&mut self, block: &BlockRef) -> BlockRef {
+        self.cache.pin(block.0);
+        BlockRef(block.0)
+    }
+
+    /// Ends a reference. Without references the block stays cached until its memory is needed.
+    pub fn release(&mut self, block: BlockRef) {
+        self.cache.unpin(block.0);
+    }
+
+    /// Ends a handle. References to its blocks stay valid.
+    pub fn close(&mut self, file: FileHandle) {
+        let unneeded = self.files.close(file);
+        self.close_fd(unneeded);
+    }
+
+    /// Takes what helper threads have finished. True if something changed: ask again for all that was pending or had
+    /// no block. To be called in every turn of the loop; a turn without news costs no system call.
+    pub fn poll(&mut self) -> bool {
+        let mut changed = self.cache.next_turn() && self.starved;
+        while let Some(outcome) = self.helpers.take() {
+            self.settle(outcome);
+            changed = true;
+        }
+        if changed {
+            self.starved = false;
+        }
+        self.wake_for_starved();
+        changed
+    }
+
+    /// Readable when [`Disk::poll`] has something to take. For poll(2) or epoll(7) only; poll() reads it.
+    #[must_use]
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.helpers.wake_fd()
+    }
+
+    /// Where everything is now.
+    #[must_use]
+    pub fn ledger(&self) -> DiskLedger {
+        let census = self.cache.census();
+        DiskLedger {
+            blocks_total: self.memory.blocks(),
+            free: census.free,
+            cached: census.cached,
+            pinned: census.pinned,
+            loading: census.loading,
+            files_open: self.files.open(),
+            tickets: self.tickets.out(),
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> DiskCounters {
+        DiskCounters {
+            evictions: self.cache.evictions(),
+            files_changed: self.files.changed(),
+            ..self.counters
+        }
+    }
+
+    fn adopt(&mut self, opened: Opened) -> Result<FileHandle, OpenError> {
+        match self.files.adopt(opened) {
+            Adopted::Own(handle) => Ok(handle),
+            Adopted::Shared(handle, surplus) => {
+                self.counters.opens_shared += 1;
+                self.helpers.close(surplus);
+                Ok(handle)
+            }
+            Adopted::Full(unwanted) => {
+                self.helpers.close(unwanted);
+                Err(OpenError::TooManyFiles)
+            }
+        }
+    }
+
+    fn take_found(&mut self, slot: u32, found: u32, is_last: bool) -> Load {
+        if is_last && let Err(error) = self.confirm_now(slot) {
+            return Load::Failed(error);
+        }
+        self.counters.hits += 1;
+        Load::Done(found)
+    }
+
+    /// Fills a block for an absent key: on this thread as far as the page cache goes, the rest on a helper.
+    fn load(&mut self, slot: u32, key: BlockKey, urgency: Urgency) -> Load {
+        let want = self.files.meta(slot).block_len(key.block);
+        let offset = key.block * BLOCK_BYTES_U64;
+        let Some(block) = self.cache.reserve(key, urgency) else {
+            return Load::NoBlock;
+        };
+        let mut buffer = self.memory.lend(block);
+        let limit = want.min(self.inline.bytes);
+        let filled = match self.read_inline(slot, &mut buffer.bytes_mut()[..limit], offset) {
+            Ok(filled) => filled,
+            Err(errno) => {
+                self.memory.take_back(buffer);
+                self.cache.cancel(block);
+                self.counters.read_errors += 1;
+                return Load::Failed(ReadError::Io(errno));
+            }
+        };
+        if filled == want {
+            self.memory.take_back(buffer);
+            return self.finish_inline(slot, block, want);
+        }
+        let has_room = self.helpers.has_room(urgency);
+        let Some(fd) = has_room.then(|| self.files.begin_load(slot)).flatten() else {
+            self.memory.take_back(buffer);
+            self.cache.cancel(block);
+            self.counters.queue_full += 1;
+            // Reads are in flight, so poll() will report a change and the caller will ask again.
+            return Load::Pending;
+        };
+        self.counters.reads_helper += 1;
+        self.helpers.read(ReadJob {
+            fd,
+            file: slot,
+            buffer,
+            offset,
+            filled,
+            filled_inline: filled,
+            want,
+        });
+        Load::Pending
+    }
+
+    /// How many bytes the page cache gave; 0 if it has none or cannot be asked.
+    fn read_inline(&mut self, slot: u32, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if into.is_empty() || !self.files.nowait(slot) {
+            return Ok(0);
+        }
+        let Some(fd) = self.files.fd(slot) else {
+            return Err(Errno::BADF);
+        };
+        match read_nowait(fd, into, offset) {
+            Ok(filled) => {
+                self.counters.bytes_inline += filled as u64;
+                Ok(filled)
+            }
+            Err(NoWait::WouldBlock) => Ok(0),
+            Err(NoWait::Unsupported) => {
+                self.files.never_nowait(slot);
+                Ok(0)
+            }
+            Err(NoWait::Failed(errno)) => Err(errno),
+        }
+    }
+
+    fn finish_inline(&mut self, slot: u32, block: u32, want: usize) -> Load {
+        self.counters.reads_inline += 1;
+        if let Err(error) = self.confirm_now(slot) {
+            self.cache.cancel(block);
+            return Load::Failed(error);
+        }
+        self.cache.finish(block, valid_bytes(want));
+        Load::Done(block)
+    }
+
+    /// Compares the file with the version that was opened, by what this machine knows without asking a server.
+    fn confirm_now(&mut self, slot: u32) -> Result<(), ReadError> {
+        let Some(fd) = self.files.fd(slot) else {
+            return Err(ReadError::Io(Errno::BADF));
+        };
+        let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
+        self.files.confirm(slot, &now)
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Opened {
+                ticket,
+                name,
+                result,
+            } => {
+                if let Some(unwanted) = self.tickets.answer(ticket, name, result) {
+                    self.helpers.close(unwanted.fd);
+                }
+            }
+            Outcome::Read { job, result } => self.settle_read(job, result),
+        }
+    }
+
+    fn settle_read(&mut self, job: ReadJob, result: Result<FileMeta, ReadError>) {
+        let block = job.buffer.block();
+        self.memory.take_back(job.buffer);
+        self.counters.bytes_helper += (job.filled - job.filled_inline) as u64;
+        match result.and_then(|now| self.files.confirm(job.file, &now)) {
+            Ok(()) => self.cache.finish(block, valid_bytes(job.want)),
+            Err(ReadError::Io(errno)) => {
+                self.counters.read_errors += 1;
+                self.cache.fail(block, errno);
+            }
+            Err(error) => {
+                // The file's entry remembers why; the block is worth nothing.
+                self.files.condemn(job.file, error);
+                self.cache.cancel(block);
+            }
+        }
+        let unneeded = self.files.end_load(job.file);
+        self.close_fd(unneeded);
+    }
+
+    fn no_block(&mut self) -> Fetch {
+        self.counters.no_block += 1;
+        if !self.starved && self.cache.keeps_back() {
+            self.starved = true;
+            self.wake_for_starved();
+        }
+        Fetch::NoBlock
+    }
+
+    /// Blocks that are kept back become evictable by turns of the loop, which may be about to sleep.
+    fn wake_for_starved(&mut self) {
+        if self.starved && self.cache.keeps_back() {
+            self.helpers.signal_self();
+        }
+    }
+
+    fn close_fd(&mut self, fd: Option<OwnedFd>) {
+        if let Some(fd) = fd {
+            self.helpers.close(fd);
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // In this order: while helpers run they borrow descriptors of `files` and write into `memory`.
+        self.helpers.join();
+        while let Some(buffer) = self.helpers.left_over() {
+            self.memory.take_back(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("ledger", &self.ledger())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A configured number as the length of a table.
+fn table_size(name: &str, n: usize) -> io::Result<u32> {
+    const MAX: u32 = 1 << 30;
+    match u32::try_from(n) {
+        Ok(n) if (1..=MAX).contains(&n) => Ok(n),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("disk: {name} = {n} is not between 1 and {MAX}"),
+        )),
+    }
+}
+
+/// A length within one block, as the cache keeps it.
+fn valid_bytes(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The numbers a disk keeps of itself: what it holds now, and what it did so far.
+
+/// Where the blocks, files and tickets of a disk are at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskLedger {
+    /// All blocks.
+    pub blocks_total: u32,
+    /// Blocks without content.
+    pub free: u32,
+    /// Blocks with content that nobody refers to: taken for other content, oldest use first.
+    pub cached: u32,
+    /// Blocks that somebody refers to.
+    pub pinned: u32,
+    /// Blocks being read into by a helper thread.
+    pub loading: u32,
+    /// Files with a handle or a read in flight; shared ones count once. A file closed by its last user is not
+    /// counted, although its descriptor may stay open for some 10 ms more.
+    pub files_open: u32,
+    /// Opens under way or answered but not yet fetched, abandoned ones included until they are answered.
+    pub tickets: u32,
+}
+
+impl DiskLedger {
+    /// Whether every block is in exactly one place. Always true; asserted by tests.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.free + self.cached + self.pinned + self.loading == self.blocks_total
+    }
+
+    /// Whether nobody holds or waits for anything: the state to come back to when all connections are gone.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.balanced() && self.pinned + self.loading + self.files_open + self.tickets == 0
+    }
+}
+
+/// What a disk did since it was made. Every number only grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskCounters {
+    /// Opens answered on the caller's thread from the dentry cache, refused ones included.
+    pub opens_inline: u64,
+    /// Opens handed to a helper thread.
+    pub opens_helper: u64,
+    /// Opens that found the same version of the file open already and share its entry.
+    pub opens_shared: u64,
+    /// Blocks filled on the caller's thread from the page cache.
+    pub reads_inline: u64,
+    /// Blocks, or the rest of them, handed to a helper thread.
+    pub reads_helper: u64,
+    /// Bytes read on the caller's thread.
+    pub bytes_inline: u64,
+    /// Bytes read by helper threads.
+    pub bytes_helper: u64,
+    /// Fetches answered by a block that was there.
+    pub hits: u64,
+    /// Blocks with content that were taken for other content.
+    pub evictions: u64,
+    /// Fetches refused because no block could be taken ([`Fetch::NoBlock`](crate::Fetch::NoBlock)).
+    pub no_block: u64,
+    /// Reads put off because the queue to the helper threads was full.
+    pub queue_full: u64,
+    /// Reads of a block that failed ([`ReadError::Io`](crate::ReadError::Io)).
+    pub read_errors: u64,
+    /// Files found to be another version than the one opened, shrunk ones included.
+    pub files_changed: u64,
+}

@@ -1,0 +1,42 @@
+//! File blocks shared by reference, read without blocking the caller.
+//!
+//! A [`Disk`] belongs to one worker. It opens files below a [`Root`] and fills blocks of [`BLOCK_BYTES`] from them,
+//! in memory it is given (the UMEM, so that a block can be sent without a copy). All connections of the worker that
+//! read the same version of a file share its blocks. A block stays while it is referred to, until its bytes are
+//! acknowledged, and after that while memory lasts.
+//!
+//! The caller's thread does what needs no I/O: RESOLVE_CACHED for names, RWF_NOWAIT for bytes. The rest goes to
+//! helper threads ([`Disk::poll`], [`Disk::wake_fd`]). Files are never mapped: a file that shrinks under a mapping
+//! is a SIGBUS, here it is a [`ReadError`].
+//!
+//! Way of a block: `root` (openat2) -> `file` (one entry per version) -> `cache` (which block, whom to evict) ->
+//! `block` (whose memory is it now: all unsafe code but one line is there) -> `reader` (helper threads, which also
+//! close, see `closer`) -> `disk` (puts them together). Nothing allocates after [`Disk::new`].
+//!
+//! Assumed: Linux 5.12 or later; time stamps that change with the content (not a file written through a mapping,
+//! whose stamps lag); the tree mounted `relatime` or `noatime`, since an atime update can wait for the journal.
+
+mod answer;
+mod block;
+mod cache;
+mod closer;
+mod disk;
+mod file;
+mod handle;
+mod index;
+mod ledger;
+mod list;
+mod reader;
+mod root;
+mod ticket;
+mod tokens;
+
+pub use answer::{Fetch, Opening, ReadError};
+pub use block::BLOCK_BYTES;
+pub use disk::{Disk, DiskConfig};
+pub use file::FileMeta;
+pub use handle::{BlockRef, FileHandle, OpenTicket};
+pub use ledger::{DiskCounters, DiskLedger};
+pub use root::{FileKind, OpenError, Root, Symlinks};
+/// The error number of a failed system call.
+pub use rustix::io::Errno;
