@@ -1,0 +1,485 @@
+//! Bytes of a connection to a checked [`Request`] (RFC 9112).
+//!
+//! `framing` finds the end of the head and refuses what smugglers use, httparse splits and checks the
+//! field lines, and this file keeps what serving a file needs: method, target, the few fields with a
+//! meaning here, and whether the connection may go on. A [`Request`] borrows the input and nothing is
+//! copied or allocated, so it is as cheap to drop as to make.
+//!
+//! A value of type [`Request`] has passed every framing rule; what is left to the caller is the method
+//! (`Other` is answered by 405), the target ([`decode_target`](crate::decode_target)) and the file.
+
+use crate::framing::{BodyFraming, Head, find_head};
+use crate::status::Status;
+
+/// Field lines a head can have at most, whatever [`RequestLimits::fields`] says: the size of the table
+/// on the stack that they are split into.
+pub const FIELDS_MAX: usize = 100;
+
+/// Bounds on a request head. All are about memory and time that one peer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes of the head with empty lines before it and the one that ends it; more is 431. Must not be
+    /// larger than the input buffer of the caller, or a full buffer would wait for ever.
+    pub header_bytes: usize,
+    /// Field lines, 0..=[`FIELDS_MAX`] (larger values mean [`FIELDS_MAX`]); more is 431.
+    pub fields: usize,
+    /// Bytes of the request target; more is 414. Only of use below `header_bytes`.
+    pub uri_bytes: usize,
+}
+
+impl RequestLimits {
+    pub(crate) fn fields_effective(&self) -> usize {
+        self.fields.min(FIELDS_MAX)
+    }
+}
+
+impl Default for RequestLimits {
+    /// 16 KiB, [`FIELDS_MAX`] fields, a target of 8 KiB (RFC 9112 section 3 asks for at least 8000
+    /// bytes of request line).
+    fn default() -> RequestLimits {
+        RequestLimits {
+            header_bytes: 16 * 1024,
+            fields: FIELDS_MAX,
+            uri_bytes: 8 * 1024,
+        }
+    }
+}
+
+/// What the start of the input is.
+#[derive(Debug, Clone, Copy)]
+pub enum Parsed<'a> {
+    /// A head that is not whole yet, and good so far.
+    Incomplete,
+    /// A head that passed every check.
+    Complete {
+        /// The request.
+        request: Request<'a>,
+        /// Bytes of the input that belong to it. The next pipelined request starts here, unless the
+        /// request has a body (then the connection closes after the answer).
+        consumed: usize,
+    },
+    /// Answer with this status ([`plan_error`](crate::plan_error) without a request) and close: where
+    /// the next request would start is unknown or not to be trusted (RFC 9112 2.2).
+    Invalid(Status),
+}
+
+/// A request method (RFC 9110 section 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The file.
+    Get,
+    /// What GET would answer, without the file.
+    Head,
+    /// A registered method that files do not offer: 405. Methods nobody registered never become a
+    /// request, they are `Invalid(Status::NotImplemented)`.
+    Other,
+}
+
+/// The version in the request line, and with it the default for keeping the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: closes unless asked to keep alive, `Host` is optional.
+    Http10,
+    /// HTTP/1.1 and any later minor version of 1 (RFC 9110 2.5).
+    Http11,
+}
+
+/// A field that has no meaning when it is sent more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Singleton<'a> {
+    /// Not sent.
+    Absent,
+    /// Sent once, with this value (without white space around it).
+    Once(&'a [u8]),
+    /// Sent more than once. Kept apart from `Absent`: an `If-Range` that cannot be read must not read
+    /// as one that holds.
+    Repeated,
+}
+
+impl<'a> Singleton<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Singleton::Absent => Singleton::Once(value),
+            Singleton::Once(_) | Singleton::Repeated => Singleton::Repeated,
+        };
+    }
+
+    /// The value of a field that was sent exactly once.
+    pub fn once(self) -> Option<&'a [u8]> {
+        match self {
+            Singleton::Once(value) => Some(value),
+            Singleton::Absent | Singleton::Repeated => None,
+        }
+    }
+}
+
+/// A request whose framing is beyond doubt.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub method: Method,
+    /// Which rules the peer follows.
+    pub version: Version,
+    /// Path and query as sent, without scheme and authority of an absolute-form target: UTF-8 without
+    /// control byte, space or `#`. Starts with `/` for GET and HEAD; for [`Method::Other`] it can also
+    /// be `*` or any other form.
+    pub target: &'a [u8],
+    /// The peer wants the connection to go on, and it can: false for every request with a body.
+    pub keep_alive: bool,
+    /// A body follows the head. It is never read: answer and close, or it would be taken for a request.
+    pub has_body: bool,
+    fields: &'a [u8],
+    known: KnownFields<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// `Range` (RFC 9110 14.2).
+    pub fn range(&self) -> Singleton<'a> {
+        self.known.range
+    }
+
+    /// `If-Range` (RFC 9110 13.1.5).
+    pub fn if_range(&self) -> Singleton<'a> {
+        self.known.if_range
+    }
+
+    /// `If-Modified-Since` (RFC 9110 13.1.3).
+    pub fn if_modified_since(&self) -> Singleton<'a> {
+        self.known.if_modified_since
+    }
+
+    /// `If-Unmodified-Since` (RFC 9110 13.1.4).
+    pub fn if_unmodified_since(&self) -> Singleton<'a> {
+        self.known.if_unmodified_since
+    }
+
+    /// The lines of `If-Match` (RFC 9110 13.1.1), `None` without one.
+    pub fn if_match(&self) -> Option<FieldValues<'a>> {
+        self.known.if_match.then(|| self.header("if-match"))
+    }
+
+    /// The lines of `If-None-Match` (RFC 9110 13.1.2), `None` without one.
+    pub fn if_none_match(&self) -> Option<FieldValues<'a>> {
+        self.known
+            .if_none_match
+            .then(|| self.header("if-none-match"))
+    }
+
+    /// The values of any field, one per line, in order; the name is compared without case. Reads the
+    /// head again: meant for lists and logs, not for asking after many names.
+    pub fn header(&self, name: &'static str) -> FieldValues<'a> {
+        FieldValues {
+            lines: self.fields,
+            name,
+        }
+    }
+}
+
+/// Iterator over the values of one field, see [`Request::header`].
+#[derive(Debug, Clone)]
+pub struct FieldValues<'a> {
+    /// Checked field lines, each with its CRLF, and the empty line at the end.
+    lines: &'a [u8],
+    name: &'static str,
+}
+
+impl<'a> Iterator for FieldValues<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.lines.is_empty() {
+            // In a checked head CR stands only before LF, and every line but the last has a colon.
+            let (line, rest) = split_once(self.lines, b'\n')?;
+            self.lines = rest;
+            let (name, value) = split_once(line, b':')?;
+            if name.eq_ignore_ascii_case(self.name.as_bytes()) {
+                return Some(value.trim_ascii());
+            }
+        }
+        None
+    }
+}
+
+/// Parses the request at the start of `input`.
+///
+/// A pure function of the bytes: how they were cut into segments has no influence, more bytes never
+/// change an answer other than `Incomplete`, and what follows the head is not looked at. Costs time
+/// linear in the head, so a caller whose peer drips bytes saves work by asking again only after a line
+/// feed or at `header_bytes`.
+///
+/// # Errors
+///
+/// [`Parsed::Invalid`] with 400 (grammar, framing, `Host`), 414 (target), 431 (head), 501 (unknown
+/// method) or 505 (major version).
+pub fn parse_request<'a>(input: &'a [u8], limits: &RequestLimits) -> Parsed<'a> {
+    match parse(input, limits) {
+        Ok(None) => Parsed::Incomplete,
+        Ok(Some((request, consumed))) => Parsed::Complete { request, consumed },
+        Err(status) => Parsed::Invalid(status),
+    }
+}
+
+fn parse<'a>(
+    input: &'a [u8],
+    limits: &RequestLimits,
+) -> Result<Option<(Request<'a>, usize)>, Status> {
+    let Some((Head { fields, end, .. }, line)) = find_head(input, limits, RequestLine::parse)?
+    else {
+        return Ok(None);
+    };
+    let fields = &input[fields..end];
+    let known = KnownFields::parse(fields, line.version)?;
+    let has_body = known.body.has_body(line.version)?;
+    let request = Request {
+        method: line.method,
+        version: line.version,
+        target: line.target,
+        keep_alive: known.connection.keeps_alive(line.version) && !has_body,
+        has_body,
+        fields,
+        known,
+    };
+    Ok(Some((request, end)))
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 section 3).
+struct RequestLine<'a> {
+    method: Method,
+    target: &'a [u8],
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// `line` has no control byte but HTAB in it.
+    fn parse(line: &'a [u8]) -> Result<RequestLine<'a>, Status> {
+        // Exactly one SP between the parts: RFC 9112 3 allows more lenience, and advises against it.
+        let mut parts = line.split(|&byte| byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Status::BadRequest);
+        };
+        // The version first: it says whether the rest can be read by these rules at all.
+        let version = parse_version(version)?;
+        let method = parse_method(method)?;
+        check_target(target)?;
+        let target = match method {
+            Method::Get | Method::Head => path_and_query(target)?,
+            Method::Other => target,
+        };
+        Ok(RequestLine {
+            method,
+            target,
+            version,
+        })
+    }
+}
+
+fn parse_version(version: &[u8]) -> Result<Version, Status> {
+    match version {
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Ok(Version::Http11),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Status::HttpVersionNotSupported)
+        }
+        _ => Err(Status::BadRequest),
+    }
+}
+
+fn parse_method(method: &[u8]) -> Result<Method, Status> {
+    match method {
+        b"GET" => Ok(Method::Get),
+        b"HEAD" => Ok(Method::Head),
+        b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => {
+            Ok(Method::Other)
+        }
+        _ if !method.is_empty() && method.iter().all(|&byte| is_token(byte)) => {
+            Err(Status::NotImplemented)
+        }
+        _ => Err(Status::BadRequest),
+    }
+}
+
+/// `tchar` (RFC 9110 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What no form of target may hold. Unescaped UTF-8 is no URI either, but curl and others send it as
+/// typed; a fragment is for the client alone (RFC 9110 4.2.5).
+fn check_target(target: &[u8]) -> Result<(), Status> {
+    let allowed = |&byte: &u8| byte > b' ' && byte != b'#';
+    let is_text = str::from_utf8(target).is_ok();
+    if !target.is_empty() && is_text && target.iter().all(allowed) {
+        Ok(())
+    } else {
+        Err(Status::BadRequest)
+    }
+}
+
+/// Path and query of an origin-form or absolute-form target (RFC 9112 3.2.1, 3.2.2).
+fn path_and_query(target: &[u8]) -> Result<&[u8], Status> {
+    if target.starts_with(b"/") {
+        return Ok(target);
+    }
+    let rest = strip_prefix_ignore_case(target, b"http://")
+        .or_else(|| strip_prefix_ignore_case(target, b"https://"))
+        .ok_or(Status::BadRequest)?;
+    let end = rest
+        .iter()
+        .position(|&byte| byte == b'/' || byte == b'?')
+        .unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.is_empty() || !is_authority(authority) {
+        return Err(Status::BadRequest);
+    }
+    match path.first() {
+        Some(b'/') => Ok(path),
+        // An empty path means the root (RFC 9110 4.2.3); a query of the root has no meaning here.
+        _ => Ok(b"/"),
+    }
+}
+
+fn strip_prefix_ignore_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = bytes.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// True if `value` holds only what `uri-host [":" port]` can hold (RFC 9110 7.2). User information
+/// (`@`) is refused with the rest, as RFC 9110 4.2.4 asks.
+fn is_authority(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte))
+}
+
+/// The fields that have a meaning to this server.
+#[derive(Debug, Clone, Copy)]
+struct KnownFields<'a> {
+    range: Singleton<'a>,
+    if_range: Singleton<'a>,
+    if_modified_since: Singleton<'a>,
+    if_unmodified_since: Singleton<'a>,
+    /// At least one line of it was sent; the same below.
+    if_match: bool,
+    if_none_match: bool,
+    connection: ConnectionOptions,
+    body: BodyFraming,
+}
+
+impl<'a> KnownFields<'a> {
+    /// Splits the field lines, which end with the empty line, and picks.
+    fn parse(lines: &'a [u8], version: Version) -> Result<KnownFields<'a>, Status> {
+        let mut table = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let Ok(httparse::Status::Complete((_, fields))) =
+            httparse::parse_headers(lines, &mut table)
+        else {
+            return Err(Status::BadRequest);
+        };
+        let mut known = KnownFields {
+            range: Singleton::Absent,
+            if_range: Singleton::Absent,
+            if_modified_since: Singleton::Absent,
+            if_unmodified_since: Singleton::Absent,
+            if_match: false,
+            if_none_match: false,
+            connection: ConnectionOptions::default(),
+            body: BodyFraming::default(),
+        };
+        let mut host = Singleton::Absent;
+        for field in fields {
+            match KnownName::of(field.name) {
+                Some(KnownName::Host) => host.add(field.value),
+                Some(KnownName::Connection) => known.connection.add(field.value),
+                Some(KnownName::ContentLength) => known.body.content_length(field.value)?,
+                Some(KnownName::TransferEncoding) => known.body.transfer_encoding(field.value)?,
+                Some(KnownName::Range) => known.range.add(field.value),
+                Some(KnownName::IfRange) => known.if_range.add(field.value),
+                Some(KnownName::IfModifiedSince) => known.if_modified_since.add(field.value),
+                Some(KnownName::IfUnmodifiedSince) => known.if_unmodified_since.add(field.value),
+                Some(KnownName::IfMatch) => known.if_match = true,
+                Some(KnownName::IfNoneMatch) => known.if_none_match = true,
+                None => {}
+            }
+        }
+        check_host(host, version)?;
+        Ok(known)
+    }
+}
+
+/// RFC 9112 3.2: exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0, and a valid one.
+fn check_host(host: Singleton<'_>, version: Version) -> Result<(), Status> {
+    match host {
+        Singleton::Once(value) if is_authority(value) => Ok(()),
+        Singleton::Absent if version == Version::Http10 => Ok(()),
+        _ => Err(Status::BadRequest),
+    }
+}
+
+/// Names of [`KnownFields`].
+#[derive(Clone, Copy)]
+enum KnownName {
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Range,
+    IfRange,
+    IfModifiedSince,
+    IfUnmodifiedSince,
+    IfMatch,
+    IfNoneMatch,
+}
+
+impl KnownName {
+    const TABLE: [(&'static str, KnownName); 10] = [
+        ("host", KnownName::Host),
+        ("connection", KnownName::Connection),
+        ("content-length", KnownName::ContentLength),
+        ("transfer-encoding", KnownName::TransferEncoding),
+        ("range", KnownName::Range),
+        ("if-range", KnownName::IfRange),
+        ("if-modified-since", KnownName::IfModifiedSince),
+        ("if-unmodified-since", KnownName::IfUnmodifiedSince),
+        ("if-match", KnownName::IfMatch),
+        ("if-none-match", KnownName::IfNoneMatch),
+    ];
+
+    /// Names have no case (RFC 9110 5.1); lftp sends `Content-length`.
+    fn of(name: &str) -> Option<KnownName> {
+        let entry = Self::TABLE
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some(entry.1)
+    }
+}
+
+/// What the `Connection` lines ask for (RFC 9112 9.3).
+#[derive(Debug, Clone, Copy, Default)]
+struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl ConnectionOptions {
+    fn add(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// `close` wins over everything, then the version, then the wish of an HTTP/1.0 peer.
+    fn keeps_alive(self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+}
+
+/// The parts of `bytes` before and behind the first `separator`.
+fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == separator)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests;
