@@ -1,0 +1,199 @@
+//! The link between program and interface: which mode, and what the kernel's errno means.
+//!
+//! Attaching is `BPF_LINK_CREATE` with a mode flag. The link belongs to its descriptor: when that closes, by
+//! [`Steer::detach`](crate::Steer::detach) or by a crash, the interface is free again.
+
+use std::fmt;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys;
+use libbpf_rs::{ProgramHandle, Xdp, XdpFlags};
+
+use crate::error::{AttachError, ForeignProgram};
+
+/// Where the program shall run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AttachMode {
+    /// In the driver if it can, else generic with a warning.
+    #[default]
+    Auto,
+    /// In the driver, before a socket buffer exists: highest packet rate, and what zero copy needs.
+    Native,
+    /// In the stack, after GRO: works everywhere, and hands over merged packets of up to 64 KiB.
+    Generic,
+}
+
+/// Where the program does run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachedMode {
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+impl AttachedMode {
+    /// The word of the configuration file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
+            Self::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
+        }
+    }
+}
+
+impl fmt::Display for AttachedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What [`Steer::attach`](crate::Steer::attach) did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Attached {
+    /// The mode in force.
+    pub mode: AttachedMode,
+    /// Why [`AttachMode::Auto`] did not get the native mode, for the log.
+    pub warning: Option<String>,
+}
+
+/// Attaches `program` and returns the link with what was achieved.
+pub(crate) fn attach(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: AttachMode,
+) -> Result<(OwnedFd, Attached), AttachError> {
+    let plain = |mode| {
+        create_link(program, ifindex, mode).map(|link| {
+            (
+                link,
+                Attached {
+                    mode,
+                    warning: None,
+                },
+            )
+        })
+    };
+    match mode {
+        AttachMode::Native => plain(AttachedMode::Native),
+        AttachMode::Generic => plain(AttachedMode::Generic),
+        AttachMode::Auto => match plain(AttachedMode::Native) {
+            Err(error) if generic_may_work_after(&error) => {
+                let (link, attached) = plain(AttachedMode::Generic)?;
+                let warning = format!("XDP runs in generic mode, which costs packet rate: {error}");
+                Ok((
+                    link,
+                    Attached {
+                        warning: Some(warning),
+                        ..attached
+                    },
+                ))
+            }
+            result => result,
+        },
+    }
+}
+
+/// Whether the failure of the native mode says nothing about the generic one.
+fn generic_may_work_after(error: &AttachError) -> bool {
+    match error {
+        AttachError::NotSupported { .. }
+        | AttachError::MtuTooLarge { .. }
+        | AttachError::TooFewQueues { .. }
+        | AttachError::Os { .. } => true,
+        AttachError::AlreadyAttached
+        | AttachError::Busy { .. }
+        | AttachError::NoSuchInterface { .. }
+        | AttachError::MissingCapability => false,
+    }
+}
+
+fn create_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    mode: AttachedMode,
+) -> Result<OwnedFd, AttachError> {
+    // The kernel's interface indices are positive ints.
+    let target = match i32::try_from(ifindex) {
+        Ok(target) if target > 0 => target,
+        _ => return Err(AttachError::NoSuchInterface { ifindex }),
+    };
+    let options = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        flags: mode.flags(),
+        ..Default::default()
+    };
+    // SAFETY: `program` is open for the length of the borrow; `options` is a local with `sz` set to its own size and null
+    // in every pointer field, and the call keeps no reference to it. The rest is integers, which the kernel checks.
+    let result = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), target, libbpf_sys::BPF_XDP, &options)
+    };
+    if result < 0 {
+        return Err(explain(-result, program, target, ifindex, mode));
+    }
+    // SAFETY: a result that is not negative is a descriptor the kernel has just made for us, and nobody else has its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// What an errno of `BPF_LINK_CREATE` on an XDP hook means (kernel: `dev_xdp_attach()` and the drivers' `ndo_bpf`).
+fn explain(
+    errno: i32,
+    program: BorrowedFd<'_>,
+    target: i32,
+    ifindex: u32,
+    mode: AttachedMode,
+) -> AttachError {
+    match errno {
+        libc::EBUSY | libc::EEXIST => AttachError::Busy {
+            ifindex,
+            program: foreign_program(program, target),
+        },
+        libc::ENODEV => AttachError::NoSuchInterface { ifindex },
+        // bpf_xdp_link_attach() has one errno for a missing interface and for bad arguments.
+        libc::EINVAL if !exists(ifindex) => AttachError::NoSuchInterface { ifindex },
+        libc::EPERM | libc::EACCES => AttachError::MissingCapability,
+        libc::EOPNOTSUPP => AttachError::NotSupported { ifindex, mode },
+        libc::ERANGE => AttachError::MtuTooLarge { ifindex, mode },
+        libc::ENOSPC => AttachError::TooFewQueues { ifindex, mode },
+        _ => AttachError::Os {
+            ifindex,
+            mode,
+            error: io::Error::from_raw_os_error(errno),
+        },
+    }
+}
+
+/// Whether this network namespace has the interface.
+fn exists(ifindex: u32) -> bool {
+    let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
+    // SAFETY: the call writes at most IF_NAMESIZE bytes to `name`, which has that many and lives through it.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };
+    !found.is_null()
+}
+
+/// Who holds the interface. Best effort: the id comes over netlink for anybody, the name takes `CAP_SYS_ADMIN`.
+fn foreign_program(ours: BorrowedFd<'_>, target: i32) -> ForeignProgram {
+    let id = Xdp::new(ours)
+        .query(target, XdpFlags::NONE)
+        .ok()
+        .and_then(|found| {
+            [found.drv_prog_id, found.skb_prog_id, found.hw_prog_id]
+                .into_iter()
+                .find(|&id| id != 0)
+        });
+    let name = id
+        .and_then(|id| ProgramHandle::from_prog_id(id).ok())
+        .map(|program| program.name().to_string_lossy().into_owned())
+        .filter(|name| !name.is_empty());
+    ForeignProgram { id, name }
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What both sides of the border know: the layouts of the maps and the number and name of every verdict.
+ *
+ * The loader (reason.rs, config.rs) keeps its own copy and a test compares it with this text, so a change here
+ * without one there does not build green. A number is never reused: dashboards and pinned maps of another version
+ * must not show one thing under the name of another.
+ */
+#ifndef SLUICE_SHARED_H
+#define SLUICE_SHARED_H
+
+/*
+ * Why a frame got its verdict. The number is the index in sluice_stats and its range is the verdict:
+ * 0-15 pass to the kernel, 16-31 redirect to a socket, 32-63 drop.
+ */
+enum sluice_reason {
+	/* EtherType is not IP (or a third VLAN tag stands before it). */
+	SLUICE_PASS_NOT_IP = 0,
+	/* IP that carries neither TCP nor anything a Sluice-owned address wants. */
+	SLUICE_PASS_NOT_TCP = 1,
+	/* TCP for an address or port that is not served here. */
+	SLUICE_PASS_NOT_LOCAL = 2,
+	/* Not the first fragment: without its first one, which is dropped if ours, the kernel never answers it. */
+	SLUICE_PASS_LATER_FRAGMENT = 3,
+	/* Ends before the destination address. */
+	SLUICE_PASS_UNREADABLE = 4,
+	/* For a socket, the queue has none, and the service is not up yet. */
+	SLUICE_PASS_NOT_ENABLED = 5,
+
+	/* A TCP segment for a served address and port. */
+	SLUICE_REDIRECT_TCP = 16,
+	/* ARP, NDP or ICMP for an address that Sluice answers for itself. */
+	SLUICE_REDIRECT_OWNED = 17,
+
+	/* For a socket, the queue has none, and the service is up: the kernel would answer RST. */
+	SLUICE_DROP_NO_SOCKET = 32,
+	/* For a served address, and the headers end early. */
+	SLUICE_DROP_TRUNCATED = 33,
+	/* For a served address: IP version or header length impossible. */
+	SLUICE_DROP_IP_HEADER = 34,
+	/* IP total length beyond the frame or too short for a TCP header; IPv6 jumbograms. */
+	SLUICE_DROP_IP_LENGTH = 35,
+	/* IPv4 options. */
+	SLUICE_DROP_IP_OPTIONS = 36,
+	/* First fragment, or an IPv6 atomic fragment. */
+	SLUICE_DROP_FRAGMENT = 37,
+	/* More than 8 IPv6 extension headers, or more than 256 bytes of them. */
+	SLUICE_DROP_EXTENSION_HEADERS = 38,
+	/* IPv6 routing header of type 0, or of any type with segments left. */
+	SLUICE_DROP_ROUTING_HEADER = 39,
+	/* VLAN tag where none is configured (the kernel accepts priority tags). */
+	SLUICE_DROP_VLAN_TAG = 40,
+	/* TCP data offset below 20 bytes or beyond the packet. */
+	SLUICE_DROP_TCP_HEADER = 41,
+};
+
+#define SLUICE_REDIRECT_FIRST 16
+#define SLUICE_DROP_FIRST 32
+/* Slots of sluice_stats: every number there can ever be. */
+#define SLUICE_REASON_SLOTS 64
+
+/* At most this many served address and port pairs, and as many owned addresses. */
+#define SLUICE_ENDPOINTS_MAX 64
+#define SLUICE_OWNED_MAX 64
+/* Room in sluice_local: an entry per pair, one per distinct address. */
+#define SLUICE_LOCAL_MAX (2 * SLUICE_ENDPOINTS_MAX + SLUICE_OWNED_MAX)
+
+#define SLUICE_VLAN_TAGS_MAX 2
+#define SLUICE_EXTENSION_HEADERS_MAX 8
+#define SLUICE_EXTENSION_BYTES_MAX 256
+
+/* Key of sluice_local. An IPv4 address fills the first 4 bytes, the rest is 0. */
+struct sluice_local_key {
+	unsigned char address[16];
+	/* Network byte order; 0 is the entry of the address itself. */
+	unsigned short port;
+	/* 4 or 6: a mapped IPv6 address on the wire must not match an IPv4 entry. */
+	unsigned short family;
+};
+
+/* Value of sluice_local: bits. */
+#define SLUICE_LOCAL_SERVED 1
+#define SLUICE_LOCAL_OWNED 2
+
+/* The one entry of sluice_config: what changes while the program runs. */
+struct sluice_settings {
+	/* 1: the service is up, and what finds no socket is dropped. 0: it passes. */
+	unsigned int enabled;
+};
+
+#endif
