@@ -1,0 +1,144 @@
+//! From a [`Config`] back to a file: what `--print-config effective` shows.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use super::units::{format_duration, format_size};
+use super::{Config, Queues};
+
+/// Every key with the value in effect; a key whose absence means something is left out, as a comment.
+pub(super) fn to_toml(config: &Config) -> String {
+    let mut file = File(String::new());
+    file.set("schema_version", 1);
+    xdp(&mut file, config);
+    for listen in &config.listen {
+        file.table("[[listen]]");
+        file.set("port", listen.port);
+    }
+    for site in &config.sites {
+        file.table("[[site]]");
+        file.set("root", quoted(site.root.display()));
+        file.set("symlinks", quoted(site.symlinks));
+    }
+    file.table("[tcp]");
+    file.set("congestion", quoted(config.tcp.congestion));
+    file.set_or("mss", config.tcp.mss, "from the MTU");
+    let keepalive = config.tcp.keepalive;
+    file.set(
+        "keepalive",
+        quoted(keepalive.map_or_else(|| "off".to_owned(), format_duration)),
+    );
+    file.table("[disk]");
+    file.set("threads", config.disk.threads);
+    file.table("[limits]");
+    let limits = &config.limits;
+    file.set("connections", limits.connections);
+    file.set(
+        "header_bytes",
+        quoted(format_size(limits.header_bytes.into())),
+    );
+    file.set(
+        "header_timeout",
+        quoted(format_duration(limits.header_timeout)),
+    );
+    file.set("idle_timeout", quoted(format_duration(limits.idle_timeout)));
+    file.set(
+        "drain_timeout",
+        quoted(format_duration(limits.drain_timeout)),
+    );
+    if !config.listen_addresses.is_empty() {
+        file.line("");
+        let flags = joined(config.listen_addresses.iter(), " ");
+        file.line(&format!("# --listen-address (kernel backend): {flags}"));
+    }
+    file.0
+}
+
+fn xdp(file: &mut File, config: &Config) {
+    let xdp = &config.xdp;
+    file.table("[xdp]");
+    file.set("backend", quoted(xdp.backend));
+    file.set_or(
+        "interface",
+        xdp.interface.as_ref().map(quoted),
+        "none: kernel backend only",
+    );
+    file.set_or(
+        "addresses",
+        xdp.addresses.as_deref().map(addresses),
+        "all global-scope addresses of the interface",
+    );
+    file.set("owned_addresses", addresses(&xdp.owned_addresses));
+    file.set(
+        "queues",
+        match &xdp.queues {
+            Queues::All => quoted("all"),
+            Queues::List(queues) => format!("[{}]", joined(queues, ", ")),
+        },
+    );
+    file.set("attach", quoted(xdp.attach));
+    file.set("bind", quoted(xdp.bind));
+    file.set("umem", quoted(format_size(xdp.umem_bytes)));
+    file.set("checksum_rx", quoted(xdp.checksum_rx));
+    file.set("poll", quoted(xdp.poll));
+    file.set("vlan", xdp.vlan);
+    let cores = xdp
+        .cores
+        .as_ref()
+        .map(|cores| format!("[{}]", joined(cores, ", ")));
+    file.set_or("cores", cores, "chosen at start");
+    file.set("huge_pages", quoted(xdp.huge_pages));
+}
+
+/// The text so far.
+struct File(String);
+
+impl File {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn table(&mut self, heading: &str) {
+        self.line("");
+        self.line(heading);
+    }
+
+    fn set(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.line(&format!("{key} = {value}"));
+    }
+
+    fn set_or(&mut self, key: &str, value: Option<impl std::fmt::Display>, absent: &str) {
+        match value {
+            Some(value) => self.set(key, value),
+            None => self.line(&format!("# {key}: {absent}")),
+        }
+    }
+}
+
+fn addresses(addresses: &[IpAddr]) -> String {
+    format!("[{}]", joined(addresses.iter().map(quoted), ", "))
+}
+
+fn joined(items: impl IntoIterator<Item = impl std::fmt::Display>, separator: &str) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(separator)
+}
+
+/// A TOML basic string (<https://toml.io/en/v1.1.0#string>).
+fn quoted(text: impl std::fmt::Display) -> String {
+    let mut out = String::from("\"");
+    for character in text.to_string().chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

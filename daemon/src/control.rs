@@ -1,0 +1,299 @@
+//! The border between the control side and one worker, the same for both transports.
+//!
+//! Control -> worker: the drain deadline, an atomic word that no full queue can refuse, and empty report
+//! boxes. Worker -> control: the same boxes filled, and a turn counter for the watchdog. The boxes are
+//! allocated by the control side and travel in a circle, so the worker neither allocates nor frees. Two
+//! eventfds end the sleep of either side; a worker in its loop pays one relaxed store a turn.
+//!
+//! `R` is the report of the transport: the border does not look into it.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use crossbeam_queue::ArrayQueue;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use sluice_tcp::clock::Instant;
+use std::sync::Arc;
+
+/// Boxes under way at once: one at the worker, one on its way back.
+const REPORTS: usize = 2;
+
+/// Drain word of a worker that has not been asked to drain.
+const NOT_DRAINING: u64 = u64::MAX;
+
+/// What the control side asks of a worker.
+#[derive(Debug)]
+pub enum Command<R> {
+    /// Accept nothing new, finish what runs, reset what is left at `deadline` (on
+    /// [`monotonic`](crate::clock::monotonic)).
+    Drain {
+        /// When what is left is reset.
+        deadline: Instant,
+    },
+    /// Fill this report and give it back with [`WorkerControl::publish`].
+    Snapshot(Box<R>),
+}
+
+struct Shared<R> {
+    drain_at: AtomicU64,
+    requests: ArrayQueue<Box<R>>,
+    reports: ArrayQueue<Box<R>>,
+    turns: AtomicU64,
+    finished: AtomicBool,
+    worker_wake: OwnedFd,
+    control_wake: OwnedFd,
+}
+
+/// The end of the control thread.
+pub struct ControlSide<R> {
+    shared: Arc<Shared<R>>,
+}
+
+/// The end of the worker. Dropping it, also while a panic unwinds, tells the control side that the worker ended.
+pub struct WorkerControl<R> {
+    shared: Arc<Shared<R>>,
+    turns: u64,
+    draining: u64,
+}
+
+/// A new border.
+///
+/// # Errors
+/// eventfd(2) failed: out of descriptors.
+pub fn channel<R>() -> Result<(ControlSide<R>, WorkerControl<R>), Errno> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let shared = Arc::new(Shared {
+        drain_at: AtomicU64::new(NOT_DRAINING),
+        requests: ArrayQueue::new(REPORTS),
+        reports: ArrayQueue::new(REPORTS),
+        turns: AtomicU64::new(0),
+        finished: AtomicBool::new(false),
+        worker_wake: eventfd(0, flags)?,
+        control_wake: eventfd(0, flags)?,
+    });
+    let worker = WorkerControl {
+        shared: Arc::clone(&shared),
+        turns: 0,
+        draining: NOT_DRAINING,
+    };
+    Ok((ControlSide { shared }, worker))
+}
+
+impl<R> ControlSide<R> {
+    /// Asks the worker to drain until `deadline` on [`monotonic`](crate::clock::monotonic). Asking again moves
+    /// the deadline.
+    pub fn drain(&self, deadline: Instant) {
+        let word = deadline.as_nanos().min(NOT_DRAINING - 1);
+        // A: pairs with A in `WorkerControl::take`.
+        self.shared.drain_at.store(word, Ordering::Release);
+        wake(&self.shared.worker_wake);
+    }
+
+    /// Asks for a report in `report`, whose allocation is reused.
+    ///
+    /// # Errors
+    /// Gives the box back while two others are already asked for.
+    pub fn snapshot(&self, report: Box<R>) -> Result<(), Box<R>> {
+        self.shared.requests.push(report)?;
+        wake(&self.shared.worker_wake);
+        Ok(())
+    }
+
+    /// The oldest filled report.
+    #[must_use]
+    pub fn take_report(&self) -> Option<Box<R>> {
+        self.shared.reports.pop()
+    }
+
+    /// Waits for a filled report, at most `patience`. Returns at once when the worker has ended.
+    #[must_use]
+    pub fn wait_report(&self, patience: Duration) -> Option<Box<R>> {
+        let end = crate::clock::monotonic() + patience;
+        loop {
+            // Cleared before the queue is looked at, so a report that comes after the look wakes the poll.
+            clear(&self.shared.control_wake);
+            if let Some(report) = self.take_report() {
+                return Some(report);
+            }
+            let left = end.saturating_since(crate::clock::monotonic());
+            if self.finished() || left.is_zero() {
+                return self.take_report();
+            }
+            sleep(self.report_fd(), left);
+        }
+    }
+
+    /// Readable after a report was published and when the worker ends; [`Self::wait_report`] clears it.
+    #[must_use]
+    pub fn report_fd(&self) -> BorrowedFd<'_> {
+        self.shared.control_wake.as_fd()
+    }
+
+    /// Turns of the worker's loop so far. A watchdog that sees the same number twice asks for a snapshot first:
+    /// an idle worker sleeps, and only one that does not answer hangs.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.shared.turns.load(Ordering::Relaxed)
+    }
+
+    /// True once the worker has ended, in order or by a panic.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        // B: pairs with B in `WorkerControl::drop`; whoever sees the end also sees the last report.
+        self.shared.finished.load(Ordering::Acquire)
+    }
+}
+
+impl<R> WorkerControl<R> {
+    /// Readable when a command waits; belongs into the worker's poll set.
+    #[must_use]
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.shared.worker_wake.as_fd()
+    }
+
+    /// Ends the readable state of [`Self::wake_fd`]. Call it before [`Self::take`], so that a command which comes in
+    /// between wakes again.
+    pub fn clear_wake(&self) {
+        clear(&self.shared.worker_wake);
+    }
+
+    /// The next command.
+    pub fn take(&mut self) -> Option<Command<R>> {
+        // A: pairs with A in `ControlSide::drain`.
+        let drain_at = self.shared.drain_at.load(Ordering::Acquire);
+        if drain_at != self.draining {
+            self.draining = drain_at;
+            return Some(Command::Drain {
+                deadline: Instant::from_nanos(drain_at),
+            });
+        }
+        self.shared.requests.pop().map(Command::Snapshot)
+    }
+
+    /// Gives a filled report to the control side.
+    pub fn publish(&self, report: Box<R>) {
+        // Nobody can wait for more boxes than were handed out, so an overflow means that the control side
+        // sent boxes without taking reports: the newest one is the one worth keeping.
+        drop(self.shared.reports.force_push(report));
+        wake(&self.shared.control_wake);
+    }
+
+    /// Counts one turn of the loop for the watchdog.
+    pub fn turn(&mut self) {
+        self.turns = self.turns.wrapping_add(1);
+        // Only this thread writes, so a plain store does.
+        self.shared.turns.store(self.turns, Ordering::Relaxed);
+    }
+}
+
+impl<R> Drop for WorkerControl<R> {
+    fn drop(&mut self) {
+        // B: pairs with B in `ControlSide::finished`.
+        self.shared.finished.store(true, Ordering::Release);
+        wake(&self.shared.control_wake);
+    }
+}
+
+fn wake(fd: &OwnedFd) {
+    // EAGAIN means that 2^64 - 2 wake-ups are pending already (eventfd(2)): readable is all we want.
+    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+}
+
+fn clear(fd: &OwnedFd) {
+    // EAGAIN means that nothing was pending.
+    let _ = rustix::io::read(fd, &mut [0u8; 8]);
+}
+
+fn sleep(fd: BorrowedFd<'_>, limit: Duration) {
+    let timeout = Timespec::try_from(limit).ok();
+    // An interrupted sleep is a short one: the caller looks and comes back.
+    let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readable(fd: BorrowedFd<'_>) -> bool {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).expect("poll") == 1
+    }
+
+    #[test]
+    fn a_drain_wakes_the_worker_and_is_taken_once() {
+        let (control, mut worker) = channel::<u32>().expect("eventfd");
+        assert!(!readable(worker.wake_fd()));
+        control.drain(Instant::from_nanos(7));
+        assert!(readable(worker.wake_fd()));
+        worker.clear_wake();
+        assert!(!readable(worker.wake_fd()));
+        match worker.take() {
+            Some(Command::Drain { deadline }) => assert_eq!(deadline.as_nanos(), 7),
+            other => panic!("{other:?}"),
+        }
+        assert!(worker.take().is_none());
+    }
+
+    #[test]
+    fn a_second_drain_moves_the_deadline() {
+        let (control, mut worker) = channel::<u32>().expect("eventfd");
+        control.drain(Instant::from_nanos(7));
+        assert!(worker.take().is_some());
+        control.drain(Instant::from_nanos(3));
+        match worker.take() {
+            Some(Command::Drain { deadline }) => assert_eq!(deadline.as_nanos(), 3),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_report_box_travels_to_the_worker_and_back() {
+        let (control, mut worker) = channel::<u32>().expect("eventfd");
+        let thread = std::thread::spawn(move || {
+            while worker.turns < 1_000_000 {
+                worker.turn();
+                if let Some(Command::Snapshot(mut report)) = worker.take() {
+                    *report += 1;
+                    worker.publish(report);
+                    return;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let report = Box::new(41);
+        let address = core::ptr::from_ref(&*report);
+        control.snapshot(report).expect("an empty queue");
+        let report = control
+            .wait_report(Duration::from_secs(10))
+            .expect("a report");
+        assert_eq!(*report, 42);
+        assert_eq!(
+            core::ptr::from_ref(&*report),
+            address,
+            "the same allocation"
+        );
+        thread.join().expect("worker");
+        assert!(control.finished());
+        assert!(control.turns() > 0);
+    }
+
+    #[test]
+    fn a_third_snapshot_is_refused_until_a_report_is_taken() {
+        let (control, _worker) = channel::<u32>().expect("eventfd");
+        control.snapshot(Box::new(1)).expect("first");
+        control.snapshot(Box::new(2)).expect("second");
+        assert_eq!(*control.snapshot(Box::new(3)).expect_err("full"), 3);
+    }
+
+    #[test]
+    fn waiting_ends_when_the_worker_is_gone() {
+        let (control, worker) = channel::<u32>().expect("eventfd");
+        drop(worker);
+        assert!(control.wait_report(Duration::from_secs(10)).is_none());
+        assert!(control.finished());
+    }
+}

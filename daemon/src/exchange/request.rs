@@ -1,0 +1,263 @@
+//! From pending request bytes to a queued response.
+//!
+//! parse -> decode the target -> open the file -> plan -> queue. A step that cannot be done now (the open
+//! goes to a helper thread, the queue is full, every file slot is taken) leaves the request where it is, in the input
+//! buffer, and the same way is walked again later: nothing half-done is kept but the ticket of the open.
+
+use crate::exchange::Workspace;
+use crate::exchange::input::Input;
+use crate::exchange::response::Planned;
+use crate::services::{INDEX_FILE, Services};
+use sluice_disk::{Disk, FileHandle, FileKind, OpenError, OpenTicket, Opening};
+use sluice_http::{
+    Found, Method, Parsed, Plan, PlanContext, Request, Status, TargetKind, decode_target,
+    parse_request, plan, plan_error, plan_redirect,
+};
+use sluice_tcp::clock::Instant;
+
+/// What became of the pending bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// A response was queued; after the last one nothing more is read.
+    Response { last: bool },
+    /// They hold no whole request.
+    Nothing,
+    /// They hold one that has to wait until a response is acknowledged.
+    Full,
+    /// They hold one whose file is being opened.
+    Opening,
+}
+
+/// What to do with one request.
+enum Answer {
+    /// The head is written.
+    Planned {
+        plan: Plan,
+        file: Option<FileHandle>,
+    },
+    Opening(OpenTicket),
+    /// Every file slot is taken.
+    NoFileSlot,
+}
+
+/// Takes one request from the input and queues its response.
+pub(super) fn take_request(
+    workspace: &mut Workspace,
+    ticket: &mut Option<OpenTicket>,
+    now: Instant,
+    services: &mut Services,
+) -> Taken {
+    let Workspace { input, queue } = workspace;
+    if !queue.has_room() {
+        return if input.worth_parsing() {
+            Taken::Full
+        } else {
+            Taken::Nothing
+        };
+    }
+    let opened = match ticket.take() {
+        None if !input.worth_parsing() => return Taken::Nothing,
+        None => None,
+        Some(pending) => match services.disk.opened(pending) {
+            Ok(opened) => Some(opened),
+            Err(pending) => {
+                *ticket = Some(pending);
+                return Taken::Opening;
+            }
+        },
+    };
+    services.head.clear();
+    let context = PlanContext {
+        date: services.wall.date(),
+        now_s: services.wall.seconds(),
+        close: services.draining,
+    };
+    let (answer, consumed) = match parse_request(input.pending(), &services.http) {
+        Parsed::Complete { request, consumed } => {
+            let tools = Tools {
+                disk: &mut services.disk,
+                root: &services.root,
+                path: &mut services.path,
+                head: &mut services.head,
+                context,
+            };
+            (tools.answer(&request, opened), consumed)
+        }
+        Parsed::Incomplete if !input.is_full() => {
+            close_opened(opened, &mut services.disk);
+            input.searched();
+            return Taken::Nothing;
+        }
+        Parsed::Incomplete => {
+            close_opened(opened, &mut services.disk);
+            let status = Status::RequestHeaderFieldsTooLarge;
+            (
+                no_file(plan_error(status, None, &context, &mut services.head)),
+                0,
+            )
+        }
+        Parsed::Invalid(status) => {
+            close_opened(opened, &mut services.disk);
+            (
+                no_file(plan_error(status, None, &context, &mut services.head)),
+                0,
+            )
+        }
+    };
+    let (plan, file) = match answer {
+        Answer::Planned { plan, file } => (plan, file),
+        Answer::Opening(pending) => {
+            *ticket = Some(pending);
+            return Taken::Opening;
+        }
+        // A slot comes back when this connection's own responses are done; without any it would wait for others.
+        Answer::NoFileSlot if !queue.is_empty() => return Taken::Full,
+        Answer::NoFileSlot => {
+            let status = Status::ServiceUnavailable;
+            (plan_error(status, None, &context, &mut services.head), None)
+        }
+    };
+    if services.head.len() > queue.head_room() {
+        return too_long(workspace, file, services);
+    }
+    queue.push(
+        &services.head,
+        Planned {
+            body: plan.body.clone().unwrap_or(0..0),
+            file,
+            requested_at: requested_at(input, consumed, now),
+        },
+    );
+    input.consume(consumed);
+    services.counters.count_response(plan.status);
+    Taken::Response { last: plan.close }
+}
+
+/// Queues an answer to no request in particular, after which the connection ends.
+pub(super) fn take_error(status: Status, workspace: &mut Workspace, services: &mut Services) {
+    services.head.clear();
+    let context = PlanContext {
+        date: services.wall.date(),
+        now_s: services.wall.seconds(),
+        close: true,
+    };
+    let plan = plan_error(status, None, &context, &mut services.head);
+    workspace.queue.push(
+        &services.head,
+        Planned {
+            body: 0..0,
+            file: None,
+            requested_at: None,
+        },
+    );
+    services.counters.count_response(plan.status);
+}
+
+/// A head that does not fit: a redirect to a very long path. It waits for room, or is refused if there is all the
+/// room there will ever be.
+fn too_long(workspace: &mut Workspace, file: Option<FileHandle>, services: &mut Services) -> Taken {
+    if let Some(file) = file {
+        services.close(file);
+    }
+    if !workspace.queue.is_empty() {
+        return Taken::Full;
+    }
+    take_error(Status::UriTooLong, workspace, services);
+    Taken::Response { last: true }
+}
+
+/// When the head that ends `consumed` bytes into the pending ones had arrived; `None` if there was no head.
+fn requested_at(input: &Input, consumed: usize, now: Instant) -> Option<Instant> {
+    let end = input.consumed() + u64::try_from(consumed).unwrap_or(0);
+    (consumed > 0).then(|| input.arrived(end, now))
+}
+
+fn no_file(plan: Plan) -> Answer {
+    Answer::Planned { plan, file: None }
+}
+
+/// An open whose request is not there any more. Cannot happen, as pending bytes do not change; but a handle is linear.
+fn close_opened(opened: Option<Result<FileHandle, OpenError>>, disk: &mut Disk) {
+    if let Some(Ok(file)) = opened {
+        disk.close(file);
+    }
+}
+
+/// The parts of [`Services`] that answering needs, apart from each other for the borrow checker.
+struct Tools<'a> {
+    disk: &'a mut Disk,
+    root: &'a sluice_disk::Root,
+    path: &'a mut Vec<u8>,
+    head: &'a mut Vec<u8>,
+    context: PlanContext<'a>,
+}
+
+impl Tools<'_> {
+    fn answer(
+        self,
+        request: &Request<'_>,
+        opened: Option<Result<FileHandle, OpenError>>,
+    ) -> Answer {
+        if request.method == Method::Other {
+            close_opened(opened, self.disk);
+            return self.refuse(Status::MethodNotAllowed, request);
+        }
+        let kind = match decode_target(request.target, self.path) {
+            Ok(kind) => kind,
+            Err(status) => {
+                close_opened(opened, self.disk);
+                return self.refuse(status, request);
+            }
+        };
+        if kind == TargetKind::Directory {
+            self.path.extend_from_slice(INDEX_FILE);
+        }
+        let opened = match opened {
+            Some(opened) => opened,
+            None => match self.disk.open(self.root, self.path) {
+                Opening::Done(opened) => opened,
+                Opening::Pending(ticket) => return Answer::Opening(ticket),
+            },
+        };
+        match opened {
+            Ok(file) => self.serve(file, request),
+            Err(OpenError::NotAFile(FileKind::Directory)) if kind == TargetKind::File => {
+                no_file(plan_redirect(request, self.path, &self.context, self.head))
+            }
+            Err(OpenError::TooManyFiles) => Answer::NoFileSlot,
+            Err(error) => self.refuse(status_of(error), request),
+        }
+    }
+
+    fn serve(self, file: FileHandle, request: &Request<'_>) -> Answer {
+        let meta = self.disk.meta(&file);
+        let found = Found {
+            size: meta.size,
+            mtime_s: meta.mtime_s,
+            mtime_ns: meta.mtime_ns,
+        };
+        let plan = plan(request, self.path, &found, &self.context, self.head);
+        let file = if plan.body.is_some() {
+            Some(file)
+        } else {
+            self.disk.close(file);
+            None
+        };
+        Answer::Planned { plan, file }
+    }
+
+    fn refuse(self, status: Status, request: &Request<'_>) -> Answer {
+        no_file(plan_error(status, Some(request), &self.context, self.head))
+    }
+}
+
+/// Everything that is there but not to be had looks as if it were not there: the difference is nobody's business.
+fn status_of(error: OpenError) -> Status {
+    match error {
+        OpenError::NotFound | OpenError::NotAFile(_) | OpenError::Denied | OpenError::Escapes => {
+            Status::NotFound
+        }
+        OpenError::TooManyFiles => Status::ServiceUnavailable,
+        OpenError::Io(_) => Status::InternalServerError,
+    }
+}

@@ -1,0 +1,443 @@
+//! The queued responses of one connection, addressed by stream offset.
+//!
+//! A response is a head in the ring, then an extent of a file. Of the extents only the blocks that the
+//! transport may need now are pinned: from what the peer has not acknowledged to the horizon. Their bytes
+//! are the only copy there is; a retransmission reads the same block again.
+//!
+//! Invariant: `released <= ready <= end`, and every byte of `[released, ready)` is a head byte in the ring or lies in a
+//! pinned block. Pins are in stream order without overlap.
+
+use crate::exchange::heads::HeadRing;
+use crate::services::Services;
+use crate::services::block_shares::Place;
+use core::ops::Range;
+use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, ReadError};
+use sluice_http::RESPONSE_HEAD_BYTES;
+use sluice_tcp::clock::Instant;
+use std::collections::VecDeque;
+
+/// Responses one connection may have queued. A client that pipelines deeper is answered as fast; its further requests
+/// wait in the input buffer and then in its own send buffer.
+pub const RESPONSES_MAX: usize = 16;
+
+const _: () = assert!(BLOCK_BYTES == 65_536);
+const BLOCK_BYTES_U64: u64 = 65_536;
+
+/// A planned response, before its place in the stream is known.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// The extent of `file` that follows the head; empty without a file.
+    pub(crate) body: Range<u64>,
+    pub(crate) file: Option<FileHandle>,
+    /// When the last byte of the request head had arrived; `None` if no request was answered (408).
+    pub(crate) requested_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Response {
+    /// Stream offset of the first byte of the head.
+    start: u64,
+    /// Stream offset of the first byte of the body.
+    body_start: u64,
+    /// Position of the head in the ring.
+    head: u64,
+    body: Range<u64>,
+    file: Option<FileHandle>,
+    requested_at: Option<Instant>,
+    begun: bool,
+    /// First block of the file that has not been asked for ahead of its time.
+    read_ahead: u64,
+}
+
+impl Response {
+    fn end(&self) -> u64 {
+        self.body_start + (self.body.end - self.body.start)
+    }
+
+    /// Where in the file the byte at stream offset `offset` of the body is.
+    fn file_offset(&self, offset: u64) -> u64 {
+        self.body.start + (offset - self.body_start)
+    }
+}
+
+/// The part of a pinned block that belongs to the stream at `at`.
+#[derive(Debug)]
+struct Pin {
+    at: u64,
+    len: u64,
+    /// Bytes of the block before that part.
+    skip: usize,
+    block: BlockRef,
+}
+
+impl Pin {
+    fn end(&self) -> u64 {
+        self.at + self.len
+    }
+}
+
+/// How far [`ResponseQueue::fill`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// To the horizon, or as far as this connection may go before its peer acknowledges.
+    Done,
+    /// A block is being read, or none is free.
+    Waiting,
+    /// The next bytes of the stream cannot be had.
+    Failed(ReadError),
+}
+
+/// One step of [`ResponseQueue::fill`].
+enum Step {
+    More,
+    Stop(Fill),
+}
+
+/// Responses in stream order.
+#[derive(Debug)]
+pub(crate) struct ResponseQueue {
+    responses: VecDeque<Response>,
+    heads: HeadRing,
+    pins: VecDeque<Pin>,
+    released: u64,
+    ready: u64,
+    end: u64,
+    place: Option<Place>,
+    contending: bool,
+}
+
+impl ResponseQueue {
+    /// An empty queue that can pin `blocks` blocks.
+    pub(crate) fn new(blocks: usize) -> ResponseQueue {
+        ResponseQueue {
+            responses: VecDeque::with_capacity(RESPONSES_MAX),
+            heads: HeadRing::new(),
+            pins: VecDeque::with_capacity(blocks),
+            released: 0,
+            ready: 0,
+            end: 0,
+            place: None,
+            contending: false,
+        }
+    }
+
+    /// Goes on at stream offset `offset`, with nothing queued.
+    pub(crate) fn restart(&mut self, offset: u64) {
+        debug_assert!(self.responses.is_empty() && self.pins.is_empty());
+        self.released = offset;
+        self.ready = offset;
+        self.end = offset;
+    }
+
+    /// Whether one more response with a head of usual size fits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.responses.len() < RESPONSES_MAX && self.heads.free() >= RESPONSE_HEAD_BYTES
+    }
+
+    /// The longest head that fits now.
+    pub(crate) fn head_room(&self) -> usize {
+        self.heads.free()
+    }
+
+    /// True if no response is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.responses.is_empty()
+    }
+
+    /// Stream offset up to which bytes can be had.
+    pub(crate) fn ready(&self) -> u64 {
+        self.ready
+    }
+
+    /// Stream offset of the end of the last response.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Queues a response. The caller has looked at [`Self::has_room`] and [`Self::head_room`].
+    pub(crate) fn push(&mut self, head: &[u8], planned: Planned) {
+        let start = self.end;
+        let response = Response {
+            start,
+            body_start: start + u64::try_from(head.len()).unwrap_or(0),
+            head: self.heads.push(head),
+            read_ahead: planned.body.start / BLOCK_BYTES_U64,
+            body: planned.body,
+            file: planned.file,
+            requested_at: planned.requested_at,
+            begun: false,
+        };
+        self.end = response.end();
+        self.responses.push_back(response);
+    }
+
+    /// Contiguous bytes at stream offset `offset`, at most `max`; empty outside of `[released, ready)`.
+    pub(crate) fn bytes<'a>(&'a self, offset: u64, max: usize, services: &'a Services) -> &'a [u8] {
+        if offset < self.released || offset >= self.ready {
+            return &[];
+        }
+        let index = self
+            .responses
+            .partition_point(|response| response.end() <= offset);
+        let Some(response) = self.responses.get(index) else {
+            return &[];
+        };
+        if offset < response.body_start {
+            let left = limit(response.body_start - offset, max);
+            return self
+                .heads
+                .get(response.head + (offset - response.start), left);
+        }
+        let Some(pin) = self
+            .pins
+            .get(self.pins.partition_point(|pin| pin.end() <= offset))
+        else {
+            return &[];
+        };
+        let Some(into) = offset.checked_sub(pin.at) else {
+            return &[];
+        };
+        let from = pin.skip + limit(into, BLOCK_BYTES);
+        let to = from + limit(pin.len - into, max);
+        services
+            .disk
+            .bytes(&pin.block)
+            .get(from..to)
+            .unwrap_or_default()
+    }
+
+    /// Pins what lies below `horizon`, as far as blocks are to be had, and unpins what lies beyond.
+    pub(crate) fn fill(&mut self, horizon: u64, services: &mut Services) -> Fill {
+        self.unpin_beyond(horizon, services);
+        let fill = loop {
+            if self.ready >= horizon.min(self.end) {
+                break Fill::Done;
+            }
+            match self.extend(services) {
+                Step::More => {}
+                Step::Stop(fill) => break fill,
+            }
+        };
+        if fill != Fill::Waiting {
+            self.leave_line(services);
+        }
+        let contends = fill == Fill::Waiting || !self.pins.is_empty();
+        services.shares.contend(&mut self.contending, contends);
+        if fill != Fill::Done || horizon > self.released {
+            self.read_ahead(services);
+        }
+        fill
+    }
+
+    /// The first byte of every response that starts below `offset` is on its way.
+    pub(crate) fn sent(&mut self, offset: u64, now: Instant, services: &mut Services) {
+        for response in &mut self.responses {
+            if response.start >= offset {
+                break;
+            }
+            if !response.begun {
+                response.begun = true;
+                services.record_first_byte(response.requested_at, now);
+            }
+        }
+    }
+
+    /// Frees everything below `offset`, which the peer has.
+    pub(crate) fn acknowledge(&mut self, offset: u64, now: Instant, services: &mut Services) {
+        let offset = offset.min(self.ready);
+        if offset <= self.released {
+            return;
+        }
+        services.counters.response_bytes += offset - self.released;
+        self.released = offset;
+        while self.pins.front().is_some_and(|pin| pin.end() <= offset) {
+            self.unpin_front(services);
+        }
+        while self
+            .responses
+            .front()
+            .is_some_and(|response| response.end() <= offset)
+        {
+            let Some(response) = self.responses.pop_front() else {
+                break;
+            };
+            self.heads
+                .release(response.head + (response.body_start - response.start));
+            services.record_whole(
+                response.end() - response.body_start,
+                response.requested_at,
+                now,
+            );
+            if let Some(file) = response.file {
+                services.close(file);
+            }
+        }
+        let contends = self.place.is_some() || !self.pins.is_empty();
+        services.shares.contend(&mut self.contending, contends);
+    }
+
+    /// Drops all responses and gives everything back.
+    pub(crate) fn clear(&mut self, services: &mut Services) {
+        self.leave_line(services);
+        while !self.pins.is_empty() {
+            self.unpin_front(services);
+        }
+        while let Some(response) = self.responses.pop_front() {
+            self.heads
+                .release(response.head + (response.body_start - response.start));
+            if let Some(file) = response.file {
+                services.close(file);
+            }
+        }
+        services.shares.contend(&mut self.contending, false);
+        self.restart(self.end);
+    }
+
+    /// Makes the next head or the next block of a body ready.
+    fn extend(&mut self, services: &mut Services) -> Step {
+        let ready = self.ready;
+        let index = self
+            .responses
+            .partition_point(|response| response.end() <= ready);
+        let Some(response) = self.responses.get(index) else {
+            return Step::Stop(Fill::Done);
+        };
+        if ready < response.body_start {
+            self.ready = response.body_start;
+            return Step::More;
+        }
+        // A connection without a block stands still; one that has some will be asked again when they come back.
+        let stands_still = self.pins.is_empty();
+        let without = if stands_still {
+            Fill::Waiting
+        } else {
+            Fill::Done
+        };
+        if !self.may_take(stands_still, services) {
+            return Step::Stop(without);
+        }
+        let Some(response) = self.responses.get(index) else {
+            return Step::Stop(Fill::Done);
+        };
+        let Some(file) = &response.file else {
+            return Step::Stop(Fill::Failed(ReadError::Shrunk));
+        };
+        let file_offset = response.file_offset(ready);
+        let left = response.end() - ready;
+        match services.disk.fetch(file, file_offset / BLOCK_BYTES_U64) {
+            Fetch::Ready(block) => self.pin(block, file_offset, left, services),
+            Fetch::Pending => Step::Stop(Fill::Waiting),
+            Fetch::NoBlock => {
+                if stands_still && self.place.is_none() {
+                    self.place = services.shares.join();
+                }
+                Step::Stop(without)
+            }
+            Fetch::Failed(error) if index == 0 => Step::Stop(Fill::Failed(error)),
+            // The responses before it are whole and go out first; the failure shows again when it is next.
+            Fetch::Failed(_) => Step::Stop(Fill::Done),
+        }
+    }
+
+    fn pin(
+        &mut self,
+        block: BlockRef,
+        file_offset: u64,
+        left: u64,
+        services: &mut Services,
+    ) -> Step {
+        let skip = limit(file_offset % BLOCK_BYTES_U64, BLOCK_BYTES);
+        let valid = services.disk.bytes(&block).len();
+        let len = u64::try_from(valid.saturating_sub(skip))
+            .unwrap_or(0)
+            .min(left);
+        if len == 0 {
+            services.release(block);
+            return Step::Stop(Fill::Failed(ReadError::Shrunk));
+        }
+        self.pins.push_back(Pin {
+            at: self.ready,
+            len,
+            skip,
+            block,
+        });
+        self.ready += len;
+        self.leave_line(services);
+        Step::More
+    }
+
+    fn may_take(&mut self, stands_still: bool, services: &mut Services) -> bool {
+        if !stands_still {
+            return !services.shares.has_line() && self.pins.len() < services.shares.allowance();
+        }
+        if self.place.is_none() && services.shares.has_line() {
+            self.place = services.shares.join();
+            if self.place.is_none() {
+                return false;
+            }
+        }
+        match &self.place {
+            Some(place) => services.shares.may_ask(place, services.unpinned_blocks()),
+            None => true,
+        }
+    }
+
+    fn leave_line(&mut self, services: &mut Services) {
+        if let Some(place) = self.place.take() {
+            services.leave_line(place);
+        }
+    }
+
+    /// Gives back blocks that the transport does not want any more: a peer that closes its window must not keep
+    /// memory for data that it cannot take.
+    fn unpin_beyond(&mut self, horizon: u64, services: &mut Services) {
+        let wants_nothing = horizon <= self.released;
+        while self
+            .pins
+            .back()
+            .is_some_and(|pin| wants_nothing || pin.at >= horizon)
+        {
+            if let Some(pin) = self.pins.pop_back() {
+                self.ready = pin.at.max(self.released);
+                services.release(pin.block);
+            }
+        }
+    }
+
+    fn unpin_front(&mut self, services: &mut Services) {
+        if let Some(pin) = self.pins.pop_front() {
+            services.release(pin.block);
+        }
+    }
+
+    /// Starts reading the blocks after the last pinned one, within this connection's share.
+    fn read_ahead(&mut self, services: &mut Services) {
+        let ready = self.ready;
+        let index = self
+            .responses
+            .partition_point(|response| response.end() <= ready);
+        let Some(response) = self.responses.get_mut(index) else {
+            return;
+        };
+        let Some(file) = &response.file else {
+            return;
+        };
+        if services.shares.has_line() {
+            return;
+        }
+        let share = services.shares.allowance().saturating_sub(self.pins.len());
+        let depth = u64::try_from(share.min(services.read_ahead_blocks)).unwrap_or(0);
+        let next = response.file_offset(ready.max(response.body_start)) / BLOCK_BYTES_U64;
+        let last = response.body.end.saturating_sub(1) / BLOCK_BYTES_U64;
+        let end = next.saturating_add(depth).min(last + 1);
+        for block in next.max(response.read_ahead)..end {
+            services.disk.prefetch(file, block);
+        }
+        response.read_ahead = response.read_ahead.max(end);
+    }
+}
+
+/// `value` as a length, at most `max`.
+fn limit(value: u64, max: usize) -> usize {
+    usize::try_from(value).map_or(max, |value| value.min(max))
+}

@@ -1,0 +1,30 @@
+//! The Sluice daemon as a library, so that its parts can be tested and `sluiced` stays a thin `main`.
+//!
+//! | module | role |
+//! |---|---|
+//! | `args`, `config`, `limits` | what the operator wrote, and what follows from it |
+//! | `preflight`, `placement` | whether and where it can run |
+//! | `supervisor` | builds workers, owns signals, drain and the report |
+//! | `worker` | one queue: rings, TCP, application; the only file where all crates meet |
+//! | `kernel_backend` | the same application over kernel sockets |
+//! | `exchange`, `services` | one HTTP connection, and what all of a worker's share |
+//! | `control` | the border between control thread and worker |
+//! | `histograms`, `report` | what was measured, and how it is shown |
+//! | `clock` | the one place that reads clocks |
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod exchange;
+pub mod histograms;
+//KB pub mod kernel_backend;
+pub mod limits;
+pub mod placement;
+pub mod preflight;
+pub mod report;
+pub mod services;
+pub mod supervisor;
+pub mod worker;

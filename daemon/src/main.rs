@@ -1,0 +1,43 @@
+//! `sluiced`: reads flags and configuration, then serves. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mimalloc::MiMalloc;
+use sluiced::args::{Args, Mode, PrintConfig};
+use sluiced::config::{Config, DEFAULT_FILE, EXIT_CONFIG};
+use sluiced::supervisor;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.mode() == Mode::Print(PrintConfig::Default) {
+        print!("{DEFAULT_FILE}");
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(args.file(), &args.overrides()) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match args.mode() {
+        Mode::Check => ExitCode::SUCCESS,
+        Mode::Print(_) => {
+            print!("{}", config.to_toml());
+            ExitCode::SUCCESS
+        }
+        Mode::Serve => match supervisor::serve(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                for problem in &failure.problems {
+                    eprintln!("sluiced: {problem}");
+                }
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -1,0 +1,147 @@
+//! What the application of one worker did so far: plain integers of one thread, added up by the reader.
+
+use sluice_disk::ReadError;
+use sluice_http::Status;
+
+/// Counters of requests and responses. Every number only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Responses planned with a 2xx status.
+    pub responses_2xx: u64,
+    /// Responses planned with a 3xx status.
+    pub responses_3xx: u64,
+    /// Responses planned with a 4xx status.
+    pub responses_4xx: u64,
+    /// Responses planned with a 5xx status.
+    pub responses_5xx: u64,
+    /// Response bytes, heads included, that the peer acknowledged (kernel backend: that the kernel took).
+    pub response_bytes: u64,
+    /// Responses cut off because the file got shorter.
+    pub aborted_shrunk: u64,
+    /// Responses cut off because the file was written to.
+    pub aborted_changed: u64,
+    /// Responses cut off because reading failed.
+    pub aborted_io: u64,
+    /// Responses the peer did not wait for: reset, time-out or drain deadline.
+    pub abandoned: u64,
+    /// Request heads that did not come in time (408).
+    pub head_timeouts: u64,
+    /// Kept connections closed because no further request came.
+    pub idle_timeouts: u64,
+    /// Connections finished early because the worker drains.
+    pub drained: u64,
+    /// Request bytes refused because every workspace was in use.
+    pub no_workspace: u64,
+}
+
+impl Counters {
+    /// Every counter with its name, in the order tables show them.
+    #[must_use]
+    pub fn rows(&self) -> [(&'static str, u64); 13] {
+        [
+            ("responses 2xx", self.responses_2xx),
+            ("responses 3xx", self.responses_3xx),
+            ("responses 4xx", self.responses_4xx),
+            ("responses 5xx", self.responses_5xx),
+            ("response bytes", self.response_bytes),
+            ("aborted, file shrunk", self.aborted_shrunk),
+            ("aborted, file changed", self.aborted_changed),
+            ("aborted, read error", self.aborted_io),
+            ("abandoned by peer", self.abandoned),
+            ("head time-outs", self.head_timeouts),
+            ("idle time-outs", self.idle_timeouts),
+            ("drained", self.drained),
+            ("no workspace", self.no_workspace),
+        ]
+    }
+
+    /// Adds the counts of another worker.
+    pub fn merge(&mut self, other: &Counters) {
+        let Counters {
+            responses_2xx,
+            responses_3xx,
+            responses_4xx,
+            responses_5xx,
+            response_bytes,
+            aborted_shrunk,
+            aborted_changed,
+            aborted_io,
+            abandoned,
+            head_timeouts,
+            idle_timeouts,
+            drained,
+            no_workspace,
+        } = other;
+        self.responses_2xx += responses_2xx;
+        self.responses_3xx += responses_3xx;
+        self.responses_4xx += responses_4xx;
+        self.responses_5xx += responses_5xx;
+        self.response_bytes += response_bytes;
+        self.aborted_shrunk += aborted_shrunk;
+        self.aborted_changed += aborted_changed;
+        self.aborted_io += aborted_io;
+        self.abandoned += abandoned;
+        self.head_timeouts += head_timeouts;
+        self.idle_timeouts += idle_timeouts;
+        self.drained += drained;
+        self.no_workspace += no_workspace;
+    }
+
+    /// Responses planned, whatever their status.
+    #[must_use]
+    pub fn responses(&self) -> u64 {
+        self.responses_2xx + self.responses_3xx + self.responses_4xx + self.responses_5xx
+    }
+
+    pub(crate) fn count_response(&mut self, status: Status) {
+        match status.code() {
+            ..300 => self.responses_2xx += 1,
+            300..400 => self.responses_3xx += 1,
+            400..500 => self.responses_4xx += 1,
+            500.. => self.responses_5xx += 1,
+        }
+    }
+
+    pub(crate) fn count_abort(&mut self, cause: ReadError) {
+        match cause {
+            ReadError::Shrunk => self.aborted_shrunk += 1,
+            ReadError::Changed => self.aborted_changed += 1,
+            ReadError::Io(_) => self.aborted_io += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_falls_into_its_class() {
+        let mut counters = Counters::default();
+        for &status in Status::ALL {
+            counters.count_response(status);
+        }
+        let expected = |class| {
+            let of_class = |status: &&Status| status.code() / 100 == class;
+            u64::try_from(Status::ALL.iter().filter(of_class).count()).expect("small")
+        };
+        assert_eq!(counters.responses_2xx, expected(2));
+        assert_eq!(counters.responses_3xx, expected(3));
+        assert_eq!(counters.responses_4xx, expected(4));
+        assert_eq!(counters.responses_5xx, expected(5));
+    }
+
+    #[test]
+    fn merging_adds_every_row() {
+        let mut one = Counters::default();
+        one.count_response(Status::Ok);
+        one.count_abort(ReadError::Shrunk);
+        one.response_bytes = 7;
+        one.drained = 2;
+        let mut sum = one;
+        sum.merge(&one);
+        for ((name, single), (_, double)) in one.rows().into_iter().zip(sum.rows()) {
+            assert_eq!(double, 2 * single, "{name}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! From a configuration to a running service and back: builds the workers, waits for signals, drains, reports.
+//!
+//! The supervisor never touches a packet. It owns what must outlive the workers (XDP program and link, port
+//! reservations) and takes it down in the order that keeps the kernel from answering for us: workers first,
+//! the link last.
+
+//KB mod kernel;
+mod signals;
+mod summary;
+mod xdp;
+
+use core::time::Duration;
+use std::thread::JoinHandle;
+
+use crate::clock::monotonic;
+use crate::config::{Backend, Config};
+use crate::control::ControlSide;
+use crate::limits::ActiveBackend;
+use crate::placement::PlacementError;
+use crate::preflight::{self, Decision, Preflight, Problem};
+
+use signals::{Signal, Signals};
+
+/// How long a worker may take to answer a request for its report: far beyond any turn of a loop that lives.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the daemon ends before it serves, or ends badly. Each is shown with its fix.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong, one entry per cause.
+    pub problems: Vec<Problem>,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Failure {
+            problems: vec![problem],
+        }
+    }
+}
+
+/// A backend that serves.
+trait Service {
+    /// One line for the log: how it serves.
+    fn describe(&self) -> String;
+    /// Asks every worker to finish until `patience` has passed.
+    fn drain(&self, patience: Duration);
+    /// Whether every worker has ended.
+    fn finished(&self) -> bool;
+    /// Whether a worker ended although nobody asked it to.
+    fn failed(&self) -> bool;
+    /// Readable when a worker ends or reports.
+    fn wake_fds(&self) -> Vec<rustix::fd::BorrowedFd<'_>>;
+    /// The report, from live workers.
+    fn report(&mut self) -> String;
+    /// Waits for the workers, takes everything down, and gives the last report.
+    fn stop(self: Box<Self>) -> Result<String, Failure>;
+}
+
+/// Serves until a signal says otherwise.
+///
+/// # Errors
+/// The problems that kept it from serving, or a worker that died.
+pub fn serve(config: &Config) -> Result<(), Failure> {
+    preflight::raise_soft_limits();
+    let signals = Signals::new().map_err(|error| {
+        Problem::new(
+            "signal handlers cannot be set",
+            error.to_string(),
+            "raise the limit of open files (ulimit -n)",
+        )
+    })?;
+    let mut service = start(config)?;
+    log(&format!("ready: {}", service.describe()));
+    loop {
+        match signals.wait(&service.wake_fds()) {
+            Some(Signal::Report) => print!("{}", service.report()),
+            Some(Signal::Stop) => break,
+            None if service.failed() => break,
+            None => {}
+        }
+    }
+    if service.failed() {
+        log("a worker ended unexpectedly: stopping");
+    } else {
+        log(&format!(
+            "draining: running transfers have {} s, a second signal ends them at once",
+            config.limits.drain_timeout.as_secs()
+        ));
+    }
+    service.drain(config.limits.drain_timeout);
+    while !service.finished() {
+        match signals.wait(&service.wake_fds()) {
+            Some(Signal::Report) => print!("{}", service.report()),
+            Some(Signal::Stop) => service.drain(Duration::ZERO),
+            None => {}
+        }
+    }
+    let report = service.stop()?;
+    print!("{report}");
+    log("stopped");
+    Ok(())
+}
+
+/// Chooses the backend and starts it. `backend = "auto"` falls back to kernel sockets with one warning.
+fn start(config: &Config) -> Result<Box<dyn Service>, Failure> {
+    let (facts, preflight) = preflight::run(config);
+    let backend = match preflight.decide() {
+        Decision::Refuse(problems) => return Err(Failure { problems }),
+        Decision::Serve { backend, fallback } => {
+            if let Some(why) = fallback {
+                log(&format!("warning: {why}"));
+            }
+            backend
+        }
+    };
+    warn(&preflight, backend);
+    match backend {
+        ActiveBackend::Kernel => todo_kernel(),
+        ActiveBackend::Xdp => match xdp::start(config, &facts) {
+            Err(failure) if config.xdp.backend == Backend::Auto => {
+                log(&format!(
+                    "warning: {}",
+                    preflight::fallback(&failure.problems)
+                ));
+                todo_kernel()
+            }
+            other => other,
+        },
+    }
+}
+
+fn warn(preflight: &Preflight, backend: ActiveBackend) {
+    for problem in preflight.warnings(backend) {
+        log(&format!("warning: {problem}"));
+    }
+}
+
+fn log(line: &str) {
+    eprintln!("sluiced: {line}");
+}
+
+/// One running worker thread.
+struct Running<R, W> {
+    control: ControlSide<R>,
+    thread: JoinHandle<W>,
+}
+
+impl<R, W> Running<R, W> {
+    /// A report from the live worker, or the box back if it does not answer.
+    fn report(&self, empty: Box<R>) -> Option<Box<R>> {
+        self.control.snapshot(empty).ok()?;
+        self.control.wait_report(REPORT_PATIENCE)
+    }
+}
+
+fn drain_all<R, W>(workers: &[Running<R, W>], patience: Duration) {
+    let deadline = monotonic() + patience;
+    for worker in workers {
+        worker.control.drain(deadline);
+    }
+}
+
+fn worker_died() -> Problem {
+    Problem::new(
+        "a worker thread panicked",
+        "its panic message is above",
+        "this is a bug: please report it with the message; restart the service to serve again",
+    )
+}
+
+fn no_placement(error: &PlacementError) -> Problem {
+    Problem::new(
+        "the workers cannot be placed on CPUs",
+        error.to_string(),
+        "correct xdp.cores, or remove it and let the daemon choose",
+    )
+}
+
+/// Pins the calling thread. A refusal costs speed, not correctness, so it is only logged.
+fn pin_to(cpu: u32) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu as usize);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        log(&format!(
+            "warning: cannot pin a worker to CPU {cpu}: {error}"
+        ));
+    }
+}
+
+fn disk_problem(what: &str, error: &dyn core::fmt::Display) -> Problem {
+    Problem::new(
+        what,
+        error.to_string(),
+        "see that the directory exists, is readable for this user, and that limits allow more files and threads",
+    )
+}
+
+fn served_root(config: &Config) -> Result<sluice_disk::Root, Failure> {
+    let Some(site) = config.sites.first() else {
+        return Err(Problem::new(
+            "no directory is served",
+            "there is no [[site]] and no --root",
+            "name one: --root DIR",
+        )
+        .into());
+    };
+    let symlinks = match site.symlinks {
+        crate::config::Symlinks::Never => sluice_disk::Symlinks::Never,
+        crate::config::Symlinks::InsideRoot => sluice_disk::Symlinks::InsideRoot,
+    };
+    sluice_disk::Root::open(&site.root, symlinks).map_err(|error| {
+        disk_problem(&format!("cannot open root {}", site.root.display()), &error).into()
+    })
+}
+fn todo_kernel() -> Result<Box<dyn Service>, Failure> {
+    Err(Failure { problems: vec![] })
+}

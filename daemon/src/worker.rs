@@ -1,0 +1,199 @@
+//! One worker: one queue, one AF_XDP socket, one TCP stack, one block cache. The only file where all crates
+//! meet.
+//!
+//! [`Worker::turn`] is the whole data path, in a fixed order with bounded work: completions, a receive batch,
+//! timers, disk answers, the application, transmission. It takes the time as an argument and touches nothing
+//! outside its own parts, so the tests drive it over in-memory rings. [`Worker::run`] is the loop around it:
+//! clock, control commands and the decision when to sleep.
+
+mod application;
+mod egress;
+mod handoff;
+mod host;
+mod idle;
+mod ingress;
+mod report;
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use sluice_afxdp::{Queue, RxBatch};
+use sluice_tcp::clock::Instant;
+use sluice_tcp::{ConnId, Stack, StackConfig};
+use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
+
+use crate::clock::{monotonic, unix_seconds};
+use crate::control::{Command, WorkerControl};
+use crate::exchange::Exchange;
+use crate::services::Services;
+
+pub use egress::TX_FRAMES_MAX;
+pub use handoff::{Handoff, handoff_ring};
+pub use idle::Poll;
+pub use report::{WorkerCounters, WorkerReport};
+
+/// Frames taken from the RX ring per turn: bounds the time until timers and transmission have their turn.
+const RX_BATCH_FRAMES: usize = 256;
+/// After the drain deadline the resets still leave and their frames come back.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Packets built per turn, about one TX ring kick's worth (kernel budget) of full frames.
+const TX_BATCH_PACKETS: usize = 256;
+
+/// What a worker is told at construction.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Address and port pairs that this service answers.
+    pub endpoints: Vec<SocketAddr>,
+    /// Addresses for which we answer ARP, NDP and echo ourselves.
+    pub owned: Vec<IpAddr>,
+    /// MAC address of the interface.
+    pub mac: sluice_wire::MacAddr,
+    /// Whether VLAN tags are accepted.
+    pub vlan: bool,
+    /// What to accept as a TCP checksum on receive.
+    pub checksum_rx: ChecksumPolicy,
+    /// How to wait when there is nothing to do.
+    pub poll: Poll,
+    /// The TCP stack.
+    pub stack: StackConfig,
+}
+
+/// A worker with all its parts. It is built on the control thread and moved to its own.
+pub struct Worker {
+    config: WorkerConfig,
+    parse: ParseConfig,
+    queue: Queue,
+    batch: RxBatch,
+    stack: Stack,
+    services: Services,
+    exchanges: Vec<Option<Exchange>>,
+    /// Link header of replies, per connection slot.
+    peers: Vec<LinkHeader>,
+    /// Connections whose exchange waits for the disk or for a block.
+    waiting: VecDeque<ConnId>,
+    /// Whether the connection of a slot is in `waiting`.
+    is_waiting: Vec<bool>,
+    handoff: Option<Handoff>,
+    counters: WorkerCounters,
+    drain_at: Option<Instant>,
+}
+
+impl Worker {
+    /// Assembles a worker. `handoff` is `None` when it is the only one.
+    #[must_use]
+    pub fn new(
+        config: WorkerConfig,
+        queue: Queue,
+        services: Services,
+        handoff: Option<Handoff>,
+        now: Instant,
+    ) -> Self {
+        let connections = config.stack.connections as usize;
+        let mut exchanges = Vec::with_capacity(connections);
+        exchanges.resize_with(connections, || None);
+        Worker {
+            parse: ParseConfig { vlan: config.vlan },
+            stack: Stack::new(config.stack.clone(), now),
+            queue,
+            batch: RxBatch::with_capacity(RX_BATCH_FRAMES),
+            services,
+            exchanges,
+            peers: vec![LinkHeader::default(); connections],
+            // An entry may outlive its connection by a turn, so there can be more entries than slots.
+            waiting: VecDeque::with_capacity(2 * connections),
+            is_waiting: vec![false; connections],
+            handoff,
+            counters: WorkerCounters::default(),
+            drain_at: None,
+            config,
+        }
+    }
+
+    /// One turn. True if anything happened, so that an idle loop may sleep.
+    pub fn turn(&mut self, now: Instant, unix_seconds: i64) -> bool {
+        let mut busy = self.queue.reap() > 0;
+        busy |= self.receive(now);
+        busy |= self.receive_handed_over();
+        self.stack.on_timers(now);
+        let freed = self.services.poll(unix_seconds);
+        busy |= self.serve(now, freed);
+        busy |= self.transmit(now);
+        self.kick();
+        busy
+    }
+
+    /// The loop of the thread: turns until the drain is over.
+    pub fn run(mut self, mut control: WorkerControl<WorkerReport>) -> Self {
+        let mut quiet_turns = 0u32;
+        loop {
+            let now = monotonic();
+            let busy = self.turn(now, unix_seconds());
+            control.turn();
+            quiet_turns = if busy {
+                0
+            } else {
+                quiet_turns.saturating_add(1)
+            };
+            if self.obey(&mut control, now) {
+                return self;
+            }
+            if self.config.poll.may_sleep(quiet_turns) && !self.services.has_freed() {
+                self.sleep(&control, now);
+            }
+        }
+    }
+
+    /// Commands of the control side. True when the worker is done.
+    fn obey(&mut self, control: &mut WorkerControl<WorkerReport>, now: Instant) -> bool {
+        while let Some(command) = control.take() {
+            match command {
+                Command::Drain { deadline } => self.drain(deadline, now),
+                Command::Snapshot(mut report) => {
+                    self.fill(&mut report);
+                    control.publish(report);
+                }
+            }
+        }
+        let Some(deadline) = self.drain_at else {
+            return false;
+        };
+        if !self.stack.is_empty() && now >= deadline {
+            self.reset_all();
+        }
+        let sent = self.queue.ledger().tx_in_flight == 0;
+        (self.stack.is_empty() && sent) || now >= deadline + LAST_WORDS
+    }
+
+    /// Accepts nothing new and lets what runs finish, until `deadline`.
+    pub fn drain(&mut self, deadline: Instant, now: Instant) {
+        self.drain_at = Some(deadline);
+        self.services.draining = true;
+        self.stack.set_accepting(false);
+        for slot in 0..self.exchanges.len() {
+            if let Some(conn) = self.stack.at_slot(slot) {
+                self.touch(conn, now);
+            }
+        }
+    }
+
+    fn reset_all(&mut self) {
+        for slot in 0..self.exchanges.len() {
+            if let Some(conn) = self.stack.at_slot(slot) {
+                self.stack.abort(conn);
+            }
+        }
+    }
+
+    /// The stack, for tests and reports.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The rings, for tests and reports.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+}

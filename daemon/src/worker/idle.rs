@@ -1,0 +1,83 @@
+//! When an idle worker sleeps, and what wakes it.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sluice_tcp::clock::Instant;
+
+use super::{Worker, WorkerReport};
+use crate::control::WorkerControl;
+
+/// Turns without work before an adaptive worker sleeps: some 50 us of spinning, longer than the gap between
+/// bursts of a busy flow, short enough that an idle daemon uses no CPU worth naming.
+const SPIN_TURNS: u32 = 200;
+/// Longest sleep: the wall clock behind Date and ETag ages must not stand still for longer.
+const SLEEP_NS_MAX: u64 = 500_000_000;
+
+/// How to wait when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Spin for a moment, then sleep in poll(2).
+    Adaptive,
+    /// Sleep at once.
+    Interrupt,
+    /// Never sleep.
+    Busy,
+}
+
+impl Poll {
+    /// Whether a worker may sleep after so many turns without work.
+    #[must_use]
+    pub fn may_sleep(self, quiet_turns: u32) -> bool {
+        match self {
+            Poll::Adaptive => quiet_turns > SPIN_TURNS,
+            Poll::Interrupt => quiet_turns > 0,
+            Poll::Busy => false,
+        }
+    }
+}
+
+impl Worker {
+    /// Sleeps until a frame, a command, a parcel or a disk answer comes, or the next deadline.
+    pub(super) fn sleep(&mut self, control: &WorkerControl<WorkerReport>, now: Instant) {
+        let until_deadline = self.stack.next_deadline().map_or(SLEEP_NS_MAX, |at| {
+            at.as_nanos().saturating_sub(now.as_nanos())
+        });
+        let until_drained = self.drain_at.map_or(SLEEP_NS_MAX, |at| {
+            at.as_nanos().saturating_sub(now.as_nanos())
+        });
+        // While frames are still in the kernel's hands their completions need a look now and then.
+        let until_completion = if self.queue.ledger().tx_in_flight > 0 {
+            1_000_000
+        } else {
+            SLEEP_NS_MAX
+        };
+        let nanos = until_deadline
+            .min(until_drained.max(1_000_000))
+            .min(until_completion)
+            .min(SLEEP_NS_MAX);
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(nanos).unwrap_or(0),
+        };
+        let readable = PollFlags::IN;
+        let queue = self.queue.fd();
+        let disk = self.services.disk.wake_fd();
+        // With a single worker the fourth entry repeats the control descriptor: same set, no allocation.
+        let parcels = self
+            .handoff
+            .as_ref()
+            .map_or_else(|| control.wake_fd(), |handoff| handoff.wake_fd());
+        let mut fds = [
+            PollFd::from_borrowed_fd(queue, readable),
+            PollFd::from_borrowed_fd(control.wake_fd(), readable),
+            PollFd::from_borrowed_fd(disk, readable),
+            PollFd::from_borrowed_fd(parcels, readable),
+        ];
+        self.counters.sleeps += 1;
+        // EINTR is a wake-up like any other: the loop looks at everything anyway.
+        let _ = poll(&mut fds, Some(&timeout));
+        control.clear_wake();
+        if let Some(handoff) = &self.handoff {
+            handoff.clear_wake();
+        }
+    }
+}

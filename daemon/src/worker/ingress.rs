@@ -1,0 +1,194 @@
+//! From a received frame to the stack: parse, verify, find the owner, keep the new bytes.
+
+use core::net::SocketAddr;
+
+use sluice_afxdp::{RxBatch, RxPacket};
+use sluice_tcp::clock::Instant;
+use sluice_tcp::flow_table::FlowKey;
+use sluice_tcp::{Disposition, Receipt, Segment};
+use sluice_wire::{Packet, TcpPacket};
+
+use super::Worker;
+use super::handoff::{Handoff, Parcel};
+use crate::exchange::Exchange;
+use crate::services::Services;
+
+impl Worker {
+    /// Takes one batch from the RX ring. True if there was any.
+    pub(super) fn receive(&mut self, now: Instant) -> bool {
+        let mut batch = core::mem::replace(&mut self.batch, RxBatch::with_capacity(0));
+        let frames = self.queue.receive(&mut batch);
+        for packet in batch.packets() {
+            self.on_frame(&packet, now);
+        }
+        self.queue.recycle(&mut batch);
+        self.batch = batch;
+        self.counters.frames_in += frames as u64;
+        frames > 0
+    }
+
+    fn on_frame(&mut self, frame: &RxPacket<'_>, now: Instant) {
+        match sluice_wire::parse(frame.head(), frame.len(), &self.parse) {
+            Ok(Packet::Tcp(packet)) => {
+                if let Err(reason) = packet.verify_checksum(frame.pieces(), self.config.checksum_rx)
+                {
+                    self.counters.drop(reason);
+                } else if !self.is_ours(&packet) {
+                    self.counters.not_ours += 1;
+                } else if !self.accept(&packet, frame.pieces(), now) && !self.pass_on(frame, now) {
+                    self.refuse(&packet);
+                }
+            }
+            Ok(other) => self.answer_host(&other),
+            Err(reason) => self.counters.drop(reason),
+        }
+    }
+
+    /// Frames that other workers passed on. They were stamped when they left the first worker's ring.
+    pub(super) fn receive_handed_over(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(parcel) = self.handoff.as_mut().and_then(Handoff::take) {
+            busy = true;
+            self.on_parcel(parcel);
+        }
+        if let Some(handoff) = &mut self.handoff {
+            handoff.flush();
+        }
+        busy
+    }
+
+    fn on_parcel(&mut self, parcel: Box<Parcel>) {
+        let frame = parcel.frame();
+        // The first worker checked it: a parcel that is not a segment cannot be, and would only be given back.
+        let packet = match sluice_wire::parse(frame, frame.len(), &self.parse) {
+            Ok(Packet::Tcp(packet)) => Some(packet),
+            _ => None,
+        };
+        let done = match packet {
+            Some(packet) => self.on_foreign_segment(&packet, parcel),
+            None => Some(parcel),
+        };
+        if let (Some(parcel), Some(handoff)) = (done, &mut self.handoff) {
+            handoff.return_parcel(parcel);
+        }
+    }
+
+    /// Gives the parcel back unless it travels on.
+    fn on_foreign_segment(
+        &mut self,
+        packet: &TcpPacket,
+        parcel: Box<Parcel>,
+    ) -> Option<Box<Parcel>> {
+        if self.accept(packet, core::iter::once(parcel.frame()), parcel.arrived) {
+            return Some(parcel);
+        }
+        let seen_by_all = self.handoff.as_mut()?.pass_further(parcel)?;
+        self.refuse(packet);
+        Some(seen_by_all)
+    }
+
+    fn pass_on(&mut self, frame: &RxPacket<'_>, now: Instant) -> bool {
+        self.handoff
+            .as_mut()
+            .is_some_and(|handoff| handoff.pass_on(frame.pieces(), now))
+    }
+
+    /// Gives a segment to the stack and keeps its new bytes. False if the flow is unknown here.
+    fn accept<'p>(
+        &mut self,
+        packet: &TcpPacket,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+        arrived: Instant,
+    ) -> bool {
+        let receipt = self.give_to_stack(packet, arrived);
+        if let Some(conn) = receipt.conn
+            && !receipt.pieces.is_empty()
+        {
+            let exchange =
+                self.exchanges[conn.slot()].get_or_insert_with(|| Exchange::new(arrived));
+            if !keep_payload(exchange, &mut self.services, pieces, packet, &receipt) {
+                self.counters.request_not_kept += 1;
+            }
+        }
+        receipt.disposition != Disposition::Unknown
+    }
+
+    /// Hands a checked segment to the stack and acts on what it says, except for the payload.
+    fn give_to_stack(&mut self, packet: &TcpPacket, now: Instant) -> Receipt {
+        let receipt = self.stack.on_segment(now, &segment(packet));
+        if let Some(conn) = receipt.conn
+            && receipt.trusted
+        {
+            self.peers[conn.slot()] = packet.link.reply();
+        }
+        if let Some(rtt) = receipt.rtt {
+            self.services.histograms.record_rtt(rtt);
+        }
+        if let Some(header) = &receipt.reply {
+            self.send_bare(&packet.link.reply(), packet.dst, packet.src, header);
+        }
+        receipt
+    }
+
+    fn refuse(&mut self, packet: &TcpPacket) {
+        if let Some(header) = self.stack.refuse(&segment(packet)) {
+            self.send_bare(&packet.link.reply(), packet.dst, packet.src, &header);
+        }
+    }
+
+    /// The XDP program matched before; user space checks again, the filter is only an optimisation.
+    fn is_ours(&self, packet: &TcpPacket) -> bool {
+        let to = SocketAddr::new(packet.dst, packet.header.dst_port);
+        self.config.endpoints.contains(&to)
+    }
+}
+
+fn segment(packet: &TcpPacket) -> Segment<'_> {
+    Segment {
+        key: FlowKey::new(
+            packet.dst,
+            packet.header.dst_port,
+            packet.src,
+            packet.header.src_port,
+        ),
+        header: &packet.header,
+        // At most 65,515 by the IP length.
+        payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),
+    }
+}
+
+/// Copies the new ranges of a segment, wherever they lie in the pieces of its frame, into the request buffer.
+/// False if the buffer refused any, which the window makes impossible.
+fn keep_payload<'p>(
+    exchange: &mut Exchange,
+    services: &mut Services,
+    pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    packet: &TcpPacket,
+    receipt: &Receipt,
+) -> bool {
+    let mut kept = true;
+    for range in receipt.pieces.clone() {
+        let Some(skip) = i64::try_from(range.start)
+            .ok()
+            .and_then(|start| usize::try_from(start - receipt.payload_start).ok())
+        else {
+            continue;
+        };
+        let mut from = packet.payload_offset + skip;
+        let mut offset = range.start;
+        let mut piece_start = 0;
+        for piece in pieces.clone() {
+            let piece_end = piece_start + piece.len();
+            if from < piece_end && offset < range.end {
+                let bytes = &piece[from - piece_start..];
+                let wanted = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+                let bytes = &bytes[..bytes.len().min(wanted)];
+                kept &= exchange.place(offset, bytes, services);
+                offset += bytes.len() as u64;
+                from += bytes.len();
+            }
+            piece_start = piece_end;
+        }
+    }
+    kept
+}

@@ -1,0 +1,27 @@
+//! The daemon on a veth pair, with kernel TCP as its clients: `make test-veth`.
+//!
+//! Every test builds its own network ([`lab`]), runs the release binary in it ([`daemon`]), and ends by holding
+//! the ledgers of the daemon against each other: frames, blocks, connections, files. Clients are curl, which
+//! also compares lengths and ranges, and plain sockets where a client must misbehave. A number that a test waits
+//! for is polled with a limit; nothing sleeps and hopes.
+
+#[path = "veth/client.rs"]
+mod client;
+#[path = "veth/daemon.rs"]
+mod daemon;
+#[path = "veth/faults.rs"]
+mod faults;
+#[path = "veth/lab.rs"]
+mod lab;
+#[path = "veth/lifecycle.rs"]
+mod lifecycle;
+#[path = "veth/queues.rs"]
+mod queues;
+#[path = "veth/report.rs"]
+mod report;
+#[path = "veth/site.rs"]
+mod site;
+#[path = "veth/startup.rs"]
+mod startup;
+#[path = "veth/transfers.rs"]
+mod transfers;

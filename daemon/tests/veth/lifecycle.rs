@@ -1,0 +1,210 @@
+//! Signals, idling, drains and sudden ends.
+
+use std::io::Read;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::daemon::Daemon;
+use crate::lab::{Lab, Shape, eventually};
+use crate::site::{MIB, Site, assert_same};
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn sigusr1_prints_the_histogram_table() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 2 * MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    let report = daemon.settle();
+    let row = |name: &str| -> Vec<String> {
+        report
+            .text()
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("no row {name}:\n{}", report.text()))
+            .split("  ")
+            .filter(|cell| !cell.is_empty())
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        row("latency")[1..],
+        ["count", "p50", "p90", "p99", "p99.9", "p99.99", "max"]
+    );
+    assert_eq!(row("time to first byte")[1], "1");
+    assert_eq!(row("request <= 64 MiB")[1], "1");
+    assert_ne!(row("round-trip time")[1], "0");
+    daemon.finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_xdp_program_counts_what_it_redirects() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    let report = daemon.finish();
+    assert!(report.sum("xdp_redirect") > 0, "{}", report.text());
+    assert_eq!(report.sum("xdp_drop"), 0, "{}", report.text());
+    assert_eq!(report.sum("drop_"), 0, "{}", report.text());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn an_idle_daemon_uses_no_cpu() {
+    const SPAN: Duration = Duration::from_secs(5);
+    let Some(lab) = Lab::shaped(Shape {
+        queues: 2,
+        ..Shape::default()
+    }) else {
+        return;
+    };
+    let site = Site::with("file.bin", 16 * MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let client = Client::new(&lab.client, lab.server.ipv4);
+    client.download(&site, "file.bin");
+    // A connection that waits for its next request is idle too.
+    let waiting = client.connect().expect("the service answers");
+    let (began, before) = (Instant::now(), daemon.cpu_time());
+    thread::sleep(SPAN);
+    let (elapsed, used) = (began.elapsed(), daemon.cpu_time() - before);
+    assert!(
+        used * 50 < elapsed,
+        "{used:?} of CPU in {elapsed:?}: 2 % is the limit"
+    );
+    drop(waiting);
+    daemon.finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn sigterm_lets_running_transfers_finish() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 24 * MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let client = Client::new(&lab.client, lab.server.ipv4);
+    let mut download = client.begin("file.bin", "8M");
+    daemon.signal(Signal::TERM);
+    eventually("the drain begins", Duration::from_secs(5), || {
+        daemon.log().contains("draining").then_some(())
+    });
+    eventually(
+        "new connections are refused",
+        Duration::from_secs(5),
+        || client.connect().is_err().then_some(()),
+    );
+    assert!(
+        !download.has_ended(),
+        "the transfer was over before the drain"
+    );
+    download.succeeded();
+    assert_same(&site.path("file.bin"), &client.path("file.bin"));
+    daemon.ended();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn sigterm_closes_kept_connections_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 1000);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let client = Client::new(&lab.client, lab.server.ipv4);
+    let mut kept = client.ask("file.bin");
+    kept.read_exact(&mut [0; 1000]).expect("an answer");
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    kept.read_to_end(&mut Vec::new())
+        .expect("the server closes in order");
+    drop(kept);
+    daemon.ended();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_drain_deadline_resets_what_is_left() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 64 * MIB);
+    let settings = [("limits.drain_timeout", "\"1s\"")];
+    let daemon = Daemon::start(&lab, site.root(), &settings);
+    let mut stalled = Client::new(&lab.client, lab.server.ipv4).ask("file.bin");
+    eventually("the transfer begins", Duration::from_secs(5), || {
+        (daemon.report().get("tcp_bytes_out") > MIB as u64).then_some(())
+    });
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.ended();
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_secs(1),
+        "ended after {took:?}, before the deadline"
+    );
+    assert!(took < Duration::from_secs(5), "ended after {took:?}");
+    let error = stalled
+        .read_to_end(&mut Vec::new())
+        .expect_err("the rest of the file cannot come");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_second_sigterm_ends_the_drain() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 64 * MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let stalled = Client::new(&lab.client, lab.server.ipv4).ask("file.bin");
+    daemon.signal(Signal::TERM);
+    eventually("the drain begins", Duration::from_secs(5), || {
+        daemon.log().contains("draining").then_some(())
+    });
+    daemon.signal(Signal::TERM);
+    daemon.ended();
+    drop(stalled);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_killed_daemon_leaves_no_xdp_program() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 8 * MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let client = Client::new(&lab.client, lab.server.ipv4);
+    assert!(lab.server.has_xdp_program());
+    let stream = client.ask("file.bin");
+    daemon.kill();
+    eventually(
+        "the link of the program is gone",
+        Duration::from_secs(5),
+        || (!lab.server.has_xdp_program()).then_some(()),
+    );
+    drop(stream);
+    // The port is free for the kernel again, and the queue for the next daemon.
+    let listener = lab
+        .server
+        .inside(|| std::net::TcpListener::bind((lab.server.ipv4, crate::daemon::PORT)));
+    drop(listener.expect("the port is free"));
+    let next = Daemon::start(&lab, site.root(), &[]);
+    client.download(&site, "file.bin");
+    next.finish();
+    assert!(!lab.server.has_xdp_program());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn restarts_follow_each_other_without_a_pause() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    for _ in 0..5 {
+        let daemon = Daemon::start(&lab, site.root(), &[]);
+        Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+        daemon.finish();
+    }
+}

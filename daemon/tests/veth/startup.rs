@@ -1,0 +1,184 @@
+//! A start that cannot succeed says what is wrong, why, and what to do, and ends with a status that is not 0.
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::client::Client;
+use crate::daemon::{Daemon, Launch, PORT, Settings};
+use crate::lab::{Lab, run};
+use crate::site::{MIB, Site};
+
+/// Starts and expects a refusal whose message has every one of `words` and names a fix.
+fn refuses(launch: Launch, words: &[&str]) {
+    let (status, said) = launch.refusal();
+    assert_eq!(status.code(), Some(1), "{said}");
+    for word in words {
+        assert!(said.contains(word), "`{word}` is missing: {said}");
+    }
+    let (_, fix) = said
+        .split_once("-> ")
+        .unwrap_or_else(|| panic!("no fix: {said}"));
+    assert!(fix.trim().len() > 10, "no fix: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn an_interface_that_does_not_exist_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    for backend in ["\"xdp\"", "\"auto\""] {
+        let settings = [("xdp.interface", "\"nosuch0\""), ("xdp.backend", backend)];
+        refuses(Launch::new(&lab, site.root(), &settings), &["nosuch0"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_port_that_a_kernel_listener_has_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let listener = lab
+        .server
+        .inside(|| TcpListener::bind((lab.server.ipv4, PORT)))
+        .expect("the port is free");
+    refuses(
+        Launch::new(&lab, site.root(), &[]),
+        &["192.0.2.1:8080", "in use"],
+    );
+    assert!(!lab.server.has_xdp_program());
+    drop(listener);
+    Daemon::start(&lab, site.root(), &[]).finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_root_that_does_not_exist_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    refuses(
+        Launch::new(&lab, Path::new("/nonexistent/files"), &[]),
+        &["/nonexistent"],
+    );
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_root_that_is_a_file_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 1);
+    refuses(
+        Launch::new(&lab, &site.path("file.bin"), &[]),
+        &["file.bin"],
+    );
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_root_that_may_not_be_read_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let secret = site.path("secret");
+    fs::create_dir(&secret).expect("the directory is writable");
+    fs::set_permissions(&secret, Permissions::from_mode(0)).expect("it is ours");
+    // root may read everything, except without the capability to (capabilities(7)).
+    let wrapper = [
+        "setpriv",
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-all",
+    ];
+    let launch = Launch::wrapped(&lab, &secret, &[], &wrapper);
+    refuses(launch, &["secret", "ermission"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_program_of_somebody_else_stays_attached() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let source = site.path("pass.c");
+    let object = site.path("pass.o");
+    fs::write(
+        &source,
+        "__attribute__((section(\"xdp\"), used)) int pass(void *frame) { return 2; }\n",
+    )
+    .expect("the directory is writable");
+    let (source, object) = (source.display().to_string(), object.display().to_string());
+    run(
+        "clang",
+        &["-O2", "-target", "bpf", "-c", &source, "-o", &object],
+    );
+    let link = &lab.server.link;
+    lab.server.run(
+        "ip",
+        &[
+            "link", "set", "dev", link, "xdp", "obj", &object, "sec", "xdp",
+        ],
+    );
+    refuses(Launch::new(&lab, site.root(), &[]), &[link, "XDP program"]);
+    assert!(lab.server.has_xdp_program());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_second_daemon_on_the_same_interface_is_refused_and_the_first_goes_on() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    let first = Daemon::start(&lab, site.root(), &[]);
+    refuses(Launch::new(&lab, site.root(), &[]), &[]);
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    first.finish();
+}
+
+/// `backend = "auto"` where AF_XDP may not run: one warning, then kernel sockets.
+fn auto_falls_back_with_one_warning(settings: Settings, wrapper: &[&str]) {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    let daemon = Launch::wrapped(&lab, site.root(), settings, wrapper).start();
+    let log = daemon.log();
+    assert_eq!(log.matches("warning:").count(), 1, "{log}");
+    assert!(daemon.ready_line().contains("backend=kernel"), "{log}");
+    for address in [lab.server.ipv4, lab.server.ipv6] {
+        Client::new(&lab.client, address).download(&site, "file.bin");
+    }
+    daemon.finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn auto_without_capabilities_falls_back_with_one_warning() {
+    let settings = [("xdp.backend", "\"auto\"")];
+    let wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    auto_falls_back_with_one_warning(&settings, &wrapper);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn xdp_without_capabilities_does_not_start() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let wrapper = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    refuses(Launch::wrapped(&lab, site.root(), &[], &wrapper), &["CAP_"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_capabilities_of_the_unit_file_suffice() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    fs::set_permissions(site.root(), Permissions::from_mode(0o755)).expect("it is ours");
+    // As systemd would start it: not root, four ambient capabilities.
+    let wrapper = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all,+net_admin,+net_raw,+bpf,+ipc_lock",
+        "--ambient-caps=-all,+net_admin,+net_raw,+bpf,+ipc_lock",
+        "--bounding-set=-all,+net_admin,+net_raw,+bpf,+ipc_lock",
+    ];
+    let daemon = Launch::wrapped(&lab, site.root(), &[], &wrapper).start();
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    daemon.finish();
+}
