@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Two network namespaces joined by a veth pair: the lab of the veth tests, the demo and the benchmark.
+#
+# NAME makes everything unique: namespaces NAME-srv and NAME-cli, links NAMEs and NAMEc. Each namespace has its
+# own loopback, routes, firewall and sysctls, so nothing of the host is touched. The congestion control is set
+# because the default differs between kernels; no run learns from the one before (tcp_no_metrics_save).
+set -euo pipefail
+
+readonly NETLAB_SERVER_V4=192.0.2.1 NETLAB_CLIENT_V4=192.0.2.2
+readonly NETLAB_SERVER_V6=2001:db8::1 NETLAB_CLIENT_V6=2001:db8::2
+readonly NETLAB_CONGESTION=cubic
+
+netlab_usage() {
+    cat <<USAGE
+usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT]     build it
+       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT]   build it, say "ready", remove it when stdin ends
+       netlab.sh down NAME                                  remove it with every process inside
+
+NAME has at most 14 characters (a link name has 15). Server: $NETLAB_SERVER_V4 and $NETLAB_SERVER_V6,
+client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6. Needs root.
+USAGE
+}
+
+# netlab_namespace NAMESPACE: with loopback, without IPv6 duplicate detection (a second of waiting).
+netlab_namespace() {
+    ip netns add "$1"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    ip netns exec "$1" bash -euc '
+        cd /proc/sys/net
+        echo 0 >ipv6/conf/all/accept_dad
+        echo 0 >ipv6/conf/default/accept_dad
+        echo 1 >ipv4/tcp_no_metrics_save
+        echo "$0" >ipv4/tcp_congestion_control
+    ' "$NETLAB_CONGESTION"
+    ip -n "$1" link set lo up
+}
+
+# netlab_address NAMESPACE LINK V4 V6
+netlab_address() {
+    ip -n "$1" addr add "$3/24" dev "$2"
+    ip -n "$1" addr add "$4/64" dev "$2" nodad
+    ip -n "$1" link set "$2" up
+}
+
+# netlab_up NAME [--mtu BYTES] [--queues COUNT]
+netlab_up() {
+    local name=$1 mtu=1500 queues=1
+    shift
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --mtu) mtu=$2 ;;
+            --queues) queues=$2 ;;
+            *) netlab_usage >&2 && return 2 ;;
+        esac
+        shift 2
+    done
+    netlab_namespace "$name-srv"
+    netlab_namespace "$name-cli"
+    local shape=(mtu "$mtu" numrxqueues "$queues" numtxqueues "$queues")
+    ip -n "$name-srv" link add "${name}s" "${shape[@]}" \
+        type veth peer name "${name}c" netns "$name-cli" "${shape[@]}"
+    netlab_address "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
+    netlab_address "$name-cli" "${name}c" "$NETLAB_CLIENT_V4" "$NETLAB_CLIENT_V6"
+}
+
+# netlab_down NAME: harmless if there is nothing (left) to remove.
+netlab_down() {
+    local namespace
+    for namespace in "$1-srv" "$1-cli"; do
+        ip netns pids "$namespace" 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
+        ip netns del "$namespace" 2>/dev/null || true
+    done
+}
+
+# Whoever holds the other end of stdin may end in any way, SIGKILL included: the lab goes with it.
+netlab_hold() {
+    # shellcheck disable=SC2064 # the name of now is meant
+    trap "netlab_down '$1'" EXIT
+    netlab_up "$@"
+    echo ready
+    cat >/dev/null
+}
+
+netlab_main() {
+    [ $# -ge 2 ] || { netlab_usage >&2 && return 2; }
+    local verb=$1
+    shift
+    case $verb in
+        up) netlab_up "$@" ;;
+        hold) netlab_hold "$@" ;;
+        down) netlab_down "$@" ;;
+        *) netlab_usage >&2 && return 2 ;;
+    esac
+}
+
+# Sourced by demo.sh, executed by everyone else.
+if [ "${BASH_SOURCE[0]:-$0}" = "$0" ]; then
+    netlab_main "$@"
+fi

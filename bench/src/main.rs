@@ -1,0 +1,2 @@
+//! The Sluice bench harness.
+fn main() {}
