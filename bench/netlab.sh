@@ -13,33 +13,34 @@ readonly NETLAB_CONGESTION=cubic
 netlab_usage() {
     cat <<USAGE
 usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT]     build it
-       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT]   build it, say "ready", remove it when stdin ends
+       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT]   build it, say "ready DIR", remove it when stdin ends
        netlab.sh down NAME                                  remove it with every process inside
 
 NAME has at most 14 characters (a link name has 15). Server: $NETLAB_SERVER_V4 and $NETLAB_SERVER_V6,
-client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6. Needs root.
+client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6. DIR is an empty directory that goes with the lab. Needs root.
 USAGE
 }
 
 # netlab_namespace NAMESPACE: with loopback, without IPv6 duplicate detection (a second of waiting).
 netlab_namespace() {
     ip netns add "$1"
-    # shellcheck disable=SC2016 # expanded by the inner shell
     ip netns exec "$1" bash -euc '
         cd /proc/sys/net
         echo 0 >ipv6/conf/all/accept_dad
         echo 0 >ipv6/conf/default/accept_dad
         echo 1 >ipv4/tcp_no_metrics_save
-        echo "$0" >ipv4/tcp_congestion_control
-    ' "$NETLAB_CONGESTION"
+    '
     ip -n "$1" link set lo up
 }
 
 # netlab_address NAMESPACE LINK V4 V6
 netlab_address() {
-    ip -n "$1" addr add "$3/24" dev "$2"
-    ip -n "$1" addr add "$4/64" dev "$2" nodad
+    local control=(congctl "$NETLAB_CONGESTION")
+    ip -n "$1" addr add "$3/24" dev "$2" noprefixroute
+    ip -n "$1" addr add "$4/64" dev "$2" nodad noprefixroute
     ip -n "$1" link set "$2" up
+    ip -n "$1" route add "${3%.*}.0/24" dev "$2" src "$3" "${control[@]}"
+    ip -n "$1" route add "${4%::*}::/64" dev "$2" src "$4" "${control[@]}"
 }
 
 # netlab_up NAME [--mtu BYTES] [--queues COUNT]
@@ -74,10 +75,12 @@ netlab_down() {
 
 # Whoever holds the other end of stdin may end in any way, SIGKILL included: the lab goes with it.
 netlab_hold() {
-    # shellcheck disable=SC2064 # the name of now is meant
-    trap "netlab_down '$1'" EXIT
+    local scratch
+    scratch=$(mktemp -d)
+    # shellcheck disable=SC2064 # the values of now are meant
+    trap "netlab_down '$1'; rm -rf '$scratch'" EXIT
     netlab_up "$@"
-    echo ready
+    echo "ready $scratch"
     cat >/dev/null
 }
 

@@ -1,2 +1,55 @@
-//! The Sluice bench harness.
-fn main() {}
+//! `sluice-bench`: the same scenario over several servers, alternating in one run, with ratios and their spread.
+//!
+//! | module | role |
+//! |---|---|
+//! | [`goodput`] | the scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
+//! | [`server`] | `sluiced` in the lab, and how much CPU it used |
+//! | [`environment`] | what a number means nothing without |
+//! | [`measure`] | median, range, ratio |
+//! | [`report`] | Markdown and JSON |
+//!
+//! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
+//! insides compares unlike things.
+
+#![forbid(unsafe_code)]
+
+mod environment;
+mod error;
+mod goodput;
+mod lab;
+mod measure;
+mod report;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of Sluice.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-bench", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// One flow, one large file, curl over kernel TCP as the client: AF_XDP and kernel backend alternating
+    Goodput(goodput::Options),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match &args.scenario {
+        Scenario::Goodput(options) => goodput::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub mod config;
 pub mod control;
 pub mod exchange;
 pub mod histograms;
-//KB pub mod kernel_backend;
+pub mod kernel_backend;
 pub mod limits;
 pub mod placement;
 pub mod preflight;

@@ -4,7 +4,7 @@
 //! reservations) and takes it down in the order that keeps the kernel from answering for us: workers first,
 //! the link last.
 
-//KB mod kernel;
+mod kernel;
 mod signals;
 mod summary;
 mod xdp;
@@ -15,9 +15,11 @@ use std::thread::JoinHandle;
 use crate::clock::monotonic;
 use crate::config::{Backend, Config};
 use crate::control::ControlSide;
-use crate::limits::ActiveBackend;
+use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
+use crate::services::ServicesConfig;
+use sluice_http::RequestLimits;
 
 use signals::{Signal, Signals};
 
@@ -116,14 +118,14 @@ fn start(config: &Config) -> Result<Box<dyn Service>, Failure> {
     };
     warn(&preflight, backend);
     match backend {
-        ActiveBackend::Kernel => todo_kernel(),
+        ActiveBackend::Kernel => kernel::start(config, &facts),
         ActiveBackend::Xdp => match xdp::start(config, &facts) {
             Err(failure) if config.xdp.backend == Backend::Auto => {
                 log(&format!(
                     "warning: {}",
                     preflight::fallback(&failure.problems)
                 ));
-                todo_kernel()
+                kernel::start(config, &facts)
             }
             other => other,
         },
@@ -213,6 +215,18 @@ fn served_root(config: &Config) -> Result<sluice_disk::Root, Failure> {
         disk_problem(&format!("cannot open root {}", site.root.display()), &error).into()
     })
 }
-fn todo_kernel() -> Result<Box<dyn Service>, Failure> {
-    Err(Failure { problems: vec![] })
+
+/// Sizes of a worker's application, the same for both backends.
+fn services_config(config: &Config, limits: &Limits) -> ServicesConfig {
+    ServicesConfig {
+        connections: limits.worker.connections as usize,
+        input_bytes: limits.worker.input_bytes as usize,
+        http: RequestLimits {
+            header_bytes: config.limits.header_bytes as usize,
+            ..RequestLimits::default()
+        },
+        header_timeout: config.limits.header_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        ..ServicesConfig::default()
+    }
 }

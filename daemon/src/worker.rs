@@ -110,15 +110,19 @@ impl Worker {
         }
     }
 
-    /// One turn. True if anything happened, so that an idle loop may sleep.
-    pub fn turn(&mut self, now: Instant, unix_seconds: i64) -> bool {
+    /// One turn at the time that `clock` gives. True if anything happened, so that an idle loop may sleep.
+    ///
+    /// The clock is read twice: for what arrived, at the ring, and for what leaves, so that the time a request
+    /// spent in this turn counts in its latency.
+    pub fn turn(&mut self, mut clock: impl FnMut() -> Instant, unix_seconds: i64) -> bool {
+        let now = clock();
         let mut busy = self.queue.reap() > 0;
         busy |= self.receive(now);
         busy |= self.receive_handed_over();
         self.stack.on_timers(now);
         let freed = self.services.poll(unix_seconds);
         busy |= self.serve(now, freed);
-        busy |= self.transmit(now);
+        busy |= self.transmit(clock());
         self.kick();
         busy
     }
@@ -127,14 +131,14 @@ impl Worker {
     pub fn run(mut self, mut control: WorkerControl<WorkerReport>) -> Self {
         let mut quiet_turns = 0u32;
         loop {
-            let now = monotonic();
-            let busy = self.turn(now, unix_seconds());
+            let busy = self.turn(monotonic, unix_seconds());
             control.turn();
             quiet_turns = if busy {
                 0
             } else {
                 quiet_turns.saturating_add(1)
             };
+            let now = monotonic();
             if self.obey(&mut control, now) {
                 return self;
             }

@@ -1,14 +1,15 @@
 //! The link between program and interface: which mode, and what the kernel's errno means.
 //!
-//! Attaching is `BPF_LINK_CREATE` with a mode flag. The link belongs to its descriptor: when that closes, by
-//! [`Steer::detach`](crate::Steer::detach) or by a crash, the interface is free again.
+//! Attaching is `BPF_LINK_CREATE` with a mode flag. The link belongs to its descriptor: when the last copy of that closes,
+//! in a crash too, the interface is free again.
 
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys;
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::{ProgramHandle, Xdp, XdpFlags};
 
 use crate::error::{AttachError, ForeignProgram};
@@ -67,12 +68,37 @@ pub struct Attached {
     pub warning: Option<String>,
 }
 
+/// The attachment itself; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Link(OwnedFd);
+
+impl Link {
+    /// Whether the kernel still has the program on an interface: the interface may be gone, or an administrator may have
+    /// detached the link.
+    pub(crate) fn is_alive(&self) -> bool {
+        match LinkInfo::from_fd(self.0.as_fd()).map(|info| info.info) {
+            Ok(LinkTypeInfo::Xdp(xdp)) => xdp.ifindex != 0,
+            _ => false,
+        }
+    }
+}
+
+impl Drop for Link {
+    /// Detaches before closing: a child that another thread is just forking holds a copy of the descriptor until it execs,
+    /// and would keep the program in place for as long. Takes no capability.
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is open, being owned by `self`; the call takes its number and touches no memory of ours.
+        // A failure (the interface is gone) leaves nothing to detach.
+        let _ = unsafe { libbpf_sys::bpf_link_detach(self.0.as_raw_fd()) };
+    }
+}
+
 /// Attaches `program` and returns the link with what was achieved.
 pub(crate) fn attach(
     program: BorrowedFd<'_>,
     ifindex: u32,
     mode: AttachMode,
-) -> Result<(OwnedFd, Attached), AttachError> {
+) -> Result<(Link, Attached), AttachError> {
     let plain = |mode| {
         create_link(program, ifindex, mode).map(|link| {
             (
@@ -90,7 +116,7 @@ pub(crate) fn attach(
         AttachMode::Auto => match plain(AttachedMode::Native) {
             Err(error) if generic_may_work_after(&error) => {
                 let (link, attached) = plain(AttachedMode::Generic)?;
-                let warning = format!("XDP runs in generic mode, which costs packet rate: {error}");
+                let warning = format!("XDP runs in generic mode, at a lower packet rate: {error}");
                 Ok((
                     link,
                     Attached {
@@ -122,7 +148,7 @@ fn create_link(
     program: BorrowedFd<'_>,
     ifindex: u32,
     mode: AttachedMode,
-) -> Result<OwnedFd, AttachError> {
+) -> Result<Link, AttachError> {
     // The kernel's interface indices are positive ints.
     let target = match i32::try_from(ifindex) {
         Ok(target) if target > 0 => target,
@@ -142,7 +168,7 @@ fn create_link(
         return Err(explain(-result, program, target, ifindex, mode));
     }
     // SAFETY: a result that is not negative is a descriptor the kernel has just made for us, and nobody else has its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+    Ok(Link(unsafe { OwnedFd::from_raw_fd(result) }))
 }
 
 /// What an errno of `BPF_LINK_CREATE` on an XDP hook means (kernel: `dev_xdp_attach()` and the drivers' `ndo_bpf`).
@@ -153,32 +179,41 @@ fn explain(
     ifindex: u32,
     mode: AttachedMode,
 ) -> AttachError {
+    // A missing interface is EINVAL, like much else.
+    let Some(interface) = interface_name(ifindex) else {
+        return AttachError::NoSuchInterface { ifindex };
+    };
     match errno {
         libc::EBUSY | libc::EEXIST => AttachError::Busy {
-            ifindex,
+            interface,
             program: foreign_program(program, target),
         },
-        libc::ENODEV => AttachError::NoSuchInterface { ifindex },
-        // bpf_xdp_link_attach() has one errno for a missing interface and for bad arguments.
-        libc::EINVAL if !exists(ifindex) => AttachError::NoSuchInterface { ifindex },
         libc::EPERM | libc::EACCES => AttachError::MissingCapability,
-        libc::EOPNOTSUPP => AttachError::NotSupported { ifindex, mode },
-        libc::ERANGE => AttachError::MtuTooLarge { ifindex, mode },
-        libc::ENOSPC => AttachError::TooFewQueues { ifindex, mode },
+        libc::EOPNOTSUPP => AttachError::NotSupported { interface, mode },
+        libc::ERANGE => AttachError::MtuTooLarge { interface, mode },
+        libc::ENOSPC => AttachError::TooFewQueues { interface, mode },
         _ => AttachError::Os {
-            ifindex,
+            interface,
             mode,
             error: io::Error::from_raw_os_error(errno),
         },
     }
 }
 
-/// Whether this network namespace has the interface.
-fn exists(ifindex: u32) -> bool {
+/// The name of an interface of this network namespace, if it has it.
+fn interface_name(ifindex: u32) -> Option<String> {
     let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
     // SAFETY: the call writes at most IF_NAMESIZE bytes to `name`, which has that many and lives through it.
     let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };
-    !found.is_null()
+    if found.is_null() {
+        return None;
+    }
+    let bytes: Vec<u8> = name
+        .iter()
+        .take_while(|byte| **byte != 0)
+        .map(|byte| byte.to_ne_bytes()[0])
+        .collect();
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Who holds the interface. Best effort: the id comes over netlink for anybody, the name takes `CAP_SYS_ADMIN`.

@@ -51,8 +51,9 @@ pub struct SteerConfig {
     /// Receive queues of the interface, at least 1: the size of `sluice_xsks`. Frames of a queue beyond it count as
     /// having no socket.
     pub queues: u32,
-    /// Directory on a mounted bpffs where the maps are pinned under their names, for `bpftool map dump pinned …`; created
-    /// if absent. Pins of a process that died are replaced, ours go when the [`Steer`](crate::Steer) is dropped.
+    /// Directory on a mounted bpffs, one per daemon, where the maps are pinned under their names for
+    /// `bpftool map dump pinned …`; created if absent. Pins of a process that died are replaced, ours go when the
+    /// [`Steer`](crate::Steer) is dropped.
     pub pin: Option<PathBuf>,
 }
 

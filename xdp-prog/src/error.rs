@@ -96,12 +96,12 @@ pub enum AttachError {
     AlreadyAttached,
     /// Another XDP program holds the interface (`EBUSY`, `EEXIST`).
     #[error(
-        "interface {ifindex} already has an XDP program: {program}; stop its owner \
-         (if it was left behind: ip link set dev IFACE xdp off)"
+        "{interface} already runs an XDP program: {program}; stop its owner \
+         (if it was left behind: ip link set dev {interface} xdp off)"
     )]
     Busy {
-        /// The interface.
-        ifindex: u32,
+        /// Name of the interface.
+        interface: String,
         /// Who is there.
         program: ForeignProgram,
     },
@@ -115,38 +115,36 @@ pub enum AttachError {
     #[error("attaching the XDP program takes CAP_NET_ADMIN and CAP_BPF")]
     MissingCapability,
     /// The driver cannot do what the mode asks (`EOPNOTSUPP`).
-    #[error("interface {ifindex} has no {mode} XDP; use attach = \"auto\" or \"generic\"")]
+    #[error("{interface} has no {mode} XDP (generic works with every driver)")]
     NotSupported {
-        /// The interface.
-        ifindex: u32,
+        /// Name of the interface.
+        interface: String,
         /// The mode that was tried.
         mode: AttachedMode,
     },
     /// The MTU is above what the driver can do with XDP (`ERANGE`; on veth the MTU of the peer counts).
-    #[error(
-        "the MTU of interface {ifindex} or of its veth peer is too large for {mode} XDP; lower it or use attach = \"generic\""
-    )]
+    #[error("the MTU of {interface}, or of its veth peer, is too large for {mode} XDP: lower it")]
     MtuTooLarge {
-        /// The interface.
-        ifindex: u32,
+        /// Name of the interface.
+        interface: String,
         /// The mode that was tried.
         mode: AttachedMode,
     },
     /// The driver wants more queues (`ENOSPC`; on veth: at least as many RX queues as the peer has TX queues).
     #[error(
-        "interface {ifindex} has too few queues for {mode} XDP; add some with ethtool -L or use attach = \"generic\""
+        "{interface} has too few queues for {mode} XDP: see ethtool -l {interface}, add some with ethtool -L"
     )]
     TooFewQueues {
-        /// The interface.
-        ifindex: u32,
+        /// Name of the interface.
+        interface: String,
         /// The mode that was tried.
         mode: AttachedMode,
     },
     /// Anything else.
-    #[error("cannot attach to interface {ifindex} in {mode} mode: {error}")]
+    #[error("cannot attach to {interface} in {mode} mode: {error}")]
     Os {
-        /// The interface.
-        ifindex: u32,
+        /// Name of the interface.
+        interface: String,
         /// The mode that was tried.
         mode: AttachedMode,
         /// The errno; the driver's own text, if any, is at tracepoint `bpf_xdp_link_attach_failed`.

@@ -1,7 +1,7 @@
 //! The loaded program with its maps and its link.
 //!
 //! Only descriptors are kept: libbpf's object lives no longer than [`Steer::load`], so nothing here borrows from it, and
-//! dropping the [`Steer`] closes the link first, then maps and program.
+//! dropping the [`Steer`] ends the link first, then maps and program.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
-use crate::attach::{self, AttachMode, Attached};
+use crate::attach::{self, AttachMode, Attached, Link};
 use crate::config::SteerConfig;
 use crate::error::{AttachError, LoadError, MapError};
 use crate::libbpf_log;
@@ -28,7 +27,7 @@ const SETTINGS_KEY: [u8; 4] = [0; 4];
 /// The XDP program in the kernel, attached or not. Dropping it detaches the program and removes the pins.
 #[derive(Debug)]
 pub struct Steer {
-    link: Option<OwnedFd>,
+    link: Option<Link>,
     program: OwnedFd,
     xsks: MapHandle,
     stats: MapHandle,
@@ -94,7 +93,7 @@ impl Steer {
         })
     }
 
-    /// Pins each map under its name. A pin that exists is of a process that died, since only one can be attached: it goes.
+    /// Pins each map under its name. The directory is ours alone, so a pin that exists is of a process that died: it goes.
     fn pin_maps(&mut self, directory: &Path) -> Result<(), LoadError> {
         let failed = |path: &Path, error| LoadError::Pin {
             path: path.to_owned(),
@@ -144,11 +143,7 @@ impl Steer {
     /// Whether an interface runs the program now. Asks the kernel: the interface may be gone, or an administrator may have
     /// detached the link (`bpftool link detach`).
     pub fn is_attached(&self) -> bool {
-        let Some(link) = &self.link else { return false };
-        match LinkInfo::from_fd(link.as_fd()).map(|info| info.info) {
-            Ok(LinkTypeInfo::Xdp(xdp)) => xdp.ifindex != 0,
-            _ => false,
-        }
+        self.link.as_ref().is_some_and(Link::is_alive)
     }
 
     /// Gives the frames of a receive queue to an AF_XDP socket, which replaces the one before. The socket must be bound to

@@ -7,6 +7,7 @@ use sluice_wire::DropReason;
 use sluice_xdp_prog::{AttachedMode, Steer};
 
 use crate::histograms::WorkerHistograms;
+use crate::kernel_backend::{KernelCounters, KernelReport};
 use crate::report::{counter_table, histogram_table};
 use crate::services::ServiceReport;
 use crate::worker::WorkerReport;
@@ -57,8 +58,22 @@ pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) 
     text
 }
 
+/// Report of the service over kernel sockets.
+pub(super) fn kernel(reports: &[&KernelReport]) -> String {
+    let mut text = latencies(reports.iter().map(|report| &report.service));
+    let connections = reports.iter().map(|report| report.connections as u64).sum();
+    text += &table("connections", [("connections", connections)]);
+    text += &services(reports.iter().map(|report| &report.service));
+    let mut totals = KernelCounters::default();
+    for report in reports {
+        totals.merge(&report.kernel);
+    }
+    text += &table("kernel sockets", totals.rows());
+    text
+}
+
 /// The latency table of several workers.
-pub(super) fn latencies<'a>(reports: impl Iterator<Item = &'a ServiceReport>) -> String {
+fn latencies<'a>(reports: impl Iterator<Item = &'a ServiceReport>) -> String {
     let mut all = WorkerHistograms::new();
     for report in reports {
         all.merge(&report.histograms);
@@ -67,7 +82,7 @@ pub(super) fn latencies<'a>(reports: impl Iterator<Item = &'a ServiceReport>) ->
 }
 
 /// Requests, blocks and files of several workers.
-pub(super) fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> String {
+fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> String {
     let blocks = |pick: &dyn Fn(&ServiceReport) -> u64| reports.clone().map(pick).sum::<u64>();
     let mut text = table(
         "blocks and files",

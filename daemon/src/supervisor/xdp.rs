@@ -11,7 +11,6 @@ use std::thread;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp::{self as afxdp, Queue, QueueConfig, Umem, UmemConfig};
 use sluice_disk::{Disk, DiskConfig};
-use sluice_http::RequestLimits;
 use sluice_tcp::StackConfig;
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
@@ -21,8 +20,8 @@ use sluice_wire::{ChecksumPolicy, MacAddr};
 use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Steer, SteerConfig};
 
 use super::{
-    Failure, Running, Service, disk_problem, drain_all, no_placement, pin_to, served_root, summary,
-    worker_died,
+    Failure, Running, Service, disk_problem, drain_all, no_placement, pin_to, served_root,
+    services_config, summary, worker_died,
 };
 use crate::clock::monotonic;
 use crate::config::{self, Config};
@@ -30,7 +29,7 @@ use crate::control::channel;
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
 use crate::preflight::{Facts, InterfaceFacts, Problem, reserve, served_addresses, served_queues};
-use crate::services::{Services, ServicesConfig};
+use crate::services::Services;
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig, WorkerReport, handoff_ring};
 
 /// The address of the interface, which owned-address mode answers with. Zero if sysfs has none.
@@ -297,7 +296,7 @@ impl Builder<'_> {
         })?;
         let disk = Disk::new(blocks, &self.disk_config())
             .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
-        let services = Services::new(disk, served_root(self.config)?, &self.services_config());
+        let services = Services::new(disk, served_root(self.config)?, &services_config(self.config, self.limits));
         let worker = self.worker_config(opened.bound().multi_buffer);
         Ok(Worker::new(worker, opened, services, handoff, monotonic()))
     }
@@ -329,10 +328,6 @@ impl Builder<'_> {
             files: limits.files as usize,
             queue_depth: limits.disk_queue as usize,
         }
-    }
-
-    fn services_config(&self) -> ServicesConfig {
-        services_config(self.config, self.limits)
     }
 
     fn worker_config(&self, multi_buffer: bool) -> WorkerConfig {
@@ -409,21 +404,6 @@ impl Builder<'_> {
 
 /// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
 const SEND_LIMIT: u32 = (crate::services::BLOCKS_PER_CONNECTION as u32 - 2) * 65_536;
-
-/// Sizes of a worker's application, the same for both backends.
-pub(super) fn services_config(config: &Config, limits: &Limits) -> ServicesConfig {
-    ServicesConfig {
-        connections: limits.worker.connections as usize,
-        input_bytes: limits.worker.input_bytes as usize,
-        http: RequestLimits {
-            header_bytes: config.limits.header_bytes as usize,
-            ..RequestLimits::default()
-        },
-        header_timeout: config.limits.header_timeout,
-        idle_timeout: config.limits.idle_timeout,
-        ..ServicesConfig::default()
-    }
-}
 
 impl Service for XdpService {
     fn describe(&self) -> String {

@@ -23,6 +23,7 @@ impl Worker {
     fn on_events(&mut self, conn: ConnId, events: Events, now: Instant) {
         let slot = conn.slot();
         if events.closed.is_some() {
+            self.is_waiting[slot] = false;
             if let Some(mut exchange) = self.exchanges[slot].take() {
                 exchange.teardown(&mut self.services);
             }

@@ -150,10 +150,6 @@ impl<'a> Client<'a> {
             .expect("a request fits the window");
         stream
     }
-
-    pub fn server(&self) -> IpAddr {
-        self.server
-    }
 }
 
 /// Connects from the namespace of the calling thread.

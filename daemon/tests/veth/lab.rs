@@ -91,7 +91,7 @@ impl Lab {
             holder,
         };
         assert!(
-            matches!(said, Some(Ok(line)) if line == "ready"),
+            matches!(said, Some(Ok(line)) if line.starts_with("ready")),
             "the lab {name} could not be built: its errors are above"
         );
         Some(lab)

@@ -81,7 +81,7 @@ fn a_root_that_may_not_be_read_is_named() {
     let site = Site::new();
     let secret = site.path("secret");
     fs::create_dir(&secret).expect("the directory is writable");
-    fs::set_permissions(&secret, Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&secret, Permissions::from_mode(0o000)).expect("it is ours");
     // root may read everything, except without the capability to (capabilities(7)).
     let wrapper = [
         "setpriv",

@@ -1,6 +1,7 @@
 //! Files arrive whole and unchanged, over every combination that changes the frames on the way.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -374,22 +375,29 @@ fn the_kernel_keeps_everything_that_is_not_ours() {
     let Some(lab) = Lab::new() else { return };
     let site = Site::new();
     let daemon = Daemon::start(&lab, site.root(), &[]);
-    // Ping, and a kernel TCP listener on another port of the same address.
-    lab.client
-        .run("ping", &["-c", "2", "-i", "0.2", "-W", "2", "192.0.2.1"]);
-    lab.client
-        .run("ping", &["-c", "2", "-i", "0.2", "-W", "2", "2001:db8::1"]);
-    let listener = lab
-        .server
-        .inside(|| std::net::TcpListener::bind((lab.server.ipv4, 2222)))
-        .expect("the port is free");
-    let accepting = thread::spawn(move || listener.accept().map(drop));
-    lab.client
-        .inside(|| std::net::TcpStream::connect((lab.server.ipv4, 2222)))
-        .expect("the kernel answers");
-    accepting
-        .join()
-        .expect("no panic")
-        .expect("a connection came");
+    // Both ends forget their neighbours: ARP and NDP have to find them again, through the XDP program.
+    for side in [&lab.server, &lab.client] {
+        side.run("ip", &["neigh", "flush", "dev", &side.link]);
+    }
+    for address in [lab.server.ipv4, lab.server.ipv6] {
+        let listener = lab
+            .server
+            .inside(|| TcpListener::bind((address, 2222)))
+            .expect("the port is free");
+        let accepting = thread::spawn(move || listener.accept().map(drop));
+        lab.client
+            .inside(|| TcpStream::connect_timeout(&(address, 2222).into(), Duration::from_secs(5)))
+            .expect("the kernel answers");
+        accepting.join().expect("no panic").expect("a connection came");
+    }
+    // What nobody listens on is refused by the kernel, with an ICMP error.
+    let refused = lab.client.inside(|| {
+        let port = UdpSocket::bind("192.0.2.2:0").expect("any port");
+        port.connect((lab.server.ipv4, 9)).expect("a route");
+        port.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+        port.send(b"?").expect("it goes out");
+        port.recv(&mut [0; 1]).expect_err("nobody is there").kind()
+    });
+    assert_eq!(refused, ErrorKind::ConnectionRefused);
     daemon.finish();
 }

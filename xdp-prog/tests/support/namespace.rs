@@ -92,3 +92,8 @@ pub fn interface(name: &str) -> u32 {
     assert_ne!(index, 0, "{name:?}: {}", io::Error::last_os_error());
     index
 }
+
+/// What `ip link` says of the interface about XDP.
+pub fn has_program(interface: &str) -> bool {
+    command(&["ip", "-details", "link", "show", "dev", interface]).contains("prog/xdp")
+}

@@ -328,6 +328,15 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_socket_names_the_capability_and_an_unknown_family_the_kernel() {
+        let error = no_socket(io::Error::from_raw_os_error(libc::EPERM));
+        assert!(matches!(error, OpenError::MissingCapability));
+        assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+        let error = no_socket(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        assert!(matches!(error, OpenError::KernelTooOld(_)));
+    }
+
+    #[test]
     fn a_zero_copy_packet_has_as_many_frames_as_the_driver_says() {
         let features = XskFeatures {
             tx_checksum: false,

@@ -3,8 +3,8 @@
 //!
 //! `W_cubic(t) = C * (t - K)^3 + W_max`. Windows are bytes here, so C is multiplied by SMSS. All arithmetic
 //! is integer: time counts in units of 2^-16 s, the cube is 128 bits wide, and the cube root is taken once
-//! per epoch. A golden simulation table must not depend on the platform's `cbrt`. Where even that is smaller
-//! than Reno would be, the window follows the estimate of Reno (the Reno-friendly region, section 4.3).
+//! per epoch: a golden simulation table must not depend on the `cbrt` of a platform. Where the curve is below
+//! what Reno would have, the window follows the estimate of Reno (the Reno-friendly region, section 4.3).
 
 use core::time::Duration;
 

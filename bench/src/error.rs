@@ -1,0 +1,66 @@
+//! What can end a run, each with what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a benchmark gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not root.
+    #[error("needs root for network namespaces and AF_XDP -> sudo make bench")]
+    NotRoot,
+    /// No binary to measure.
+    #[error("{0} is missing -> make build, or --sluiced FILE")]
+    NoDaemon(PathBuf),
+    /// `netlab.sh` failed; it said why.
+    #[error("the network namespaces could not be built -> see the message above")]
+    Lab,
+    /// A program could not be run.
+    #[error("cannot run {program}: {source} -> make setup")]
+    Spawn {
+        /// Its name.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program ran and failed.
+    #[error("{program} failed: {said}")]
+    Failed {
+        /// Its name.
+        program: String,
+        /// Its status and what it wrote to stderr.
+        said: String,
+    },
+    /// The daemon did not become ready, or ended.
+    #[error("sluiced ({backend}) does not serve: {said}")]
+    Daemon {
+        /// Its backend.
+        backend: &'static str,
+        /// What it wrote to stderr.
+        said: String,
+    },
+    /// What arrived is not what is served.
+    #[error("{backend}: {what} -> this is a bug of the server: please report it")]
+    WrongBytes {
+        /// Backend that sent it.
+        backend: &'static str,
+        /// What differs.
+        what: String,
+    },
+    /// Reading or writing a file.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file and what was done with it.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Names the file of an I/O error.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Io { what, source }
+    }
+}

@@ -1,0 +1,146 @@
+//! `sluiced` in the lab: one worker on a given CPU, either backend.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::lab::{End, Lab, SERVER, spawning};
+
+/// Port of the service.
+pub const PORT: u16 = 8080;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The stack that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// AF_XDP and the userspace TCP.
+    Xdp,
+    /// The same application over kernel sockets.
+    Kernel,
+}
+
+impl Backend {
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Xdp => "xdp",
+            Backend::Kernel => "kernel",
+        }
+    }
+}
+
+/// A running daemon. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    backend: Backend,
+    /// How it serves, in its own words.
+    pub ready: String,
+}
+
+impl Server {
+    /// Starts it with its worker on `cpu` and waits until it serves `root`.
+    pub fn start(lab: &Lab, binary: &Path, root: &Path, backend: Backend, cpu: u32) -> Result<Server, Error> {
+        let config = lab.scratch().join("sluice.toml");
+        let log = lab.scratch().join("sluiced.log");
+        let text = format!(
+            "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n\
+             [[listen]]\nport = {PORT}\n[[site]]\nroot = {root:?}\n",
+            backend.name(),
+            lab.link(End::Server),
+        );
+        fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
+        let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;
+        let child = lab
+            .command(End::Server, &binary.display().to_string())
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .map_err(spawning("sluiced"))?;
+        let mut server = Server {
+            child,
+            backend,
+            ready: String::new(),
+        };
+        server.ready = server.wait_ready(&log)?;
+        Ok(server)
+    }
+
+    fn wait_ready(&mut self, log: &Path) -> Result<String, Error> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait().map_err(Error::io("sluiced"))?.is_some();
+            let said = fs::read_to_string(log).unwrap_or_default();
+            let ready = said.lines().find_map(|line| line.split_once("ready: "));
+            if let Some((_, how)) = ready {
+                return Ok(how.to_owned());
+            }
+            if ended || Instant::now() > end {
+                return Err(Error::Daemon {
+                    backend: self.backend.name(),
+                    said: said.trim().to_owned(),
+                });
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// User and system time of all its threads.
+    pub fn cpu_time(&self) -> Result<Duration, Error> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = fs::read_to_string(&path).map_err(Error::io(path))?;
+        Ok(cpu_time(&stat).unwrap_or_default())
+    }
+
+    /// Ends it by SIGTERM.
+    pub fn stop(mut self) -> Result<(), Error> {
+        let pid = self.child.id().to_string();
+        crate::lab::output("kill", Command::new("kill").args(["-TERM", &pid]))?;
+        let status = self.child.wait().map_err(Error::io("sluiced"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Daemon {
+            backend: self.backend.name(),
+            said: format!("it ended with {status}"),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms (USER_HZ is 100 on every Linux).
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(Duration::from_millis(10 * (user + system)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_user_plus_system_whatever_the_process_is_called() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 120 34 0 0 20 0 3 0 55 0 0";
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(1540)));
+        assert_eq!(cpu_time("7 (x) S 1"), None);
+    }
+}

@@ -1,0 +1,351 @@
+//! One kernel connection: a socket, an exchange, and the bytes between them.
+//!
+//! The kernel keeps a copy of what it takes, so for the exchange everything written is acknowledged, and blocks are
+//! pinned only for the length of a write: a slow client costs socket buffer, never blocks. Events are
+//! edge-triggered; `readable` and `writable` remember an edge until a call has shown that nothing is left.
+//!
+//! A connection that is dropped before it was ended in order is reset, also when a panic unwinds: a FIN would
+//! make a cut body look whole.
+
+use super::counters::KernelCounters;
+use crate::exchange::Exchange;
+use crate::services::Services;
+use core::time::Duration;
+use rustix::event::epoll::EventFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
+use sluice_tcp::clock::Instant;
+
+/// Response bytes made ready per write: four blocks. More would pin blocks that the socket buffer does not take.
+const STEP_BYTES: u64 = 256 * 1024;
+
+/// Bytes written in one turn before the next connection has its own.
+const TURN_BYTES: u64 = 1024 * 1024;
+
+/// Pieces per write: a full queue of short responses, head and body each.
+const PIECES: usize = 32;
+
+/// How long an ended connection stays open to read what the peer still sends. Closing with unread data would reset
+/// the connection and take away the last response (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A peer that takes no bytes for so long is reset. With 4 MiB of socket buffer, whose last third must be free before
+/// the kernel says writable, 120 s is a client of about 12 KiB/s; TCP_USER_TIMEOUT ends dead ones sooner.
+const STALL: Duration = Duration::from_secs(120);
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It waits for its socket.
+    Sleep,
+    /// It has more to do, after the others.
+    Again,
+    /// It waits for the disk, a block or a workspace.
+    Wait,
+    /// It is over.
+    End,
+}
+
+/// A deadline that has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The exchange has something to say.
+    Serve,
+    /// It is over.
+    End,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: OwnedFd,
+    pub(super) exchange: Exchange,
+    received: u64,
+    sent: u64,
+    readable: bool,
+    writable: bool,
+    /// The peer's FIN is in the socket, perhaps behind data.
+    fin_seen: bool,
+    /// The peer's FIN is read.
+    fin_read: bool,
+    /// When the socket last refused bytes, while it does.
+    stalled: Option<Instant>,
+    /// Our FIN is sent: until when what still comes is read away.
+    lingering: Option<Instant>,
+    /// Ended in order: close without a reset.
+    in_order: bool,
+    /// In the worker's queue of those with something to do.
+    pub(super) queued: bool,
+    /// In the worker's list of those that wait.
+    pub(super) waiting: bool,
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, now: Instant) -> Connection {
+        Connection {
+            socket,
+            exchange: Exchange::new(now),
+            received: 0,
+            sent: 0,
+            readable: false,
+            writable: false,
+            fin_seen: false,
+            fin_read: false,
+            stalled: None,
+            lingering: None,
+            in_order: false,
+            queued: false,
+            waiting: false,
+        }
+    }
+
+    /// Remembers what epoll says.
+    pub(super) fn note(&mut self, events: EventFlags) {
+        let broken = events.intersects(EventFlags::ERR | EventFlags::HUP);
+        self.fin_seen |= events.contains(EventFlags::RDHUP);
+        self.readable |= broken || events.intersects(EventFlags::IN | EventFlags::RDHUP);
+        if broken || events.contains(EventFlags::OUT) {
+            self.writable = true;
+            self.stalled = None;
+        }
+    }
+
+    /// Reads, answers and writes as much as one turn allows.
+    pub(super) fn serve(
+        &mut self,
+        now: Instant,
+        scratch: &mut [u8],
+        services: &mut Services,
+        counters: &mut KernelCounters,
+    ) -> Fate {
+        if self.lingering.is_some() {
+            return self.read_away(scratch);
+        }
+        let served = self.read(scratch, services).and_then(|()| self.answer(now, services));
+        match served {
+            Ok(fate) => fate,
+            Err(Broken::ByPeer) => {
+                counters.reset_by_peer += 1;
+                Fate::End
+            }
+            Err(Broken::ByUs) => {
+                counters.reset_by_us += 1;
+                Fate::End
+            }
+        }
+    }
+
+    /// When [`Self::overdue`] is due.
+    pub(super) fn deadline(&self, services: &Services) -> Option<Instant> {
+        self.lingering
+            .or_else(|| self.stalled.map(|since| since + STALL))
+            .or_else(|| self.exchange.deadline(services))
+    }
+
+    /// Its deadline has passed.
+    pub(super) fn overdue(&mut self, now: Instant, services: &mut Services, counters: &mut KernelCounters) -> Overdue {
+        if self.lingering.is_some() {
+            // Whatever the peer has not taken yet, the kernel goes on to deliver.
+            return Overdue::End;
+        }
+        if self.stalled.is_some() {
+            counters.reset_stalled += 1;
+            return Overdue::End;
+        }
+        self.exchange.on_deadline(now, services);
+        Overdue::Serve
+    }
+
+    /// Everything was written and our FIN is sent.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.lingering.is_some()
+    }
+
+    /// Closing it now takes nothing from the peer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lingering.is_none() && self.exchange.is_idle() && !self.readable
+    }
+
+    /// Closes an idle connection with a FIN.
+    pub(super) fn close_in_order(&mut self) {
+        self.in_order = true;
+    }
+
+    fn read(&mut self, scratch: &mut [u8], services: &mut Services) -> Result<(), Broken> {
+        let room = self.exchange.room(services).min(scratch.len());
+        if !self.readable || room == 0 {
+            return Ok(());
+        }
+        let Some(bytes) = self.receive(&mut scratch[..room])? else {
+            return Ok(());
+        };
+        if bytes == 0 {
+            self.readable = false;
+            self.fin_read = true;
+            self.exchange.peer_finished();
+            return Ok(());
+        }
+        if !self.exchange.place(self.received, &scratch[..bytes], services) {
+            // `room` has just said that they fit; a stream with a hole is no stream.
+            return Err(Broken::ByUs);
+        }
+        self.received += as_u64(bytes);
+        self.exchange.delivered(self.received);
+        Ok(())
+    }
+
+    fn answer(&mut self, now: Instant, services: &mut Services) -> Result<Fate, Broken> {
+        let turn_end = self.sent + TURN_BYTES;
+        loop {
+            let may_write = self.writable && self.sent < turn_end;
+            // Who writes nothing now wants nothing: what is pinned goes back.
+            let wanted = if may_write { STEP_BYTES } else { 0 };
+            let progress = self.exchange.advance(self.sent + wanted, now, services);
+            let written = self.sent == progress.ready_until;
+            if progress.abort {
+                return Err(Broken::ByUs);
+            }
+            if progress.finish && written {
+                return Ok(self.finish(now));
+            }
+            if may_write && !written {
+                self.write(progress.ready_until, now, services)?;
+                continue;
+            }
+            return Ok(if progress.waiting {
+                Fate::Wait
+            } else if self.writable && (progress.more || !written) {
+                Fate::Again
+            } else {
+                self.fate_of_input(services)
+            });
+        }
+    }
+
+    /// Whether there is more to read, and room for it.
+    fn fate_of_input(&self, services: &Services) -> Fate {
+        if !self.readable {
+            Fate::Sleep
+        } else if self.exchange.room(services) > 0 {
+            Fate::Again
+        } else if self.exchange.is_idle() {
+            // No workspace was free.
+            Fate::Wait
+        } else {
+            // Room comes with the next response that is written.
+            Fate::Sleep
+        }
+    }
+
+    fn write(&mut self, until: u64, now: Instant, services: &mut Services) -> Result<(), Broken> {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let mut count = 0;
+        let mut end = self.sent;
+        while end < until && count < PIECES {
+            let most = usize::try_from(until - end).unwrap_or(usize::MAX);
+            let piece = self.exchange.bytes(end, most, services);
+            if piece.is_empty() {
+                return Err(Broken::ByUs);
+            }
+            end += as_u64(piece.len());
+            pieces[count] = IoSlice::new(piece);
+            count += 1;
+        }
+        let mut control = SendAncillaryBuffer::default();
+        match sendmsg(&self.socket, &pieces[..count], &mut control, SendFlags::NOSIGNAL) {
+            Ok(bytes) => {
+                self.sent += as_u64(bytes);
+                self.exchange.sent(self.sent, now, services);
+                self.exchange.acknowledged(self.sent, now, services);
+                if self.sent < end {
+                    // The buffer is full and the kernel knows that we want more (epoll(7), question 9).
+                    self.blocked(now);
+                }
+                Ok(())
+            }
+            Err(Errno::AGAIN) => {
+                self.blocked(now);
+                Ok(())
+            }
+            Err(Errno::INTR) => Ok(()),
+            Err(_) => Err(Broken::ByPeer),
+        }
+    }
+
+    fn blocked(&mut self, now: Instant) {
+        self.writable = false;
+        self.stalled = Some(now);
+    }
+
+    /// Everything is written: FIN, then wait for the peer's.
+    fn finish(&mut self, now: Instant) -> Fate {
+        self.in_order = true;
+        if self.fin_read || shutdown(&self.socket, Shutdown::Write).is_err() {
+            return Fate::End;
+        }
+        self.stalled = None;
+        self.lingering = Some(now + LINGER);
+        Fate::Again
+    }
+
+    fn read_away(&mut self, scratch: &mut [u8]) -> Fate {
+        if !self.readable {
+            return Fate::Sleep;
+        }
+        match self.receive(scratch) {
+            Ok(Some(0)) | Err(_) => Fate::End,
+            Ok(None) => Fate::Sleep,
+            Ok(Some(_)) if self.readable => Fate::Again,
+            Ok(Some(_)) => Fate::Sleep,
+        }
+    }
+
+    /// Bytes received: `Some(0)` at the peer's FIN, `None` if there is nothing.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Broken> {
+        let size = buffer.len();
+        match recv(&self.socket, buffer, RecvFlags::empty()) {
+            Ok((bytes, _)) => {
+                // Fewer than asked for is all there was (epoll(7), question 9), except for a FIN behind it.
+                if bytes < size && !self.fin_seen {
+                    self.readable = false;
+                }
+                Ok(Some(bytes))
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Ok(None)
+            }
+            Err(Errno::INTR) => Ok(None),
+            Err(_) => Err(Broken::ByPeer),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.in_order {
+            // SO_LINGER with time 0: close(2) sends a RST (socket(7)). If it fails, the socket is broken already.
+            let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// Reset, time-out or unreachable, as the kernel says.
+    ByPeer,
+    /// A response cannot be completed.
+    ByUs,
+}
+
+fn as_u64(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
