@@ -66,9 +66,10 @@ netlab_up() {
 
 # netlab_down NAME: harmless if there is nothing (left) to remove.
 netlab_down() {
-    local namespace
+    local namespace pids
     for namespace in "$1-srv" "$1-cli"; do
-        ip netns pids "$namespace" 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
+        mapfile -t pids < <(ip netns pids "$namespace" 2>/dev/null)
+        [ "${#pids[@]}" -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
         ip netns del "$namespace" 2>/dev/null || true
     done
 }

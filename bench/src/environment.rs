@@ -49,13 +49,22 @@ pub struct Offloads {
 
 impl Environment {
     /// Looks at the machine; the rest is what the run was told.
-    pub fn gather(mtu: u16, server_cpu: u32, client_cpu: u32, threaded_napi: bool) -> Result<Self, Error> {
+    pub fn gather(
+        mtu: u16,
+        server_cpu: u32,
+        client_cpu: u32,
+        threaded_napi: bool,
+    ) -> Result<Self, Error> {
         let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
         let load = read("/proc/loadavg")?;
         Ok(Environment {
             kernel,
             cpu: cpu(&read("/proc/cpuinfo")?),
-            load: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            load: load
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(0.0),
             mtu,
             congestion: CONGESTION,
             server_cpu,
@@ -68,7 +77,13 @@ impl Environment {
 impl Offloads {
     /// Asks ethtool at both ends.
     pub fn gather(lab: &Lab) -> Result<Self, Error> {
-        let at = |end| Ok(offloads(&lab.run(end, "ethtool", &["-k", &lab.link(end)])?));
+        let at = |end| {
+            Ok(offloads(&lab.run(
+                end,
+                "ethtool",
+                &["-k", &lab.link(end)],
+            )?))
+        };
         Ok(Offloads {
             server: at(End::Server)?,
             client: at(End::Client)?,
@@ -81,10 +96,19 @@ fn read(path: &str) -> Result<String, Error> {
 }
 
 fn cpu(info: &str) -> String {
-    let value = |line: &str| line.split_once(": ").map(|(_, value)| value.trim().to_owned());
+    let value = |line: &str| {
+        line.split_once(": ")
+            .map(|(_, value)| value.trim().to_owned())
+    };
     let mut models = info.lines().filter(|line| line.starts_with("model name"));
-    let model = models.next().and_then(value).unwrap_or_else(|| "unknown".to_owned());
-    let count = info.lines().filter(|line| line.starts_with("processor")).count();
+    let model = models
+        .next()
+        .and_then(value)
+        .unwrap_or_else(|| "unknown".to_owned());
+    let count = info
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     format!("{model}, {count} CPUs")
 }
 
@@ -103,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_cpu_is_named_with_its_count() {
-        let info = "processor\t: 0\nmodel name\t: Fast 9000\n\nprocessor\t: 1\nmodel name\t: Fast 9000\n";
+        let info =
+            "processor\t: 0\nmodel name\t: Fast 9000\n\nprocessor\t: 1\nmodel name\t: Fast 9000\n";
         assert_eq!(cpu(info), "Fast 9000, 2 CPUs");
         assert_eq!(cpu(""), "unknown, 0 CPUs");
     }

@@ -80,9 +80,10 @@ impl OffloadSet {
     fn switches(self) -> (&'static [End], &'static [&'static str]) {
         match self {
             OffloadSet::SenderOff => (&[End::Server], &["tso", "off", "gso", "off"]),
-            OffloadSet::BothOff => {
-                (&[End::Server, End::Client], &["tso", "off", "gso", "off", "gro", "off"])
-            }
+            OffloadSet::BothOff => (
+                &[End::Server, End::Client],
+                &["tso", "off", "gso", "off", "gro", "off"],
+            ),
             OffloadSet::Default => (&[], &[]),
         }
     }
@@ -180,20 +181,34 @@ impl Site {
         fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
         random_file(&root.join(LARGE), bytes)?;
         random_file(&root.join(SMALL), SMALL_BYTES)?;
-        let sha256 = first_word(&output("sha256sum", Command::new("sha256sum").arg(root.join(LARGE)))?);
-        Ok(Site { root, bytes, sha256 })
+        let sha256 = first_word(&output(
+            "sha256sum",
+            Command::new("sha256sum").arg(root.join(LARGE)),
+        )?);
+        Ok(Site {
+            root,
+            bytes,
+            sha256,
+        })
     }
 }
 
 fn random_file(path: &Path, bytes: u64) -> Result<(), Error> {
     let source = fs::File::open("/dev/urandom").map_err(Error::io("/dev/urandom"))?;
     let mut file = fs::File::create(path).map_err(Error::io(path.display().to_string()))?;
-    std::io::copy(&mut source.take(bytes), &mut file).map_err(Error::io(path.display().to_string()))?;
+    std::io::copy(&mut source.take(bytes), &mut file)
+        .map_err(Error::io(path.display().to_string()))?;
     Ok(())
 }
 
 /// Starts a backend, notes how it serves, and checks every byte once.
-fn verified(lab: &Lab, binary: &Path, site: &Site, backend: Backend, options: &Options) -> Result<Contender, Error> {
+fn verified(
+    lab: &Lab,
+    binary: &Path,
+    site: &Site,
+    backend: Backend,
+    options: &Options,
+) -> Result<Contender, Error> {
     let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
     let contender = Contender {
         backend,
@@ -201,7 +216,10 @@ fn verified(lab: &Lab, binary: &Path, site: &Site, backend: Backend, options: &O
         offloads: Offloads::gather(lab)?,
         runs: Vec::new(),
     };
-    let pipe = format!("set -o pipefail; curl --silent --show-error --fail {} | sha256sum", url(LARGE));
+    let pipe = format!(
+        "set -o pipefail; curl --silent --show-error --fail {} | sha256sum",
+        url(LARGE)
+    );
     let sum = first_word(&lab.run(End::Client, "bash", &["-c", &pipe])?);
     if sum != site.sha256 {
         return Err(Error::WrongBytes {
@@ -213,7 +231,13 @@ fn verified(lab: &Lab, binary: &Path, site: &Site, backend: Backend, options: &O
     Ok(contender)
 }
 
-fn measured(lab: &Lab, binary: &Path, site: &Site, backend: Backend, options: &Options) -> Result<Run, Error> {
+fn measured(
+    lab: &Lab,
+    binary: &Path,
+    site: &Site,
+    backend: Backend,
+    options: &Options,
+) -> Result<Run, Error> {
     let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
     fetch(lab, SMALL, options.client_cpu)?;
     let before = server.cpu_time()?;
@@ -233,9 +257,22 @@ fn measured(lab: &Lab, binary: &Path, site: &Site, backend: Backend, options: &O
 fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
     let cpu = cpu.to_string();
     let url = url(name);
-    let args = ["-c", cpu.as_str(), "curl", "--silent", "--show-error", "--fail"];
+    let args = [
+        "-c",
+        cpu.as_str(),
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+    ];
     let mut args = args.to_vec();
-    args.extend(["--output", "/dev/null", "--write-out", "%{size_download} %{time_total}", &url]);
+    args.extend([
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{size_download} %{time_total}",
+        &url,
+    ]);
     let said = lab.run(End::Client, "taskset", &args)?;
     let (bytes, seconds) = said.split_once(' ').unwrap_or_default();
     match (bytes.parse(), seconds.parse()) {
@@ -252,7 +289,10 @@ fn url(name: &str) -> String {
 }
 
 fn first_word(line: &str) -> String {
-    line.split_whitespace().next().unwrap_or_default().to_owned()
+    line.split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]

@@ -106,7 +106,11 @@ pub fn output(program: &str, command: &mut Command) -> Result<String, Error> {
     if !output.status.success() {
         return Err(Error::Failed {
             program: program.to_owned(),
-            said: format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()),
+            said: format!(
+                "{}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
         });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -12,8 +12,6 @@
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
 //! insides compares unlike things.
 
-#![forbid(unsafe_code)]
-
 mod environment;
 mod error;
 mod goodput;

@@ -122,28 +122,58 @@ impl Report {
 
     fn write_markdown(&self, out: &mut String) -> std::fmt::Result {
         let environment = &self.environment;
-        writeln!(out, "## {}: one flow, {} MiB, MTU {}\n", self.scenario, self.bytes >> 20, environment.mtu)?;
-        writeln!(out, "- machine: {}, kernel {}", environment.cpu, environment.kernel)?;
+        writeln!(
+            out,
+            "## {}: one flow, {} MiB, MTU {}\n",
+            self.scenario,
+            self.bytes >> 20,
+            environment.mtu
+        )?;
+        writeln!(
+            out,
+            "- machine: {}, kernel {}",
+            environment.cpu, environment.kernel
+        )?;
         writeln!(
             out,
             "- pinning: server worker on CPU {}, curl on CPU {}; threaded NAPI at the client: {}",
             environment.server_cpu,
             environment.client_cpu,
-            if environment.threaded_napi { "on" } else { "off" }
+            if environment.threaded_napi {
+                "on"
+            } else {
+                "off"
+            }
         )?;
-        writeln!(out, "- congestion control: {} in both stacks", environment.congestion)?;
+        writeln!(
+            out,
+            "- congestion control: {} in both stacks",
+            environment.congestion
+        )?;
         for contender in &self.contenders {
             let name = contender.backend.name();
             writeln!(out, "- {name}: {}", contender.serves)?;
-            writeln!(out, "  - offloads at the server: {}", listed(&contender.offloads.server))?;
-            writeln!(out, "  - offloads at the client: {}", listed(&contender.offloads.client))?;
+            writeln!(
+                out,
+                "  - offloads at the server: {}",
+                listed(&contender.offloads.server)
+            )?;
+            writeln!(
+                out,
+                "  - offloads at the client: {}",
+                listed(&contender.offloads.client)
+            )?;
         }
-        writeln!(out, "\n| backend | Gbit/s median | min | max | server CPU s/GiB median | min | max |")?;
+        writeln!(
+            out,
+            "\n| backend | Gbit/s median | min | max | server CPU s/GiB median | min | max |"
+        )?;
         writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
         for contender in &self.contenders {
-            let (Some(rate), Some(cpu)) =
-                (Summary::of(&contender.goodput()), Summary::of(&contender.cpu()))
-            else {
+            let (Some(rate), Some(cpu)) = (
+                Summary::of(&contender.goodput()),
+                Summary::of(&contender.cpu()),
+            ) else {
                 continue;
             };
             writeln!(
@@ -188,7 +218,10 @@ fn verdict(ratio: &Summary) -> &'static str {
 }
 
 fn listed(offloads: &BTreeMap<String, String>) -> String {
-    let words: Vec<String> = offloads.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let words: Vec<String> = offloads
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
     words.join(", ")
 }
 
@@ -266,8 +299,16 @@ xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every 
 
     #[test]
     fn a_lost_comparison_says_so() {
-        assert!(report(&[3.0], &[4.0]).markdown().contains("kernel TCP was faster in every pair"));
-        assert!(report(&[3.0, 5.0], &[4.0, 4.0]).markdown().contains("no winner"));
+        assert!(
+            report(&[3.0], &[4.0])
+                .markdown()
+                .contains("kernel TCP was faster in every pair")
+        );
+        assert!(
+            report(&[3.0, 5.0], &[4.0, 4.0])
+                .markdown()
+                .contains("no winner")
+        );
     }
 
     #[test]
@@ -277,7 +318,11 @@ xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every 
         doubtful.environment.client_cpu = 0;
         let warnings = doubtful.warnings();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
-        assert!(doubtful.markdown().contains("warning: load average was 1.50"));
+        assert!(
+            doubtful
+                .markdown()
+                .contains("warning: load average was 1.50")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::lab::{End, Lab, SERVER, spawning};
+use crate::lab::{End, Lab, SERVER, output, spawning};
 
 /// Port of the service.
 pub const PORT: u16 = 8080;
@@ -47,7 +47,13 @@ pub struct Server {
 
 impl Server {
     /// Starts it with its worker on `cpu` and waits until it serves `root`.
-    pub fn start(lab: &Lab, binary: &Path, root: &Path, backend: Backend, cpu: u32) -> Result<Server, Error> {
+    pub fn start(
+        lab: &Lab,
+        binary: &Path,
+        root: &Path,
+        backend: Backend,
+        cpu: u32,
+    ) -> Result<Server, Error> {
         let config = lab.scratch().join("sluice.toml");
         let log = lab.scratch().join("sluiced.log");
         let text = format!(
@@ -79,7 +85,11 @@ impl Server {
     fn wait_ready(&mut self, log: &Path) -> Result<String, Error> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let ended = self.child.try_wait().map_err(Error::io("sluiced"))?.is_some();
+            let ended = self
+                .child
+                .try_wait()
+                .map_err(Error::io("sluiced"))?
+                .is_some();
             let said = fs::read_to_string(log).unwrap_or_default();
             let ready = said.lines().find_map(|line| line.split_once("ready: "));
             if let Some((_, how)) = ready {
@@ -104,8 +114,9 @@ impl Server {
 
     /// Ends it by SIGTERM.
     pub fn stop(mut self) -> Result<(), Error> {
-        let pid = self.child.id().to_string();
-        crate::lab::output("kill", Command::new("kill").args(["-TERM", &pid]))?;
+        // The shell has kill built in; the program is in a package that may be missing.
+        let terminate = format!("kill -TERM {}", self.child.id());
+        output("sh", Command::new("sh").args(["-c", &terminate]))?;
         let status = self.child.wait().map_err(Error::io("sluiced"))?;
         if status.success() {
             return Ok(());

@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
+    /// Look at machine, interface and configuration, say what stands in the way, and exit
+    #[arg(long, conflicts_with_all = ["check", "print_config"])]
+    doctor: bool,
+
     /// TCP port to serve
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -75,6 +79,8 @@ pub enum Mode {
     Check,
     /// Print a configuration and exit.
     Print(PrintConfig),
+    /// Print the preflight and exit.
+    Doctor,
 }
 
 impl Args {
@@ -84,6 +90,7 @@ impl Args {
         match (&self.check, self.print_config) {
             (Some(_), _) => Mode::Check,
             (None, Some(which)) => Mode::Print(which),
+            (None, None) if self.doctor => Mode::Doctor,
             (None, None) => Mode::Serve,
         }
     }

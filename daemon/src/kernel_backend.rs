@@ -104,7 +104,12 @@ impl KernelWorker {
     ) -> Result<KernelWorker, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let connections = config.connections.max(1);
-        epoll::add(&epoll, services.disk.wake_fd(), EventData::new_u64(DISK), EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            services.disk.wake_fd(),
+            EventData::new_u64(DISK),
+            EventFlags::IN,
+        )?;
         for (data, listener) in (LISTENERS..).zip(&listeners) {
             epoll::add(&epoll, listener, EventData::new_u64(data), EventFlags::IN)?;
         }
@@ -193,7 +198,10 @@ impl KernelWorker {
     fn reset_all(&mut self) {
         for slot in 0..self.table.capacity() {
             if let Some(key) = self.table.key_at(slot) {
-                let cut = self.table.get_mut(key).is_some_and(|connection| !connection.is_lingering());
+                let cut = self
+                    .table
+                    .get_mut(key)
+                    .is_some_and(|connection| !connection.is_lingering());
                 self.counters.reset_by_drain += u64::from(cut);
                 self.end(key);
             }
@@ -275,7 +283,12 @@ impl KernelWorker {
             return;
         };
         connection.queued = false;
-        let fate = connection.serve(now, &mut self.scratch, &mut self.services, &mut self.counters);
+        let fate = connection.serve(
+            now,
+            &mut self.scratch,
+            &mut self.services,
+            &mut self.counters,
+        );
         let deadline = connection.deadline(&self.services);
         match fate {
             Fate::End => return self.end(key),
@@ -335,7 +348,14 @@ impl KernelWorker {
             return;
         };
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if epoll::add(&self.epoll, &*connection, EventData::new_u64(key.to_bits()), interest).is_err() {
+        if epoll::add(
+            &self.epoll,
+            &*connection,
+            EventData::new_u64(key.to_bits()),
+            interest,
+        )
+        .is_err()
+        {
             self.counters.refused_descriptors += 1;
             return self.end(key);
         }

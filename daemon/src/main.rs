@@ -6,6 +6,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use sluiced::args::{Args, Mode, PrintConfig};
 use sluiced::config::{Config, DEFAULT_FILE, EXIT_CONFIG};
+use sluiced::preflight::{self, Decision};
 use sluiced::supervisor;
 
 #[global_allocator]
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS
         }
+        Mode::Doctor => doctor(&config),
         Mode::Serve => match supervisor::serve(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
@@ -39,5 +41,15 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// The preflight of start-up as a table; fails where the daemon would not start.
+fn doctor(config: &Config) -> ExitCode {
+    let (_, preflight) = preflight::run(config);
+    println!("{}", preflight.render());
+    match preflight.decide() {
+        Decision::Serve { .. } => ExitCode::SUCCESS,
+        Decision::Refuse(_) => ExitCode::FAILURE,
     }
 }

@@ -14,7 +14,9 @@ use core::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt,
+};
 use sluice_tcp::clock::Instant;
 
 /// Response bytes made ready per write: four blocks. More would pin blocks that the socket buffer does not take.
@@ -122,7 +124,9 @@ impl Connection {
         if self.lingering.is_some() {
             return self.read_away(scratch);
         }
-        let served = self.read(scratch, services).and_then(|()| self.answer(now, services));
+        let served = self
+            .read(scratch, services)
+            .and_then(|()| self.answer(now, services));
         match served {
             Ok(fate) => fate,
             Err(Broken::ByPeer) => {
@@ -144,7 +148,12 @@ impl Connection {
     }
 
     /// Its deadline has passed.
-    pub(super) fn overdue(&mut self, now: Instant, services: &mut Services, counters: &mut KernelCounters) -> Overdue {
+    pub(super) fn overdue(
+        &mut self,
+        now: Instant,
+        services: &mut Services,
+        counters: &mut KernelCounters,
+    ) -> Overdue {
         if self.lingering.is_some() {
             // Whatever the peer has not taken yet, the kernel goes on to deliver.
             return Overdue::End;
@@ -186,7 +195,10 @@ impl Connection {
             self.exchange.peer_finished();
             return Ok(());
         }
-        if !self.exchange.place(self.received, &scratch[..bytes], services) {
+        if !self
+            .exchange
+            .place(self.received, &scratch[..bytes], services)
+        {
             // `room` has just said that they fit; a stream with a hole is no stream.
             return Err(Broken::ByUs);
         }
@@ -253,7 +265,12 @@ impl Connection {
             count += 1;
         }
         let mut control = SendAncillaryBuffer::default();
-        match sendmsg(&self.socket, &pieces[..count], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(
+            &self.socket,
+            &pieces[..count],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        ) {
             Ok(bytes) => {
                 self.sent += as_u64(bytes);
                 self.exchange.sent(self.sent, now, services);

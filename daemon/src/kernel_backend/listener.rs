@@ -10,7 +10,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with,
+    sockopt,
+};
 
 /// Handshakes and accepted connections that may wait; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -40,7 +43,9 @@ impl fmt::Display for BindError {
         let BindError { address, errno } = self;
         write!(f, "cannot listen on {address}: {errno}")?;
         match *errno {
-            Errno::ADDRINUSE => write!(f, "; `ss -ltnp 'sport = {}'` shows by whom", address.port()),
+            Errno::ADDRINUSE => {
+                write!(f, "; `ss -ltnp 'sport = {}'` shows by whom", address.port())
+            }
             Errno::ACCESS => write!(
                 f,
                 "; a port below net.ipv4.ip_unprivileged_port_start needs CAP_NET_BIND_SERVICE"
@@ -86,7 +91,9 @@ impl Listener {
         match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(socket) => Accepted::Connection(socket),
             Err(Errno::AGAIN) => Accepted::Nothing,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::NoDescriptor,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                Accepted::NoDescriptor
+            }
             // accept(2): network errors of the new connection are reported here and are not ours.
             Err(_) => Accepted::Gone,
         }
@@ -141,7 +148,10 @@ mod tests {
         let _peer = TcpStream::connect(listener.address()).expect("connect");
         let socket = accept(&listener);
         assert!(sockopt::tcp_nodelay(&socket).expect("getsockopt"));
-        assert_eq!(sockopt::tcp_user_timeout(&socket).expect("getsockopt"), 30_000);
+        assert_eq!(
+            sockopt::tcp_user_timeout(&socket).expect("getsockopt"),
+            30_000
+        );
     }
 
     #[test]

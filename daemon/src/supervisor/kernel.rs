@@ -32,7 +32,8 @@ struct KernelService {
 pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, Failure> {
     let cores = config.xdp.cores.as_deref();
     let queues = kernel_queues(&facts.cpus, cores);
-    let plan = placement::plan(&facts.cpus, &queues, cores).map_err(|error| no_placement(&error))?;
+    let plan =
+        placement::plan(&facts.cpus, &queues, cores).map_err(|error| no_placement(&error))?;
     let limits = Limits::derive(
         config,
         &Sizing {
@@ -88,7 +89,8 @@ fn listeners(config: &Config, endpoints: &[SocketAddr]) -> Result<Vec<Listener>,
     for endpoint in endpoints {
         match Listener::bind(*endpoint) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if by_default && endpoint.is_ipv6() && error.errno == Errno::AFNOSUPPORT => {}
+            Err(error) if by_default && endpoint.is_ipv6() && error.errno == Errno::AFNOSUPPORT => {
+            }
             Err(error) => {
                 return Err(Problem::new(
                     error.to_string(),

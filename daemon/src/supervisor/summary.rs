@@ -131,8 +131,8 @@ fn rings(reports: &[&WorkerReport]) -> String {
     table(
         "rings",
         [
-            ("frames_in", sum(&|r| r.worker.frames_in)),
-            ("packets_out", sum(&|r| r.worker.packets_out)),
+            ("packets_in", sum(&|r| r.queue.rx_packets)),
+            ("packets_out", sum(&|r| r.queue.tx_packets)),
             ("tx_not_built", sum(&|r| r.worker.tx_not_built)),
             ("kicks", sum(&|r| r.queue.kicks)),
             ("kicks_again", sum(&|r| r.queue.kicks_again)),

@@ -296,7 +296,11 @@ impl Builder<'_> {
         })?;
         let disk = Disk::new(blocks, &self.disk_config())
             .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
-        let services = Services::new(disk, served_root(self.config)?, &services_config(self.config, self.limits));
+        let services = Services::new(
+            disk,
+            served_root(self.config)?,
+            &services_config(self.config, self.limits),
+        );
         let worker = self.worker_config(opened.bound().multi_buffer);
         Ok(Worker::new(worker, opened, services, handoff, monotonic()))
     }

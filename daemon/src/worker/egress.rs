@@ -64,7 +64,6 @@ impl Worker {
             return;
         };
         frames.seal_and_send(&mut self.queue, unsealed, payload_sum);
-        self.counters.packets_out += 1;
         if let Some(exchange) = exchange {
             exchange.sent(outgoing.payload.end, now, &mut self.services);
         }
@@ -90,7 +89,6 @@ impl Worker {
         match frames.build(&mut self.queue, &emit, None) {
             Some((unsealed, sum)) => {
                 frames.seal_and_send(&mut self.queue, unsealed, sum);
-                self.counters.packets_out += 1;
             }
             None => {
                 frames.abandon(&mut self.queue);
@@ -110,12 +108,9 @@ impl Worker {
             Some(len) => self.queue.send(frame, len, false, None),
             None => Err(frame),
         };
-        match sent {
-            Ok(()) => self.counters.packets_out += 1,
-            Err(frame) => {
-                self.queue.unused(frame);
-                self.counters.tx_not_built += 1;
-            }
+        if let Err(frame) = sent {
+            self.queue.unused(frame);
+            self.counters.tx_not_built += 1;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use sluice_afxdp::{RxBatch, RxPacket};
+use sluice_afxdp::RxPacket;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::{Disposition, Receipt, Segment};
@@ -16,15 +16,17 @@ use crate::services::Services;
 impl Worker {
     /// Takes one batch from the RX ring. True if there was any.
     pub(super) fn receive(&mut self, now: Instant) -> bool {
-        let mut batch = core::mem::replace(&mut self.batch, RxBatch::with_capacity(0));
-        let frames = self.queue.receive(&mut batch);
+        // Taken out for the time of the loop, which needs the worker as a whole.
+        let Some(mut batch) = self.batch.take() else {
+            return false;
+        };
+        let packets = self.queue.receive(&mut batch);
         for packet in batch.packets() {
             self.on_frame(&packet, now);
         }
         self.queue.recycle(&mut batch);
-        self.batch = batch;
-        self.counters.frames_in += frames as u64;
-        frames > 0
+        self.batch = Some(batch);
+        packets > 0
     }
 
     fn on_frame(&mut self, frame: &RxPacket<'_>, now: Instant) {

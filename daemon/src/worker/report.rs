@@ -10,10 +10,6 @@ use crate::services::ServiceReport;
 /// What the worker itself counts; plain integers of one thread.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerCounters {
-    /// Frames taken from the RX ring.
-    pub frames_in: u64,
-    /// Packets put on the TX ring.
-    pub packets_out: u64,
     /// Segments that could not be built for want of frames or bytes; they count as lost on the way.
     pub tx_not_built: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
@@ -33,8 +29,6 @@ pub struct WorkerCounters {
 impl Default for WorkerCounters {
     fn default() -> Self {
         WorkerCounters {
-            frames_in: 0,
-            packets_out: 0,
             tx_not_built: 0,
             not_ours: 0,
             request_not_kept: 0,

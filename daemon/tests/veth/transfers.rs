@@ -388,13 +388,17 @@ fn the_kernel_keeps_everything_that_is_not_ours() {
         lab.client
             .inside(|| TcpStream::connect_timeout(&(address, 2222).into(), Duration::from_secs(5)))
             .expect("the kernel answers");
-        accepting.join().expect("no panic").expect("a connection came");
+        accepting
+            .join()
+            .expect("no panic")
+            .expect("a connection came");
     }
     // What nobody listens on is refused by the kernel, with an ICMP error.
     let refused = lab.client.inside(|| {
         let port = UdpSocket::bind("192.0.2.2:0").expect("any port");
         port.connect((lab.server.ipv4, 9)).expect("a route");
-        port.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+        port.set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a time-out");
         port.send(b"?").expect("it goes out");
         port.recv(&mut [0; 1]).expect_err("nobody is there").kind()
     });
