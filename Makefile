@@ -1,6 +1,7 @@
 # The one door: people and CI call these targets and nothing else.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
+.NOTPARALLEL:
 
 # Debian packages the build and the tests need. `make setup` installs what is missing and is silent otherwise.
 PACKAGES := build-essential pkgconf clang libelf-dev zlib1g-dev linux-libc-dev iproute2 ethtool nftables \
@@ -8,7 +9,10 @@ PACKAGES := build-essential pkgconf clang libelf-dev zlib1g-dev linux-libc-dev i
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
+bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
+	target/release/sluice-bench goodput
+
+.PHONY: bench clean-logs help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,19 +23,27 @@ setup: ## Install what the build and the tests need (Debian 12, root)
 build: setup ## Build the daemon and the bench harness, release profile
 	cargo build $(CARGO_FLAGS) --release --workspace
 
-test: test-unit test-loom test-veth ## Everything: unit, property, verdicts, loom, in-memory and veth end to end
-	@deploy/skips.sh target/skips
+# Everything a test run prints also goes to a log, so that skips can be counted at the end.
+LOGS := $(CURDIR)/target/test-logs
+LOGGED = 2>&1 | tee $(LOGS)/$@.log
+
+test: clean-logs test-unit test-loom test-veth ## Everything: unit, property, verdicts, loom, in-memory and veth end to end
+	@deploy/skips.sh $(LOGS)
+
+clean-logs:
+	@rm -rf $(LOGS)
 
 test-unit: setup ## Unit, property, verdict and in-memory tests
-	@rm -rf target/skips && mkdir -p target/skips
-	SLUICE_SKIPS=$(CURDIR)/target/skips cargo test $(CARGO_FLAGS) --workspace
+	@mkdir -p $(LOGS)
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --workspace $(LOGGED)
 
-test-loom: setup ## Ring indices under every interleaving loom can find in a short run
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib loom
+test-loom: setup ## Ring indices under every interleaving that loom finds
+	@mkdir -p $(LOGS)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib $(LOGGED)
 
 test-veth: build ## The daemon on a veth pair, with curl over kernel TCP as the client
-	@mkdir -p target/skips
-	SLUICE_SKIPS=$(CURDIR)/target/skips cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1
+	@mkdir -p $(LOGS)
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked
 	@bench/demo.sh

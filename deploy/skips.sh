@@ -1,21 +1,16 @@
 #!/usr/bin/env bash
 # Counts the tests that were skipped, with their reasons, so that no skip is silent.
-# A test that cannot run writes one line to a file in the given directory.
+# A test that cannot run prints one line that begins with SKIP, or writes it to a file in the log folder.
 set -euo pipefail
 
 main() {
     local folder=$1 count=0
-    if [ -d "$folder" ]; then
-        count=$(find "$folder" -type f -exec cat {} + | wc -l)
-    fi
-    if [ "$count" -gt 0 ]; then
-        echo "skipped tests: $count"
-        find "$folder" -type f -exec cat {} +
-        # CI runs as root on a kernel that has everything: a skip there is a failure.
-        [ "${CI:-}" != "true" ] || return 1
-    else
-        echo "skipped tests: 0"
-    fi
+    count=$({ grep -rhs '^SKIP' "$folder" || true; } | wc -l)
+    echo "skipped tests: $count"
+    [ "$count" -eq 0 ] && return 0
+    grep -rhs '^SKIP' "$folder" | sort | uniq -c
+    # CI runs as root on a kernel that has everything: a skip there is a failure.
+    [ "${CI:-}" != "true" ]
 }
 
 main "$@"

@@ -153,8 +153,8 @@ impl Exchange {
             .is_some_and(|workspace| workspace.input.place(offset, bytes))
     }
 
-    /// Everything below stream offset `until` has been placed; never beyond what [`Self::place`] took. Its time of arrival
-    /// is that of the next [`Self::advance`].
+    /// Everything below stream offset `until` has been placed; never beyond what [`Self::place`] took. Its time of
+    /// arrival is that of the next [`Self::advance`].
     pub fn delivered(&mut self, until: u64) {
         if self.last_taken {
             self.request_offset = self.request_offset.max(until);

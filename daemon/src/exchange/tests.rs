@@ -1,19 +1,14 @@
 //! Exchanges driven by bytes in memory, against real files: the served site and the peer of the tests.
 
+mod blocks;
+mod endings;
+mod requests;
+
 use super::*;
-
 use crate::services::ServicesConfig;
-
 use core::time::Duration;
-
-use proptest::prelude::*;
-
-use rustix::fs::{Advice, fadvise};
 use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks};
 use std::fs;
-
-use std::fs::File;
-
 use tempfile::TempDir;
 
 /// Longer than any test; reached only by one that would hang.

@@ -1,22 +1,18 @@
 //! The backend end to end: real sockets on loopback, real files, real clients. Here is the server of the tests.
 
-use super::*;
+mod limits;
+mod transfers;
 
+use super::*;
 use crate::control::{self, ControlSide};
 use crate::services::ServicesConfig;
-
 use core::net::SocketAddr;
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks};
 use std::fs;
-
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-
-use std::process::{Command as Process, Stdio};
+use std::process::Command as Process;
 use std::thread::JoinHandle;
-
 use tempfile::TempDir;
 
 /// Beyond it a test has failed.

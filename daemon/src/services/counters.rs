@@ -28,7 +28,7 @@ pub struct Counters {
     pub head_timeouts: u64,
     /// Kept connections closed because no further request came.
     pub idle_timeouts: u64,
-    /// Connections finished early because the worker drains.
+    /// Connections ended between requests because the worker drains.
     pub drained: u64,
     /// Request bytes refused because every workspace was in use.
     pub no_workspace: u64,

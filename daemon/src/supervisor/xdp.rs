@@ -367,7 +367,7 @@ impl Builder<'_> {
             time_wait: limits.time_wait,
             mtu: self.mtu(multi_buffer),
             receive_buffer: limits.input_bytes,
-            send_limit: SEND_LIMIT,
+            send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
             congestion: match self.config.tcp.congestion {
                 config::Congestion::Cubic => Algorithm::Cubic,
                 config::Congestion::NewReno => Algorithm::NewReno,
@@ -407,7 +407,7 @@ impl Builder<'_> {
 }
 
 /// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
-const SEND_LIMIT: u32 = (crate::services::BLOCKS_PER_CONNECTION as u32 - 2) * 65_536;
+const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
 
 impl Service for XdpService {
     fn describe(&self) -> String {

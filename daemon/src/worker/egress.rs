@@ -21,7 +21,7 @@ impl Worker {
     /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
         let mut sent = 0;
-        while sent < TX_BATCH_PACKETS && self.queue.tx_slots() >= TX_FRAMES_MAX as u32 {
+        while sent < TX_BATCH_PACKETS && self.queue.tx_slots() as usize >= TX_FRAMES_MAX {
             let Some(outgoing) = self.stack.poll_transmit(now) else {
                 break;
             };

@@ -168,7 +168,7 @@ impl Sender {
         let fin = self.fin_at == Some(end) && self.snd_nxt <= end;
         if len == 0 {
             let bare_fin = fin && unsent == 0 && self.snd_nxt == end;
-            return bare_fin.then(|| Cut {
+            return bare_fin.then_some(Cut {
                 payload: end..end,
                 fin: true,
                 push: false,
@@ -180,7 +180,7 @@ impl Sender {
         // Bytes the driver will soon continue are worth a short segment only when nothing else would bring
         // the next acknowledgement.
         let idle = self.snd_nxt == self.snd_una && window_room > len;
-        (full || last || half_window || idle).then(|| Cut {
+        (full || last || half_window || idle).then_some(Cut {
             payload: self.snd_nxt..end,
             fin,
             push: last,

@@ -1,8 +1,8 @@
 //! Clients in the client namespace: curl over kernel TCP, and plain sockets where curl is too polite.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::site::{Site, assert_same, sha256};
 
 /// No transfer here takes this long; one that does is a stall, and curl says where it stood.
 const CURL_LIMIT_S: &str = "60";
+/// The same for a step of a plain socket.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where downloads go, and the namespace they are made from.
 pub struct Client<'a> {
@@ -137,9 +139,14 @@ impl<'a> Client<'a> {
     }
 
     /// A connection from the client namespace that gives up reading and writing after some seconds.
-    pub fn connect(&self) -> std::io::Result<TcpStream> {
+    pub fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_within(PATIENCE)
+    }
+
+    /// A connection, if the handshake does not take longer than this.
+    pub fn connect_within(&self, patience: Duration) -> io::Result<TcpStream> {
         let server = endpoint(self.server);
-        self.side.inside(|| connect_here(server))
+        self.side.inside(|| connect_here(server, patience))
     }
 
     /// Opens a connection, asks for `name` and reads nothing.
@@ -153,11 +160,10 @@ impl<'a> Client<'a> {
 }
 
 /// Connects from the namespace of the calling thread.
-pub fn connect_here(server: std::net::SocketAddr) -> std::io::Result<TcpStream> {
-    let patience = Duration::from_secs(10);
+pub fn connect_here(server: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&server, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 

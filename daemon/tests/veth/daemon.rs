@@ -25,6 +25,9 @@ pub const PORT: u16 = 8080;
 /// Start-up, an answer to a signal, an idle service: all of these take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the line begins with that says that it serves, and how.
+const READY: &str = "sluiced: ready:";
+
 /// What differs from the defaults: `("xdp.umem", "\"8MiB\"")`.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
@@ -72,7 +75,7 @@ impl Launch {
         eventually("sluiced says ready, or ends", PATIENCE, || {
             let said = daemon.log();
             assert!(daemon.is_running(), "sluiced ended at start:\n{said}");
-            said.contains("ready:").then_some(())
+            said.contains(READY).then_some(())
         });
         daemon
     }
@@ -82,7 +85,7 @@ impl Launch {
         let mut child = self.command.spawn().expect("sluiced runs");
         let said = Captured::of(child.stderr.take());
         let status = eventually("sluiced refuses to start", PATIENCE, || {
-            if said.text().contains("ready:") {
+            if said.text().contains(READY) {
                 let _ = child.kill();
                 panic!("sluiced started:\n{}", said.text());
             }
@@ -150,7 +153,7 @@ impl Daemon {
     pub fn ready_line(&self) -> String {
         let log = self.log();
         log.lines()
-            .find(|line| line.contains("ready:"))
+            .find(|line| line.starts_with(READY))
             .unwrap_or_else(|| panic!("no ready line:\n{log}"))
             .to_owned()
     }
@@ -255,7 +258,8 @@ impl Drop for Daemon {
         if thread::panicking() {
             // What the daemon said belongs to the failure; cargo shows it with the panic.
             println!("--- sluiced stderr\n{}", self.stderr.text());
-            println!("--- sluiced stdout\n{}", self.stdout.text());
+            let printed = self.stdout.text();
+            println!("--- the last report\n{}", Report::last_text(&printed));
         }
     }
 }

@@ -16,7 +16,9 @@ const TWO_QUEUES: Shape = Shape {
 /// number: transmit packet steering maps all CPUs to it and none to the other.
 fn send_through(lab: &Lab, queue: usize) {
     let link = &lab.client.link;
-    for (number, cpus) in [(queue, "ffffffff"), (1 - queue, "0")] {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let every_cpu = format!("{:x}", (1u64 << cpus.min(32)) - 1);
+    for (number, cpus) in [(queue, every_cpu.as_str()), (1 - queue, "0")] {
         let file = format!("/sys/class/net/{link}/queues/tx-{number}/xps_cpus");
         lab.client
             .run("sh", &["-c", &format!("echo {cpus} >{file}")]);

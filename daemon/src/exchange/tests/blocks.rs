@@ -1,6 +1,9 @@
 //! Shared things: blocks, files and workspaces, under pressure and under failure.
 
 use super::*;
+use proptest::prelude::*;
+use rustix::fs::{Advice, fadvise};
+use std::fs::File;
 
 #[test]
 fn a_file_truncated_while_served_ends_in_an_abort_and_no_wrong_byte() {

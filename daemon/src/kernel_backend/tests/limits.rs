@@ -1,6 +1,9 @@
 //! Draining, time limits, and what happens when slots or descriptors run out.
 
 use super::*;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 #[test]
 fn a_drain_finishes_the_running_transfer_and_refuses_new_ones() {
@@ -180,7 +183,7 @@ fn running_out_of_descriptors_refuses_and_recovers() {
             "--ignored",
             "--exact",
             "--nocapture",
-            "kernel_backend::tests::child_with_few_descriptors",
+            "kernel_backend::tests::limits::child_with_few_descriptors",
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
