@@ -77,9 +77,7 @@ impl Worker {
         }
         let deadline = exchange.deadline(&self.services);
         self.stack.consume(conn, exchange.consumed());
-        // Bytes beyond the horizon cannot leave before another acknowledgement, and then this runs again.
-        let more = progress.waiting || progress.ready_until > view.horizon;
-        self.stack.supply(conn, progress.ready_until, more);
+        self.stack.supply(conn, progress.ready_until, progress.more);
         if progress.finish {
             self.stack.close(conn, now);
         }

@@ -26,10 +26,14 @@ impl Report {
 
     /// The last report in everything a daemon printed.
     pub fn last(text: &str) -> Report {
-        let start = text
-            .rfind(FIRST)
-            .unwrap_or_else(|| panic!("no report in: {text}"));
-        Report::parse(&text[start..])
+        let last = Report::last_text(text);
+        assert!(!last.is_empty(), "no report in: {text}");
+        Report::parse(last)
+    }
+
+    /// The same as text; empty if there is none.
+    pub fn last_text(text: &str) -> &str {
+        text.rfind(FIRST).map_or("", |start| &text[start..])
     }
 
     fn parse(text: &str) -> Report {

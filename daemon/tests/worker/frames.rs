@@ -1,0 +1,121 @@
+//! The frames of the test's link: built and read with `sluice_wire`, every one of them checked.
+//!
+//! What the worker sends must parse, carry right checksums after the device has done what it was asked for,
+//! and end where its IP length says. The device's sum is computed here word by word, not by the code under
+//! test.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use sluice_afxdp::TxChecksum;
+use sluice_wire::{
+    ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpHeader, TcpPacket,
+    VlanTags, checksum,
+};
+
+pub const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+pub const SERVER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub const SERVER_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const CLIENT_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+/// Where the service listens.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER_IP), 80);
+pub const SERVER6: SocketAddr = SocketAddr::new(IpAddr::V6(SERVER_IP6), 80);
+
+/// What a sender writes into the checksum field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// The checksum.
+    Full,
+    /// The pseudo-header sum: what a veth peer with TX checksum offload leaves.
+    Partial,
+    /// Neither.
+    Wrong,
+}
+
+/// A frame from client to server.
+pub fn segment(
+    from: SocketAddr,
+    to: SocketAddr,
+    header: &TcpHeader,
+    payload: &[u8],
+    seal: Seal,
+) -> Vec<u8> {
+    let link = LinkHeader {
+        dst: SERVER_MAC,
+        src: CLIENT_MAC,
+        vlan: VlanTags::NONE,
+    };
+    let mut frame = vec![0; TcpEmit::MAX_HEADERS];
+    let emit = TcpEmit {
+        link: &link,
+        src: from.ip(),
+        dst: to.ip(),
+        ecn: Ecn::NotEct,
+        header,
+        payload_len: payload.len(),
+    };
+    let unsealed = emit
+        .emit(&mut frame)
+        .expect("headers of one family fit MAX_HEADERS");
+    let tcp_offset = unsealed.tcp_offset();
+    frame.truncate(unsealed.headers_len());
+    frame.extend_from_slice(payload);
+    match seal {
+        Seal::Full => unsealed.seal_full(&mut frame, checksum::sum(payload)),
+        Seal::Partial => {
+            let _ = unsealed.seal_partial(&mut frame);
+        }
+        Seal::Wrong => {
+            unsealed.seal_full(&mut frame, checksum::sum(payload));
+            frame[tcp_offset + 16] ^= 0x55;
+        }
+    }
+    frame
+}
+
+/// Reads a segment that the worker sent to a client, and its payload.
+pub fn read(frame: &[u8]) -> (TcpPacket, &[u8]) {
+    let packet = match sluice_wire::parse(frame, frame.len(), &ParseConfig::default()) {
+        Ok(Packet::Tcp(packet)) => packet,
+        other => panic!("the worker sent {other:?}"),
+    };
+    packet
+        .verify_checksum([frame], ChecksumPolicy::Verify)
+        .unwrap_or_else(|reason| panic!("{reason} in {packet:?}"));
+    assert_eq!(packet.link.src, SERVER_MAC);
+    assert_eq!(packet.link.dst, CLIENT_MAC);
+    assert_eq!(
+        packet.payload().end,
+        frame.len(),
+        "nothing behind the packet"
+    );
+    (packet, &frame[packet.payload()])
+}
+
+/// Does what the device was asked for: completes the checksum (Documentation/networking/xsk-tx-metadata.rst).
+pub fn complete(frame: &mut [u8], request: TxChecksum) {
+    let start = usize::from(request.start);
+    let field = start + usize::from(request.offset);
+    let checksum = !ones_complement_sum(&frame[start..]);
+    frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// RFC 1071 as it is written there.
+fn ones_complement_sum(bytes: &[u8]) -> u16 {
+    let mut sum: u64 = bytes
+        .chunks(2)
+        .map(|word| {
+            u64::from(u16::from_be_bytes([
+                word[0],
+                word.get(1).copied().unwrap_or(0),
+            ]))
+        })
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).expect("folded to 16 bits")
+}
