@@ -122,27 +122,29 @@ stop_daemon() {
     wait "$daemon" || fail "sluiced ended with status $?"
 }
 
-download() { client curl -sS --fail --max-time 60 -o "$folder/got/$1" "$(url "$1")"; }
+download() { client curl -sS --no-progress-meter --fail --max-time 60 -o "$folder/got/$1" "$(url "$1")"; }
 
 download_small() {
-    (cd "$folder/got" && client curl -sS --fail --max-time 60 --remote-name "$(url "small-[0-$((SMALL_FILES - 1))].bin")")
+    (cd "$folder/got" && client curl -sS --no-progress-meter --fail --max-time 60 --remote-name "$(url "small-[0-$((SMALL_FILES - 1))].bin")")
 }
 
 download_parallel() {
-    (cd "$folder/got" && client curl -sS --fail --max-time 60 --parallel --parallel-immediate \
+    (cd "$folder/got" && client curl -sS --no-progress-meter --fail --max-time 60 --parallel --parallel-immediate \
         --parallel-max "$PARALLEL" --remote-name "$(url "parallel-[0-$((PARALLEL - 1))].bin")")
 }
 
 download_range() {
     local first=123456789 last=234567890
-    client curl -sS --fail --max-time 60 --range "$first-$last" -o "$folder/got/range" "$(url big.bin)"
+    client curl -sS --no-progress-meter --fail --max-time 60 --range "$first-$last" -o "$folder/got/range" "$(url big.bin)"
     cmp -- "$folder/got/range" <(tail -c "+$((first + 1))" "$folder/site/big.bin" | head -c "$((last - first + 1))")
 }
 
 # A client that is killed when some of the file has arrived, and a second one that fetches the rest.
 begin_and_kill() {
     rm -f "$folder/got/big.bin"
-    client curl -sS --no-buffer --limit-rate 400M -o "$folder/got/big.bin" "$(url big.bin)" &
+    # Not `client`: a function in the background is a shell, and killing it would leave curl running.
+    ip netns exec "$NAME-cli" \
+        curl -sS --no-buffer --limit-rate 400M -o "$folder/got/big.bin" "$(url big.bin)" &
     local victim=$!
     poll 20 has_some || fail "the download that was to be killed did not begin"
     kill -KILL "$victim"
@@ -150,7 +152,7 @@ begin_and_kill() {
 }
 
 has_some() { [ "$(stat -c %s "$folder/got/big.bin" 2>/dev/null || echo 0)" -ge $((100 << 20)) ]; }
-resume() { client curl -sS --fail --max-time 60 -C - -o "$folder/got/big.bin" "$(url big.bin)"; }
+resume() { client curl -sS --no-progress-meter --fail --max-time 60 -C - -o "$folder/got/big.bin" "$(url big.bin)"; }
 
 lose_one_percent() {
     client nft "table netdev loss {

@@ -67,7 +67,11 @@ impl Worker {
         let Some(exchange) = self.exchanges[conn.slot()].as_mut() else {
             return;
         };
-        let progress = exchange.advance(view.horizon, now, &mut self.services);
+        // One byte more than was acknowledged, however closed the window: it is probed with that byte, since
+        // the update that opens it can get lost (RFC 9293 section 3.8.6.1, MUST-36). Costs a block per
+        // connection that does not read, until the stack gives it up.
+        let horizon = view.horizon.max(view.acknowledged + 1);
+        let progress = exchange.advance(horizon, now, &mut self.services);
         if progress.abort {
             self.stack.abort(conn);
             return;

@@ -15,7 +15,7 @@ use crate::events::{CloseReason, Events};
 use crate::flow_table::FlowKey;
 use crate::isn;
 use crate::loss::Loss;
-use crate::receive::Receiver;
+use crate::receive::{AckWanted, Receiver};
 use crate::rtt::RttEstimator;
 use crate::segment::{Segment, SendView};
 use crate::send::Sender;
@@ -29,6 +29,12 @@ const DEFAULT_MSS_V4: u16 = 536;
 const DEFAULT_MSS_V6: u16 = 1220;
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
 const WINDOW_SCALE_MAX: u8 = 14;
+
+/// Bytes that the timestamps option takes from every segment, padding included (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u32 = 12;
+
+/// A successor in TIME-WAIT begins this far above its predecessor: beyond any unscaled window.
+const ISS_GAP: u32 = 1 << 16;
 
 /// What the parts of a connection need from outside for one step.
 pub(crate) struct Env<'a> {
@@ -57,13 +63,16 @@ pub(crate) struct Connection {
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
     pub syn_ack_wanted: bool,
+    /// SYN-ACKs sent, with those for a repeated SYN.
+    pub syn_acks_sent: u8,
+    /// SYN-ACKs repeated by the timer.
     pub syn_ack_repeats: u8,
     pub probe_wanted: bool,
     pub keep_alive_wanted: bool,
     pub keep_alive_probes: u8,
     /// Time-outs since the last progress.
     pub time_outs: u8,
-    /// When SND.UNA last moved, or data began to wait.
+    /// When SND.UNA last moved, or data began to wait; before that, when the first SYN-ACK left.
     pub progress_at: Instant,
     pub challenge_reset: ChallengeBudget,
     pub challenge_other: ChallengeBudget,
@@ -90,13 +99,18 @@ fn window_scale_for(capacity: u32) -> u8 {
 }
 
 impl Connection {
-    /// A half-open connection from an acceptable SYN.
-    pub(crate) fn from_syn(segment: &Segment<'_>, env: &mut Env<'_>) -> Self {
+    /// A half-open connection from an acceptable SYN. `after` is the last sequence number of an earlier
+    /// connection of the same tuple that is still remembered.
+    pub(crate) fn from_syn(
+        segment: &Segment<'_>,
+        after: Option<SeqNumber>,
+        env: &mut Env<'_>,
+    ) -> Self {
         let (now, config) = (env.now, env.config);
         let key = segment.key;
         let options: &TcpOptions = &segment.header.options;
         let irs = SeqNumber::new(segment.header.seq);
-        let iss = SeqNumber::new(isn::iss(now, &key, &config.secret));
+        let iss = first_sequence_number(isn::iss(now, &key, &config.secret), after);
         let our_mss = interface_mss(config.mtu, &key);
         let default_mss = if key.local().is_ipv4() {
             DEFAULT_MSS_V4
@@ -112,20 +126,23 @@ impl Connection {
         let timestamps = options.timestamps.map(|ts| {
             TimestampState::new(isn::timestamp_offset(&key, &config.secret), ts.value, now)
         });
-        let mut send = Sender::new(iss, mss, peer_scale, now);
+        let smss = u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN);
+        let mut send = Sender::new(iss, smss, peer_scale, now);
         // The window in a SYN is never scaled (RFC 7323 section 2.2).
         send.set_first_window(irs, segment.header.window, false);
         Connection {
             key,
             state: State::SynReceived,
-            receive: Receiver::new(irs, config.receive_buffer, offered_scale.unwrap_or(0)),
+            receive: Receiver::new(
+                irs,
+                config.receive_buffer,
+                offered_scale.unwrap_or(0),
+                our_mss,
+            ),
             send,
             loss: Loss::new(options.sack_permitted),
             rtt: RttEstimator::new(config.rto),
-            congestion: Controller::new(
-                config.congestion,
-                u32::from(mss) - if timestamps.is_some() { 12 } else { 0 },
-            ),
+            congestion: Controller::new(config.congestion, smss),
             timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
@@ -135,6 +152,7 @@ impl Connection {
             finish: None,
             reset_wanted: false,
             syn_ack_wanted: true,
+            syn_acks_sent: 0,
             syn_ack_repeats: 0,
             probe_wanted: false,
             keep_alive_wanted: false,
@@ -150,14 +168,27 @@ impl Connection {
         }
     }
 
-    /// SMSS for congestion control: payload of a full segment with the options every segment carries.
-    pub(crate) fn smss(&self) -> u32 {
-        u32::from(self.send.mss) - if self.timestamps.is_some() { 12 } else { 0 }
-    }
-
     pub(crate) fn pipe(&self) -> u64 {
         self.loss
-            .pipe(self.send.snd_una, self.send.snd_nxt, self.smss())
+            .pipe(self.send.snd_una, self.send.snd_nxt, self.send.smss())
+    }
+
+    /// FlightSize (RFC 5681 section 2) for a reduction. What limited transmit let out beyond cwnd does not count
+    /// (RFC 6675 section 5, step 4.2).
+    pub(crate) fn flight_size(&self) -> u32 {
+        u32::try_from(self.send.in_flight())
+            .unwrap_or(u32::MAX)
+            .min(self.congestion.cwnd())
+    }
+
+    /// In SYN-RECEIVED and not over: what the limit of half-open connections counts.
+    pub(crate) fn is_half_open(&self) -> bool {
+        self.state == State::SynReceived && self.finish.is_none()
+    }
+
+    /// Over, and no last segment is owed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.finish.is_some() && !self.reset_wanted && self.receive.ack_wanted() != AckWanted::Now
     }
 
     /// The connection is over. A RST is sent if `reset`.
@@ -169,15 +200,19 @@ impl Connection {
         }
     }
 
-    /// The driver's side is complete: FIN after what was supplied (RFC 9293 section 3.10.4).
+    /// The driver's side is complete: FIN after what was supplied (RFC 9293 section 3.10.4). In SYN-RECEIVED it
+    /// is queued until the handshake is complete.
     pub(crate) fn close(&mut self, now: Instant) {
         match self.state {
-            State::SynReceived | State::Established => self.state = State::FinWait1,
+            State::SynReceived => {}
+            State::Established => self.state = State::FinWait1,
             State::CloseWait => self.state = State::LastAck,
             _ => return,
         }
+        if self.send.in_flight() == 0 && self.send.unsent() == 0 {
+            self.progress_at = now;
+        }
         self.send.finish();
-        self.progress_at = now;
     }
 
     /// Our FIN was acknowledged (RFC 9293 section 3.10.7.4, fifth check). True if TIME-WAIT follows.
@@ -201,7 +236,7 @@ impl Connection {
     pub(crate) fn on_peer_finished(&mut self) -> bool {
         self.events.peer_finished = true;
         match self.state {
-            State::SynReceived | State::Established => {
+            State::Established => {
                 self.state = State::CloseWait;
                 false
             }
@@ -215,12 +250,51 @@ impl Connection {
     }
 
     pub(crate) fn send_view(&self) -> SendView {
-        let window = u64::from(self.send.window()).min(u64::from(self.congestion.cwnd()));
+        let window_end = self.send.snd_una + u64::from(self.send.window());
+        let room = u64::from(self.congestion.cwnd()).saturating_sub(self.pipe());
         SendView {
             acknowledged: self.send.acknowledged(),
             sent: self.send.sent(),
             // What was sent may have to be sent again, however small the window is now.
-            horizon: (self.send.snd_una + window).max(self.send.sent()),
+            horizon: (self.send.snd_nxt + room)
+                .min(window_end)
+                .max(self.send.sent()),
         }
+    }
+}
+
+/// ISS. A connection that follows another of its tuple within TIME-WAIT begins above everything that one sent
+/// (RFC 9293 section 3.6.1, MAY-2), also if it sent faster than the clock of `chosen` runs.
+fn first_sequence_number(chosen: u32, after: Option<SeqNumber>) -> SeqNumber {
+    let chosen = SeqNumber::new(chosen);
+    match after {
+        Some(last) if chosen.le(last.add(ISS_GAP)) => last.add(ISS_GAP),
+        _ => chosen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_begins_above_what_its_predecessor_sent() {
+        // RFC 9293 section 3.6.1.
+        let last = SeqNumber::new(u32::MAX - 10);
+        assert!(first_sequence_number(last.raw() - 1000, Some(last)).gt(last));
+        assert_eq!(
+            first_sequence_number(1 << 20, Some(last)),
+            SeqNumber::new(1 << 20)
+        );
+        assert_eq!(first_sequence_number(7, None), SeqNumber::new(7));
+    }
+
+    #[test]
+    fn the_scale_is_the_smallest_that_fits() {
+        // RFC 7323 section 2.3.
+        let scales: Vec<u8> = [0, 65_535, 65_536, 1 << 20, u32::MAX]
+            .map(window_scale_for)
+            .to_vec();
+        assert_eq!(scales, vec![0, 0, 1, 5, 14]);
     }
 }

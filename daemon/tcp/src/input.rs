@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use sluice_wire::{TcpFlags, TcpHeader};
 
+use crate::clock::Instant;
 use crate::config::DELAYED_ACK;
 use crate::congestion::AckSample;
 use crate::connection::{Connection, Env};
@@ -120,10 +121,11 @@ impl Connection {
         None
     }
 
-    /// RFC 7323 section 5.3, R1, and section 3.2: RST is exempt from both.
+    /// RFC 7323 section 5.3, R1, and section 3.2. RST is exempt from both; so is SYN, whose answer must reach a
+    /// peer that restarted without our connection, and maybe without timestamps (RFC 5961 section 4.2).
     fn check_timestamp(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
         let state = self.timestamps.as_ref()?;
-        if header.flags.contains(TcpFlags::RST) {
+        if header.flags.intersects(TcpFlags::RST.union(TcpFlags::SYN)) {
             return None;
         }
         match header.options.timestamps {
@@ -150,25 +152,15 @@ impl Connection {
             return Some(SegmentDrop::SynInConnection);
         }
         let behind = -self.receive.distance_to_next(seq);
-        let is_probe = behind == 1 && segment.payload_len <= 1;
-        let is_repeat =
-            segment.payload_len > 0 && behind > 0 && behind <= i64::from(env.config.receive_buffer);
-        if is_probe || is_repeat || self.receive.distance_to_next(seq) == 0 {
-            // Keep-alives and window probes are always answered, and a peer whose data comes again lost our
-            // ACK: both wait for exactly this answer.
-            let _ = self.receive.on_payload(seq, segment.payload_len, false);
-            self.receive.want_ack_now();
+        let is_keep_alive = behind == 1 && segment.payload_len <= 1;
+        let is_repeat = segment.sequence_len() > 0
+            && (1..=i64::from(env.config.receive_buffer)).contains(&behind);
+        if is_keep_alive || is_repeat {
+            // A keep-alive waits for exactly this answer, and a peer whose data or FIN comes again has lost our
+            // acknowledgement: both are answered always.
+            self.receive.on_repeat(seq, segment.payload_len);
         } else {
             self.challenge(Budget::Other, env);
-        }
-        // With the window closed acceptable ACKs are still processed (RFC 9293 section 3.10.7.4, MUST-66).
-        if segment.payload_len > 0
-            && self.receive.distance_to_next(seq) == 0
-            && let Some(ack) = self.acceptable_ack(header)
-            && header.flags.contains(TcpFlags::ACK)
-            && self.state.is_synchronized()
-        {
-            self.process_ack(segment, ack, env, &mut Outcome::default());
         }
         Some(SegmentDrop::OutsideWindow)
     }
@@ -205,12 +197,16 @@ impl Connection {
         let ack = self.send.offset_of(SeqNumber::new(header.ack));
         let una = signed(self.send.snd_una);
         let oldest = una - i64::from(self.send.max_window());
-        (ack >= oldest && ack <= signed(self.send.snd_nxt)).then_some(ack)
+        (ack >= oldest && ack <= signed(self.send.snd_max())).then_some(ack)
     }
 
-    /// The final ACK of the handshake.
+    /// The final ACK of the handshake. A close that came before it takes effect now.
     fn establish(&mut self, header: &TcpHeader, env: &mut Env<'_>) {
-        self.state = State::Established;
+        self.state = if self.send.is_finishing() {
+            State::FinWait1
+        } else {
+            State::Established
+        };
         self.events.established = true;
         self.syn_ack_wanted = false;
         env.counters.accepted += 1;
@@ -218,10 +214,21 @@ impl Connection {
         self.send
             .set_first_window(SeqNumber::new(header.seq), header.window, true);
         if self.syn_ack_repeats > 0 {
-            // RFC 6298 section 5.7; RFC 6928 section 2 (a single repeat does not cost the initial window).
+            // RFC 6298 section 5.7.
             self.rtt.handshake_was_retransmitted();
+        }
+        if self.syn_ack_repeats > 1 {
+            // RFC 6928 section 2: a single repeat does not cost the initial window, more do.
+            self.congestion.on_rto(env.now, 0, false);
+        }
+        // With several SYN-ACKs it is not known which one this acknowledges (Karn), unless it says so.
+        let round_trip = if self.syn_acks_sent == 1 {
+            Some(env.now.saturating_since(self.progress_at))
         } else {
-            self.rtt.sample(env.now.saturating_since(self.progress_at));
+            self.echoed_round_trip(header, env.now)
+        };
+        if let Some(rtt) = round_trip {
+            self.rtt.sample(rtt);
         }
         self.progress_at = env.now;
     }
@@ -255,21 +262,27 @@ impl Connection {
             && self
                 .send
                 .update_window(SeqNumber::new(header.seq), ack, header.window);
-        // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out.
+        if window_changed {
+            self.on_window_changed();
+        }
+        // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out. A peer
+        // with SACK says by a block what came (RFC 6675 section 2); without one its ACK is an echo of a
+        // duplicated packet, not a sign of loss.
         let duplicate = !advanced
-            && (news
-                || (ack == una_before
+            && if self.sack {
+                news
+            } else {
+                ack == una_before
                     && segment.sequence_len() == 0
                     && !window_changed
-                    && self.send.in_flight() > 0));
-        let acked_bytes = u32::try_from(self.send.snd_una - una_before).unwrap_or(u32::MAX);
-        self.judge(advanced, duplicate, acked_bytes, in_flight, env);
-        if window_changed {
-            self.send.take_back_probe();
-        }
-        if advanced || window_changed {
+                    && self.send.in_flight() > 0
+            };
+        let acked = self.send.snd_una - una_before;
+        self.judge(acked, duplicate, in_flight, env);
+        if advanced || window_changed || duplicate {
+            // Each of them moves the horizon of the driver.
             self.events.acknowledged = true;
-            self.restart_retransmission_timer(env);
+            self.keep_retransmission_timer(advanced, env.now);
         }
         if advanced && self.send.is_fin_acknowledged() {
             outcome.time_wait |= self.on_fin_acknowledged(env.now);
@@ -277,28 +290,34 @@ impl Connection {
     }
 
     fn advance(&mut self, ack: u64, header: &TcpHeader, env: &mut Env<'_>, outcome: &mut Outcome) {
-        let timed = self.send.on_acknowledged(ack, env.now);
-        let by_timestamp = || {
-            let echo = header.options.timestamps?.echo;
-            // A zero echo is what broken peers send instead of a timestamp.
-            let known = self.timestamps.as_ref().filter(|_| echo != 0)?;
-            known.round_trip(echo, env.now)
-        };
         // The timed segment is exact to the nanosecond; timestamps tick in milliseconds but survive
         // retransmission.
-        if let Some(rtt) = timed.or_else(|| {
-            if self.time_outs > 0 || self.rtt.srtt().is_none() {
-                by_timestamp()
-            } else {
-                None
-            }
-        }) {
+        let mut sample = self.send.on_acknowledged(ack, env.now);
+        if sample.is_none() && (self.time_outs > 0 || self.rtt.srtt().is_none()) {
+            sample = self.echoed_round_trip(header, env.now);
+        }
+        if let Some(rtt) = sample {
             self.rtt.sample(rtt);
             outcome.rtt = Some(rtt);
         }
         self.rtt.reset_back_off();
         self.time_outs = 0;
         self.progress_at = env.now;
+    }
+
+    /// Round trip by the echoed timestamp (RFC 7323 section 4). A zero echo is what broken peers send instead.
+    fn echoed_round_trip(&self, header: &TcpHeader, now: Instant) -> Option<Duration> {
+        let echo = header.options.timestamps?.echo;
+        let state = self.timestamps.as_ref().filter(|_| echo != 0)?;
+        state.round_trip(echo, now)
+    }
+
+    fn on_window_changed(&mut self) {
+        self.send.take_back_probe();
+        if self.send.window() > 0 && self.time_outs == 0 {
+            // What was backed off were the probes (RFC 9293 section 3.8.6.1), not retransmissions.
+            self.rtt.reset_back_off();
+        }
     }
 
     /// SACK blocks inside `[snd_una, snd_nxt)`; blocks below, above or inverted are ignored (RFC 2018
@@ -319,26 +338,20 @@ impl Connection {
         news
     }
 
-    fn judge(
-        &mut self,
-        advanced: bool,
-        duplicate: bool,
-        acked_bytes: u32,
-        in_flight: u32,
-        env: &mut Env<'_>,
-    ) {
-        let smss = self.smss();
+    fn judge(&mut self, acked: u64, duplicate: bool, in_flight: u32, env: &mut Env<'_>) {
+        let smss = self.send.smss();
+        let flight_size = self.flight_size();
         let verdict = self.loss.on_ack(AckSeen {
             snd_una: self.send.snd_una,
             snd_nxt: self.send.snd_nxt,
-            advanced,
+            acked,
             duplicate,
             smss,
         });
         match verdict {
-            Verdict::Grow if acked_bytes > 0 => self.congestion.on_ack(&AckSample {
+            Verdict::Grow if acked > 0 => self.congestion.on_ack(&AckSample {
                 now: env.now,
-                acked_bytes,
+                acked_bytes: u32::try_from(acked).unwrap_or(u32::MAX),
                 srtt: self.rtt.srtt(),
                 min_rtt: self.rtt.min_rtt(),
                 in_flight,
@@ -347,20 +360,20 @@ impl Connection {
             }),
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
-                self.congestion.on_congestion(env.now, in_flight);
+                self.congestion.on_congestion(env.now, flight_size);
             }
             Verdict::Grow | Verdict::Hold => {}
         }
     }
 
-    /// RFC 6298 section 5: off when everything is acknowledged, restarted by new acknowledgements; with the
-    /// window closed and data waiting the same timer times the probes.
-    pub(crate) fn restart_retransmission_timer(&mut self, env: &Env<'_>) {
-        if self.send.in_flight() > 0 || self.send.is_stalled_by_window() {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
-        } else {
+    /// RFC 6298 section 5: off when everything is acknowledged, restarted by acknowledgements of new data and by
+    /// nothing else, or a peer could put it off for ever. With the window closed and data waiting the same timer
+    /// times the probes.
+    fn keep_retransmission_timer(&mut self, advanced: bool, now: Instant) {
+        if self.send.in_flight() == 0 && !self.send.is_stalled_by_window() {
             self.deadlines.clear(Timer::Retransmit);
+        } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
+            self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
         }
     }
 
@@ -391,7 +404,8 @@ impl Connection {
         }
     }
 
-    fn keep_alive_restarts(&mut self, env: &Env<'_>) {
+    /// The peer lives: the silence is counted from now on.
+    pub(crate) fn keep_alive_restarts(&mut self, env: &Env<'_>) {
         if let Some(keep_alive) = env.config.keep_alive {
             self.keep_alive_probes = 0;
             self.deadlines

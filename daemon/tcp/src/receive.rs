@@ -4,8 +4,8 @@
 //! stays with the driver, which learns the new ranges as [`Pieces`]. Invariant: `consumed <= rcv_nxt <=
 //! right_edge`, and everything held lies above `rcv_nxt` and at or below `right_edge`.
 //!
-//! RFC 9293 section 3.10.7.4 (acceptability), RFC 5681 section 4.2 (when to acknowledge), RFC 2018 and 2883
-//! (SACK and DSACK), RFC 7323 section 2.4 (a rounded window never moves the right edge back).
+//! RFC 9293 sections 3.10.7.4 (acceptability) and 3.8.6.2.2 (silly windows), RFC 5681 section 4.2 (when to
+//! acknowledge), RFC 2018 and 2883 (SACK and DSACK), RFC 7323 section 2.4 (windows and rounding).
 
 use core::ops::Range;
 
@@ -17,6 +17,9 @@ use crate::seq::SeqNumber;
 /// Out-of-order ranges held at once. More holes than this in one receive window means the sender loses every
 /// other segment; the newest range is then refused and comes again.
 pub(crate) const HELD_MAX: usize = 8;
+
+/// A segment of this length counts as full (RFC 9293 section 3.7.1, the default MSS of IPv4).
+const SMALLEST_FULL_SEGMENT: u32 = 536;
 
 /// Stream ranges of a segment that were new.
 pub type NewBytes = Pieces<HELD_MAX>;
@@ -54,6 +57,8 @@ pub(crate) struct Receiver {
     consumed: u64,
     capacity: u32,
     scale: u8,
+    /// The MSS we advertised: nothing longer is one segment.
+    mss: u16,
     unacknowledged: u32,
     ack: AckWanted,
     fin_at: Option<u64>,
@@ -64,8 +69,9 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// `irs` is the sequence number of the peer's SYN; `capacity` in bytes, scaled by `scale` on the wire.
-    pub(crate) fn new(irs: SeqNumber, capacity: u32, scale: u8) -> Self {
+    /// `irs` is the sequence number of the peer's SYN; `capacity` in bytes, scaled by `scale` on the wire;
+    /// `mss` is the one we advertise.
+    pub(crate) fn new(irs: SeqNumber, capacity: u32, scale: u8, mss: u16) -> Self {
         Receiver {
             origin: irs.add(1),
             rcv_nxt: 0,
@@ -73,6 +79,7 @@ impl Receiver {
             consumed: 0,
             capacity,
             scale,
+            mss,
             unacknowledged: 0,
             ack: AckWanted::No,
             fin_at: None,
@@ -103,18 +110,19 @@ impl Receiver {
         self.ack = AckWanted::Now;
     }
 
-    /// RFC 9293 section 3.10.7.4, first check, on a segment with `len` sequence numbers.
+    /// RFC 9293 section 3.10.7.4, first check, on a segment with `len` sequence numbers: any part of it lies in
+    /// the window.
+    ///
+    /// Two allowances, both without effect on what is stored. With the window closed a segment that begins at
+    /// RCV.NXT passes, so that its ACK is processed (MUST-66); none of its payload is taken. An empty segment
+    /// passes at the right edge: a peer that has filled our window sends its acknowledgements from there.
     pub(crate) fn is_acceptable(&self, seq: SeqNumber, len: u32) -> bool {
-        let window = self.right_edge - self.rcv_nxt;
-        let first = self.offset_of(seq) - self.signed_nxt();
-        let last = first + i64::from(len) - 1;
-        let inside = |at: i64| at >= 0 && at.unsigned_abs() < window;
-        match (len, window) {
-            (0, 0) => first == 0,
-            (0, _) => inside(first),
-            (_, 0) => false,
-            _ => inside(first) || inside(last),
+        let window = self.signed_window();
+        let first = self.distance_to_next(seq);
+        if len == 0 {
+            return (0..=window).contains(&first);
         }
+        first < window.max(1) && first + i64::from(len) > 0
     }
 
     /// Where `seq` lies relative to RCV.NXT (0 is RCV.NXT itself).
@@ -125,7 +133,7 @@ impl Receiver {
     /// Whether a RST at `seq` lies in the window (RFC 5961 section 3.2).
     pub(crate) fn in_window(&self, seq: SeqNumber) -> bool {
         let at = self.distance_to_next(seq);
-        at == 0 || (at > 0 && at.unsigned_abs() < self.right_edge - self.rcv_nxt)
+        at == 0 || (0..self.signed_window()).contains(&at)
     }
 
     /// Stream offset of a sequence number; negative for what precedes the stream.
@@ -158,32 +166,34 @@ impl Receiver {
         arrival
     }
 
-    /// The driver has freed everything below `offset`. Says whether a window update is worth a segment:
-    /// the window grew by half the buffer (RFC 9293 section 3.8.6.2.2, MUST-39).
-    pub(crate) fn on_consumed(&mut self, offset: u64) {
-        self.consumed = self.consumed.max(offset.min(self.rcv_nxt));
-        let offered = self.right_edge.saturating_sub(self.consumed);
-        let possible = u64::from(self.capacity);
-        if possible.saturating_sub(offered) >= u64::from(self.capacity / 2).max(1)
-            && self.fin_at.is_none()
+    /// A segment that lies wholly below RCV.NXT came again: the peer has not seen our acknowledgement.
+    pub(crate) fn on_repeat(&mut self, seq: SeqNumber, len: u32) {
+        let start = self.offset_of(seq);
+        if let (Ok(start), Ok(end)) = (u64::try_from(start), u64::try_from(start + i64::from(len)))
         {
+            self.note_duplicate(start, end.min(self.delivered()));
+        }
+        self.ack = AckWanted::Now;
+    }
+
+    /// The driver has freed everything below `offset`. Asks for a window update if it is worth a segment: the
+    /// window can grow by half the buffer, or the peer has no room for a whole segment and now gets it.
+    pub(crate) fn on_consumed(&mut self, offset: u64) {
+        self.consumed = self.consumed.max(offset.min(self.delivered()));
+        if self.fin_at.is_some() {
+            return;
+        }
+        let growth = self.limit().saturating_sub(self.right_edge);
+        let starved = self.right_edge.saturating_sub(self.rcv_nxt) < u64::from(self.mss);
+        let half = u64::from(self.capacity / 2).max(1);
+        if growth >= half || (starved && growth >= self.least_growth()) {
             self.ack = AckWanted::Now;
         }
     }
 
     /// Window field and acknowledgement for a segment that leaves now; everything wanted is then said.
     pub(crate) fn advertise(&mut self) -> (SeqNumber, u16) {
-        let limit = self.consumed + u64::from(self.capacity);
-        let unit_mask = (1u64 << self.scale) - 1;
-        let wanted = limit.max(self.right_edge);
-        // Round up to a whole unit only as far as an edge already promised; else down.
-        let window = wanted.saturating_sub(self.rcv_nxt);
-        let scaled = if wanted == self.right_edge {
-            (window + unit_mask) >> self.scale
-        } else {
-            window >> self.scale
-        };
-        let field = u16::try_from(scaled).unwrap_or(u16::MAX);
+        let field = self.window_field();
         let edge = self.rcv_nxt + (u64::from(field) << self.scale);
         self.right_edge = self.right_edge.max(edge);
         self.ack = AckWanted::No;
@@ -191,9 +201,48 @@ impl Receiver {
         (self.ack_number(), field)
     }
 
+    /// Window field of a segment that leaves now.
+    pub(crate) fn window_field(&self) -> u16 {
+        let limit = self.limit().max(self.right_edge);
+        // Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2, MUST-39): the edge stays until it can
+        // move by something useful.
+        let target = if limit - self.right_edge >= self.least_growth() {
+            limit
+        } else {
+            self.right_edge
+        };
+        let window = target.saturating_sub(self.rcv_nxt);
+        let unit = 1u64 << self.scale;
+        // Rounding down takes back less than a unit of what was promised; rounding up again and again would
+        // promise more than the buffer holds. So: up while the buffer has the room (RFC 7323 section 2.4).
+        let up = window.div_ceil(unit);
+        let units = if self.rcv_nxt + up * unit <= limit {
+            up
+        } else {
+            window / unit
+        };
+        u16::try_from(units).unwrap_or(u16::MAX)
+    }
+
+    /// Everything below may be stored.
+    fn limit(&self) -> u64 {
+        self.consumed + u64::from(self.capacity)
+    }
+
+    /// By less than this the right edge does not move.
+    fn least_growth(&self) -> u64 {
+        let useful = u64::from(self.capacity / 2).min(u64::from(self.mss)).max(1);
+        useful.max(1 << self.scale)
+    }
+
     /// Window field of a SYN-ACK, which is never scaled (RFC 7323 section 2.2).
     pub(crate) fn unscaled_window(&self) -> u16 {
         u16::try_from(self.capacity).unwrap_or(u16::MAX)
+    }
+
+    /// Whether the next acknowledgement has SACK blocks to carry.
+    pub(crate) fn has_sack_blocks(&self) -> bool {
+        self.duplicate.is_some() || !self.held.is_empty()
     }
 
     /// SACK blocks for the next acknowledgement: the duplicate first (RFC 2883 section 4), then the range with
@@ -202,49 +251,39 @@ impl Receiver {
         let mut blocks = SackBlocks::default();
         let duplicate = self.duplicate.take();
         if let Some(range) = &duplicate {
-            self.push_block(&mut blocks, range, room);
+            blocks.push(self.block(range));
         }
-        if self.held.is_empty() {
-            return blocks;
-        }
-        if let Some(range) = &duplicate
-            && let Some(enclosing) = self.held_around(range.start)
-            && enclosing != *range
-        {
-            self.push_block(&mut blocks, &enclosing, room);
-        }
-        for start in self.recent {
-            if let Some(range) = self.held_around(start) {
-                self.push_block(&mut blocks, &range, room);
+        // Duplicates inside held data: the enclosing range follows, even if it is the same, because that is
+        // how the peer tells a DSACK from an ordinary block.
+        let enclosing = duplicate.and_then(|range| self.held.enclosing(range.start));
+        let recent = self.recent.iter().filter_map(|at| self.held.enclosing(*at));
+        let mut reported = [const { 0..0 }; HELD_MAX];
+        let mut count = 0;
+        for range in enclosing.into_iter().chain(recent).chain(self.held.iter()) {
+            if blocks.len() < room && count < HELD_MAX && !reported[..count].contains(&range) {
+                blocks.push(self.block(&range));
+                reported[count] = range;
+                count += 1;
             }
-        }
-        for range in self.held.iter() {
-            self.push_block(&mut blocks, &range, room);
         }
         blocks
     }
 
-    fn push_block(&self, blocks: &mut SackBlocks, range: &Range<u64>, room: usize) {
-        let block = SackBlock {
+    fn block(&self, range: &Range<u64>) -> SackBlock {
+        SackBlock {
             start: self.to_seq(range.start).raw(),
             end: self.to_seq(range.end).raw(),
-        };
-        if blocks.len() < room && !blocks.iter().any(|known| *known == block) {
-            blocks.push(block);
         }
     }
 
-    fn held_around(&self, offset: u64) -> Option<Range<u64>> {
-        self.held.enclosing(offset)
-    }
-
     fn note_fin(&mut self, at: i64) {
-        // A FIN beyond the window is not acceptable, and a second one elsewhere is a peer's mistake: the
-        // first position stays.
+        // A FIN beyond the window is not acceptable. One below bytes that we hold, or a second one elsewhere, is
+        // a peer's mistake: what came first stays.
         if let Ok(at) = u64::try_from(at)
             && self.fin_at.is_none()
             && at >= self.rcv_nxt
             && at <= self.right_edge
+            && self.held.last().is_none_or(|held| held.end <= at)
         {
             self.fin_at = Some(at);
         }
@@ -262,11 +301,14 @@ impl Receiver {
             self.ack = AckWanted::Now;
             return;
         }
-        if fresh.start == self.rcv_nxt && self.held.is_empty() {
-            arrival.pieces = Pieces::whole(fresh.clone());
+        // What continues the stream and touches nothing that is held needs no entry of the bounded set: it is
+        // taken even when that is full, or the hole could never be filled.
+        let before_held = self.held.first().is_none_or(|held| fresh.end < held.start);
+        if fresh.start == self.rcv_nxt && before_held {
             arrival.advanced = true;
             self.count_in_order(fresh.end - fresh.start);
             self.rcv_nxt = fresh.end;
+            arrival.pieces = Pieces::whole(fresh);
             return;
         }
         self.take_around_holes(&fresh, arrival);
@@ -328,18 +370,26 @@ impl Receiver {
         }
     }
 
-    /// Delayed ACK: every second full segment at once. Full is taken as the smallest MSS of the field's
-    /// defaults (536), so that a peer with a small MSS is not kept waiting.
+    /// Delayed ACK (RFC 5681 section 4.2): every second full segment at once, and at once while a gap remains.
+    ///
+    /// Full is taken as the smallest default MSS (536), so that a peer with a small MSS is not kept waiting.
+    /// What is longer than our MSS was merged on its way and counts as several.
     fn count_in_order(&mut self, bytes: u64) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.unacknowledged = self.unacknowledged.saturating_add(bytes);
-        let now = self.unacknowledged >= 2 * 536 && bytes < self.unacknowledged
-            || self.unacknowledged >= self.capacity / 4;
+        let several = bytes < self.unacknowledged || bytes > u32::from(self.mss);
+        let now = (several && self.unacknowledged >= 2 * SMALLEST_FULL_SEGMENT)
+            || self.unacknowledged >= self.capacity / 4
+            || !self.held.is_empty();
         if now {
             self.ack = AckWanted::Now;
         } else if self.ack == AckWanted::No {
             self.ack = AckWanted::Delayed;
         }
+    }
+
+    fn signed_window(&self) -> i64 {
+        i64::try_from(self.right_edge.saturating_sub(self.rcv_nxt)).unwrap_or(i64::MAX)
     }
 
     fn signed_nxt(&self) -> i64 {
@@ -362,7 +412,7 @@ mod tests {
     const IRS: u32 = u32::MAX - 50;
 
     fn receiver() -> Receiver {
-        Receiver::new(SeqNumber::new(IRS), 4000, 0)
+        Receiver::new(SeqNumber::new(IRS), 4000, 0, 1000)
     }
 
     fn seq(offset: u32) -> SeqNumber {
@@ -463,30 +513,137 @@ mod tests {
     }
 
     #[test]
-    fn zero_window_accepts_only_the_exact_empty_segment() {
-        // RFC 9293 section 3.10.7.4, table.
+    fn zero_window_accepts_only_what_begins_at_rcv_nxt() {
+        // RFC 9293 section 3.10.7.4: the table, and MUST-66 for the ACK of a segment with payload.
         let mut receiver = receiver();
         let _ = receiver.on_payload(seq(0), 4000, false);
         assert!(receiver.is_acceptable(seq(4000), 0));
-        assert!(!receiver.is_acceptable(seq(4000), 1));
+        assert!(receiver.is_acceptable(seq(4000), 1));
         assert!(!receiver.is_acceptable(seq(4001), 0));
+        assert!(!receiver.is_acceptable(seq(4001), 1));
+        assert!(pieces(&receiver.on_payload(seq(4000), 1, false)).is_empty());
+        assert_eq!(receiver.ack_wanted(), AckWanted::Now);
+    }
+
+    #[test]
+    fn a_segment_that_covers_the_whole_window_and_more_is_acceptable() {
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(0), 3990, false);
+        assert!(receiver.is_acceptable(seq(3900), 200));
+        assert_eq!(
+            pieces(&receiver.on_payload(seq(3900), 200, false)),
+            vec![3990..4000]
+        );
+    }
+
+    #[test]
+    fn an_empty_segment_at_the_right_edge_is_acceptable() {
+        let receiver = receiver();
+        assert!(receiver.is_acceptable(seq(4000), 0));
+        assert!(!receiver.is_acceptable(seq(4001), 0));
+        assert!(!receiver.is_acceptable(seq(4000), 1));
+        assert!(!receiver.in_window(seq(4000)), "a RST is judged strictly");
     }
 
     #[test]
     fn the_window_never_shrinks_and_opens_by_half_a_buffer() {
         let mut receiver = receiver();
-        let _ = receiver.on_payload(seq(0), 3000, false);
-        assert_eq!(receiver.advertise(), (seq(3000), 1000));
+        let _ = receiver.on_payload(seq(0), 2000, false);
+        assert_eq!(receiver.advertise(), (seq(2000), 2000));
         receiver.on_consumed(1000);
         assert_eq!(receiver.ack_wanted(), AckWanted::No);
-        receiver.on_consumed(3000);
+        receiver.on_consumed(2000);
         assert_eq!(receiver.ack_wanted(), AckWanted::Now);
-        assert_eq!(receiver.advertise(), (seq(3000), 4000));
+        assert_eq!(receiver.advertise(), (seq(2000), 4000));
+    }
+
+    #[test]
+    fn the_window_does_not_open_by_slivers() {
+        // RFC 9293 section 3.8.6.2.2, MUST-39.
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(0), 3500, false);
+        assert_eq!(receiver.advertise(), (seq(3500), 500));
+        receiver.on_consumed(900);
+        assert_eq!(receiver.advertise(), (seq(3500), 500));
+        receiver.on_consumed(1000);
+        assert_eq!(
+            receiver.ack_wanted(),
+            AckWanted::Now,
+            "a segment fits again"
+        );
+        assert_eq!(receiver.advertise(), (seq(3500), 1500));
+    }
+
+    #[test]
+    fn a_rounded_window_never_promises_more_than_the_buffer() {
+        // RFC 7323 section 2.4: rounding up for ever would let the edge creep away from the buffer.
+        let (capacity, scale) = (1 << 20, 5);
+        let mut receiver = Receiver::new(SeqNumber::new(IRS), capacity, scale, 1460);
+        let mut at = 0;
+        let mut edge = 0;
+        while at < capacity {
+            let _ = receiver.on_payload(seq(at), 33, false);
+            at += 33;
+            let (_, field) = receiver.advertise();
+            let promised = u64::from(at) + (u64::from(field) << scale);
+            assert!(promised <= u64::from(capacity) || at >= capacity);
+            assert!(
+                promised + (1 << scale) > edge,
+                "less than a unit is taken back"
+            );
+            edge = edge.max(promised);
+        }
+        assert_eq!(receiver.advertise().1, 0);
+    }
+
+    #[test]
+    fn a_full_store_still_takes_what_continues_the_stream() {
+        let mut receiver = Receiver::new(SeqNumber::new(IRS), 60_000, 0, 1460);
+        for hole in 0..8 {
+            let _ = receiver.on_payload(seq(3000 + 2000 * hole), 1000, false);
+        }
+        assert!(receiver.on_payload(seq(30_000), 1000, false).refused);
+        let arrival = receiver.on_payload(seq(0), 1000, false);
+        assert_eq!(pieces(&arrival), vec![0..1000]);
+        assert!(arrival.advanced && !arrival.refused);
+        assert_eq!(receiver.ack_wanted(), AckWanted::Now, "a gap remains");
+        let arrival = receiver.on_payload(seq(1000), 2500, false);
+        assert_eq!(pieces(&arrival), vec![1000..3000]);
+        assert_eq!(receiver.delivered(), 4000);
+    }
+
+    #[test]
+    fn a_fin_below_held_bytes_is_not_believed() {
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(100), 100, false);
+        let _ = receiver.on_payload(seq(50), 10, true);
+        assert!(!receiver.on_payload(seq(0), 100, false).finished);
+        assert_eq!(receiver.delivered(), 200);
+        assert!(receiver.on_payload(seq(200), 0, true).finished);
+    }
+
+    #[test]
+    fn a_duplicate_of_a_whole_held_range_is_named_twice() {
+        // RFC 2883 section 4: the second block is the "(possibly larger)" block, or it is no DSACK.
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(100), 100, false);
+        let _ = receiver.sack_blocks(3);
+        let _ = receiver.on_payload(seq(100), 100, false);
+        assert_eq!(blocks(&mut receiver), vec![(100, 200), (100, 200)]);
+        assert_eq!(blocks(&mut receiver), vec![(100, 200)]);
+    }
+
+    #[test]
+    fn merged_segments_count_as_several() {
+        // RFC 5681 section 4.2: a packet longer than our MSS is at least two full segments.
+        let mut receiver = Receiver::new(SeqNumber::new(IRS), 1 << 20, 5, 1460);
+        let _ = receiver.on_payload(seq(0), 2896, false);
+        assert_eq!(receiver.ack_wanted(), AckWanted::Now);
     }
 
     #[test]
     fn second_full_segment_is_acknowledged_at_once() {
-        let mut receiver = Receiver::new(SeqNumber::new(IRS), 65535, 0);
+        let mut receiver = Receiver::new(SeqNumber::new(IRS), 65535, 0, 1460);
         let _ = receiver.on_payload(seq(0), 1448, false);
         assert_eq!(receiver.ack_wanted(), AckWanted::Delayed);
         let _ = receiver.on_payload(seq(1448), 1448, false);

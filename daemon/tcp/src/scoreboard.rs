@@ -94,17 +94,36 @@ impl Scoreboard {
 
     /// NextSeg rule 1 (RFC 6675 section 4): the first lost range that was not sent again yet.
     pub(crate) fn next_lost(&self, snd_una: u64) -> Option<Range<u64>> {
+        self.next_hole(snd_una, self.lost_below)
+    }
+
+    /// NextSeg rule 3: the first hole below what is SACKed that was not sent again yet, lost or not.
+    pub(crate) fn next_suspect(&self, snd_una: u64) -> Option<Range<u64>> {
+        self.next_hole(snd_una, self.sacked.last()?.end)
+    }
+
+    /// NextSeg rule 4: the last `len` bytes below SND.NXT, if nothing of them is SACKed.
+    pub(crate) fn tail(&self, snd_una: u64, snd_nxt: u64, len: u32) -> Option<Range<u64>> {
+        let floor = self.sacked.last().map_or(snd_una, |range| range.end);
+        let start = floor.max(snd_nxt.saturating_sub(u64::from(len)));
+        (start < snd_nxt).then_some(start..snd_nxt)
+    }
+
+    fn next_hole(&self, snd_una: u64, limit: u64) -> Option<Range<u64>> {
         let mut at = self.retransmitted_below.max(snd_una);
-        if at >= self.lost_below {
-            return None;
-        }
         for range in self.sacked.iter() {
             if at < range.start {
-                return (at < self.lost_below).then(|| at..range.start.min(self.lost_below));
+                break;
             }
             at = at.max(range.end);
         }
-        (at < self.lost_below).then_some(at..self.lost_below)
+        let end = self
+            .sacked
+            .iter()
+            .map(|range| range.start)
+            .find(|start| *start > at)
+            .map_or(limit, |start| start.min(limit));
+        (at < end).then_some(at..end)
     }
 
     /// HighRxt moves to the end of what was sent again.
@@ -112,31 +131,26 @@ impl Scoreboard {
         self.retransmitted_below = self.retransmitted_below.max(end);
     }
 
-    /// Pipe (RFC 6675 section 4): bytes believed to be in the network.
+    /// Pipe (RFC 6675 section 4): bytes believed to be in the network. What was sent again counts once more.
     pub(crate) fn pipe(&self, snd_una: u64, snd_nxt: u64) -> u64 {
-        let outstanding = snd_nxt - snd_una;
+        let outstanding = snd_nxt.saturating_sub(snd_una);
         if self.is_clean(snd_una) {
             return outstanding;
         }
         let sacked = self.sacked.covered_bytes();
         let lost = self.holes_below(snd_una, self.lost_below.min(snd_nxt));
-        let again = self.holes_below(
-            snd_una,
-            self.retransmitted_below.min(self.lost_below).min(snd_nxt),
-        );
+        let again = self.holes_below(snd_una, self.retransmitted_below.min(snd_nxt));
         (outstanding + again).saturating_sub(sacked + lost)
     }
 
     /// Bytes in `[snd_una, end)` that are not SACKed.
     fn holes_below(&self, snd_una: u64, end: u64) -> u64 {
-        let Some(mut holes) = end.checked_sub(snd_una) else {
-            return 0;
-        };
+        let mut holes = end.saturating_sub(snd_una);
         for range in self.sacked.iter() {
             if range.start >= end {
                 break;
             }
-            holes -= range.end.min(end) - range.start;
+            holes = holes.saturating_sub(range.end.min(end) - range.start);
         }
         holes
     }
@@ -194,6 +208,28 @@ mod tests {
         assert_eq!(board.pipe(0, 6000), 1000);
         board.on_retransmitted(600);
         assert_eq!(board.pipe(0, 6000), 1600);
+    }
+
+    #[test]
+    fn a_hole_that_is_not_lost_yet_is_suspected_and_counted_twice_when_sent_again() {
+        // RFC 6675 section 4, NextSeg rule 3 and SetPipe.
+        let mut board = sacked(&[1000..5000, 6000..6100]);
+        assert!(board.detect_loss(SMSS));
+        board.on_retransmitted(1000);
+        assert_eq!(board.pipe(0, 7000), 2900);
+        assert_eq!(board.next_suspect(0), Some(5000..6000));
+        board.on_retransmitted(6000);
+        assert_eq!(board.next_suspect(0), None);
+        assert_eq!(board.pipe(0, 7000), 3900);
+    }
+
+    #[test]
+    fn the_tail_is_what_no_sack_covers() {
+        // RFC 6675 section 4, NextSeg rule 4.
+        let board = sacked(std::slice::from_ref(&(1000..5000)));
+        assert_eq!(board.tail(0, 5500, SMSS), Some(5000..5500));
+        assert_eq!(board.tail(0, 9000, SMSS), Some(8000..9000));
+        assert_eq!(board.tail(0, 5000, SMSS), None);
     }
 
     #[test]

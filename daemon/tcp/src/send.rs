@@ -2,7 +2,8 @@
 //!
 //! Positions are stream offsets; offset 0 is ISS + 1 and our FIN counts one at the end. The driver *supplies*
 //! bytes by saying up to which offset it can produce them; nothing is stored here. Invariant:
-//! `snd_una <= snd_nxt <= supplied (+ 1 with the FIN)`.
+//! `snd_una <= snd_nxt <= snd_max <= supplied (+ 1 with the FIN)`. `snd_nxt` and `snd_max` differ only by the
+//! byte of a window probe that the peer may or may not have taken.
 //!
 //! RFC 9293 sections 3.4 (comparisons), 3.8.6 (windows), 3.10.7.4 (window update).
 
@@ -17,18 +18,21 @@ pub(crate) struct Sender {
     origin: SeqNumber,
     pub snd_una: u64,
     pub snd_nxt: u64,
+    /// Highest offset ever sent: what an acknowledgement may name.
+    snd_max: u64,
     snd_wnd: u32,
     max_snd_wnd: u32,
     snd_wl1: SeqNumber,
     snd_wl2: u64,
     scale: u8,
-    /// Payload bytes of a segment without options: the smaller of the peer's MSS and our interface's.
-    pub mss: u16,
+    /// Payload bytes of a full segment with the options that every segment carries (RFC 6691).
+    smss: u32,
     supplied: u64,
     more_follows: bool,
     fin_at: Option<u64>,
     /// A byte was sent into a closed window and is not acknowledged (RFC 9293 section 3.8.6.1).
-    pub probe_outstanding: bool,
+    probe_outstanding: bool,
+    /// When data left last.
     pub last_sent_at: Instant,
     /// One segment at a time is timed (Karn): its end and when it left.
     timed: Option<(u64, Instant)>,
@@ -43,17 +47,19 @@ pub(crate) struct Cut {
 }
 
 impl Sender {
-    pub(crate) fn new(iss: SeqNumber, mss: u16, scale: u8, now: Instant) -> Self {
+    /// `smss` as in [`Self::smss`]; the peer's windows are shifted by `scale`.
+    pub(crate) fn new(iss: SeqNumber, smss: u32, scale: u8, now: Instant) -> Self {
         Sender {
             origin: iss.add(1),
             snd_una: 0,
             snd_nxt: 0,
+            snd_max: 0,
             snd_wnd: 0,
             max_snd_wnd: 0,
             snd_wl1: SeqNumber::new(0),
             snd_wl2: 0,
             scale,
-            mss,
+            smss,
             supplied: 0,
             more_follows: false,
             fin_at: None,
@@ -75,25 +81,38 @@ impl Sender {
         self.origin.add(u32::MAX)
     }
 
+    /// Sequence number for a segment without data: SND.NXT, but never beyond the peer's window, where nothing is
+    /// acceptable and not even our acknowledgement would be read.
+    pub(crate) fn bare_seq(&self) -> SeqNumber {
+        let edge = self.snd_una + u64::from(self.snd_wnd);
+        self.seq(self.snd_nxt.min(edge))
+    }
+
     /// Stream offset that an acknowledgement number names; negative for what precedes the stream.
     pub(crate) fn offset_of(&self, ack: SeqNumber) -> i64 {
         let una = i64::try_from(self.snd_una).unwrap_or(i64::MAX);
         una + i64::from(ack.distance(self.seq(self.snd_una)))
     }
 
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.snd_nxt - self.snd_una
+    /// SMSS in bytes (RFC 5681 section 2).
+    pub(crate) fn smss(&self) -> u32 {
+        self.smss
     }
 
-    pub(crate) fn supplied(&self) -> u64 {
-        self.supplied
+    /// The highest offset that an acknowledgement may name.
+    pub(crate) fn snd_max(&self) -> u64 {
+        self.snd_max
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.snd_nxt - self.snd_una
     }
 
     /// The driver can produce bytes up to `until`. That may be less than before, if it dropped what was read
     /// ahead, but never less than what was sent.
     pub(crate) fn supply(&mut self, until: u64, more_follows: bool) {
         if self.fin_at.is_none() {
-            self.supplied = until.max(self.snd_nxt);
+            self.supplied = until.max(self.snd_max);
             self.more_follows = more_follows;
         }
     }
@@ -104,6 +123,11 @@ impl Sender {
             self.fin_at = Some(self.supplied);
             self.more_follows = false;
         }
+    }
+
+    /// Whether a FIN follows what was supplied.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.fin_at.is_some()
     }
 
     /// Whether our FIN was sent and acknowledged.
@@ -118,7 +142,7 @@ impl Sender {
 
     /// Highest byte of the stream sent, without the FIN.
     pub(crate) fn sent(&self) -> u64 {
-        self.snd_nxt.min(self.fin_at.unwrap_or(u64::MAX))
+        self.snd_max.min(self.fin_at.unwrap_or(u64::MAX))
     }
 
     pub(crate) fn window(&self) -> u32 {
@@ -153,77 +177,90 @@ impl Sender {
         changed
     }
 
-    /// The next new bytes that windows and SWS avoidance let go, at most `max_payload` and `allowance` bytes.
+    /// Bytes of the driver that were not sent yet.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.supplied.saturating_sub(self.snd_nxt)
+    }
+
+    /// The next new bytes that windows and SWS avoidance let go, at most `allowance` bytes.
     ///
     /// A short segment leaves only if it carries the last bytes the driver has for now, fills half of the
-    /// largest window ever seen, or nothing is in flight (RFC 9293 section 3.8.6.2.1, MUST-38; Nagle is off).
-    pub(crate) fn next_new(&self, max_payload: u32, allowance: u64) -> Option<Cut> {
+    /// largest window ever seen (RFC 9293 section 3.8.6.2.1, MUST-38; Nagle is off), or carries all there is
+    /// with nothing in flight whose acknowledgement it could wait for. A FIN needs no window: receivers take
+    /// it right at the edge.
+    pub(crate) fn next_new(&self, allowance: u64) -> Option<Cut> {
         let window_room = (self.snd_una + u64::from(self.snd_wnd)).saturating_sub(self.snd_nxt);
-        let unsent = self.supplied.saturating_sub(self.snd_nxt);
+        let unsent = self.unsent();
         let len = unsent
             .min(window_room)
             .min(allowance)
-            .min(u64::from(max_payload));
+            .min(u64::from(self.smss));
         let end = self.snd_nxt + len;
-        let fin = self.fin_at == Some(end) && self.snd_nxt <= end;
+        let fin = self.fin_at == Some(end);
         if len == 0 {
-            let bare_fin = fin && unsent == 0 && self.snd_nxt == end;
-            return bare_fin.then_some(Cut {
+            return fin.then(|| Cut {
                 payload: end..end,
                 fin: true,
                 push: false,
             });
         }
         let last = end == self.supplied && !self.more_follows;
-        let full = len == u64::from(max_payload);
+        let full = len == u64::from(self.smss);
         let half_window = len >= u64::from(self.max_snd_wnd / 2).max(1);
-        // Bytes the driver will soon continue are worth a short segment only when nothing else would bring
-        // the next acknowledgement.
-        let idle = self.snd_nxt == self.snd_una && window_room > len;
-        (full || last || half_window || idle).then_some(Cut {
+        let all_and_idle = len == unsent && self.in_flight() == 0;
+        (full || last || half_window || all_and_idle).then(|| Cut {
             payload: self.snd_nxt..end,
             fin,
             push: last,
         })
     }
 
-    /// Whether data waits for a window that does not let a useful segment through, with nothing in flight to
-    /// bring an update: the condition for window probes.
+    /// Whether data waits for a window that lets nothing useful through, with nothing in flight to bring an
+    /// update: the condition for window probes.
     pub(crate) fn is_stalled_by_window(&self) -> bool {
-        let unsent = self.supplied.saturating_sub(self.snd_nxt);
-        let in_flight = self.in_flight();
-        let idle = in_flight == 0 || (in_flight == 1 && self.probe_outstanding);
-        let room = (self.snd_una + u64::from(self.snd_wnd)).saturating_sub(self.snd_nxt);
-        let useful = u64::from(self.max_snd_wnd / 2)
-            .min(u64::from(self.mss))
-            .min(unsent)
-            .max(1);
-        idle && (unsent > 0 || self.probe_outstanding) && room < useful
+        self.probe_outstanding
+            || (self.in_flight() == 0 && self.unsent() > 0 && self.next_new(u64::MAX).is_none())
     }
 
-    /// The byte of a window probe: new data beyond the window, or the one probed with before.
+    /// What a window probe carries: one byte beyond a closed window, or all that a window takes which is too
+    /// small for a useful segment (the override of RFC 9293 section 3.8.6.2.1).
     pub(crate) fn probe(&self) -> Option<Cut> {
+        if !self.is_stalled_by_window() {
+            return None;
+        }
         let at = self.snd_una;
-        (at < self.supplied).then(|| Cut {
-            payload: at..at + 1,
+        let len = u64::from(self.snd_wnd.clamp(1, self.smss));
+        let end = self.supplied.min(at + len);
+        (at < end).then(|| Cut {
+            payload: at..end,
             fin: false,
             push: false,
         })
     }
 
+    /// A cut of [`Self::probe`] left.
+    pub(crate) fn on_probe_sent(&mut self, cut: &Cut, now: Instant) {
+        self.on_sent_new(cut, now);
+        if self.snd_wnd == 0 {
+            // It may be answered at once or when the window opens: no measure of the path.
+            self.timed = None;
+            self.probe_outstanding = true;
+        }
+    }
+
     /// The window opened after a probe that the peer did not take: the byte becomes unsent again, so that it
-    /// is cut into a full segment.
+    /// is cut into a full segment. Should the peer have taken it, its acknowledgement stays welcome.
     pub(crate) fn take_back_probe(&mut self) {
-        if self.probe_outstanding && self.snd_nxt == self.snd_una + 1 && self.snd_wnd > 0 {
+        if self.probe_outstanding && self.snd_wnd > 0 {
             self.snd_nxt = self.snd_una;
             self.probe_outstanding = false;
         }
     }
 
     /// Cuts the front of a range that is sent again.
-    pub(crate) fn recut(&self, range: &Range<u64>, max_payload: u32) -> Cut {
+    pub(crate) fn recut(&self, range: &Range<u64>) -> Cut {
         let data_end = self.fin_at.unwrap_or(u64::MAX);
-        let end = range.end.min(range.start + u64::from(max_payload));
+        let end = range.end.min(range.start + u64::from(self.smss));
         let payload = range.start.min(data_end)..end.min(data_end);
         // The FIN follows when the cut reaches the end of the data and the FIN itself is part of the range.
         let fin = range.end > data_end && payload.end == data_end;
@@ -239,9 +276,10 @@ impl Sender {
         cut.payload.end + u64::from(cut.fin)
     }
 
-    /// New data left. True if the retransmission timer has to be started.
+    /// New data left.
     pub(crate) fn on_sent_new(&mut self, cut: &Cut, now: Instant) {
         self.snd_nxt = self.snd_nxt.max(Self::end_of(cut));
+        self.snd_max = self.snd_max.max(self.snd_nxt);
         self.last_sent_at = now;
         if self.timed.is_none() {
             self.timed = Some((self.snd_nxt, now));
@@ -261,6 +299,7 @@ impl Sender {
         now: Instant,
     ) -> Option<core::time::Duration> {
         self.snd_una = ack;
+        self.snd_nxt = self.snd_nxt.max(ack);
         self.probe_outstanding = false;
         match self.timed {
             Some((end, sent_at)) if end <= ack => {
@@ -283,7 +322,7 @@ mod tests {
     }
 
     fn send(sender: &mut Sender) -> Option<Cut> {
-        let cut = sender.next_new(1000, u64::MAX)?;
+        let cut = sender.next_new(u64::MAX)?;
         sender.on_sent_new(&cut, Instant::ZERO);
         Some(cut)
     }
@@ -340,12 +379,55 @@ mod tests {
         assert_eq!(send(&mut sender), None);
         assert!(sender.is_stalled_by_window());
         let probe = sender.probe().expect("data waits");
-        sender.on_sent_new(&probe, Instant::ZERO);
-        sender.probe_outstanding = true;
+        sender.on_probe_sent(&probe, Instant::ZERO);
         assert!(sender.is_stalled_by_window());
         assert!(sender.update_window(SeqNumber::new(6), 0, 1000));
         sender.take_back_probe();
         assert_eq!(send(&mut sender).map(|cut| cut.payload), Some(0..10));
+    }
+
+    #[test]
+    fn a_probe_that_was_taken_may_be_acknowledged_after_it_was_taken_back() {
+        let mut sender = sender(0);
+        sender.supply(10, false);
+        let probe = sender.probe().expect("data waits");
+        sender.on_probe_sent(&probe, Instant::ZERO);
+        assert!(sender.update_window(SeqNumber::new(6), 0, 1000));
+        sender.take_back_probe();
+        assert_eq!((sender.snd_nxt, sender.snd_max()), (0, 1));
+        sender.supply(0, true);
+        assert_eq!(sender.unsent(), 1, "what was sent can be asked for again");
+        let _ = sender.on_acknowledged(1, Instant::ZERO);
+        assert_eq!((sender.snd_una, sender.snd_nxt), (1, 1));
+    }
+
+    #[test]
+    fn a_window_too_small_for_a_useful_segment_is_filled_by_the_probe() {
+        // RFC 9293 section 3.8.6.2.1: the override time-out.
+        let mut sender = sender(60_000);
+        assert!(sender.update_window(SeqNumber::new(6), 0, 300));
+        sender.supply(5000, false);
+        assert_eq!(send(&mut sender), None);
+        assert!(sender.is_stalled_by_window());
+        assert_eq!(sender.probe().map(|cut| cut.payload), Some(0..300));
+    }
+
+    #[test]
+    fn all_there_is_leaves_when_nothing_is_in_flight() {
+        // It fits the window exactly and more follows: without this neither data nor probe would ever leave.
+        let mut sender = sender(60_000);
+        assert!(sender.update_window(SeqNumber::new(6), 0, 300));
+        sender.supply(300, true);
+        assert_eq!(send(&mut sender).map(|cut| cut.payload), Some(0..300));
+    }
+
+    #[test]
+    fn a_bare_segment_stays_inside_the_window() {
+        let mut sender = sender(0);
+        sender.supply(10, false);
+        let probe = sender.probe().expect("data waits");
+        sender.on_probe_sent(&probe, Instant::ZERO);
+        assert_eq!(sender.bare_seq(), sender.seq(0));
     }
 
     #[test]
@@ -361,9 +443,9 @@ mod tests {
         sender.supply(100, false);
         sender.finish();
         assert!(send(&mut sender).is_some());
-        let cut = sender.recut(&(100..101), 1000);
+        let cut = sender.recut(&(100..101));
         assert_eq!((cut.payload, cut.fin), (100..100, true));
-        let whole = sender.recut(&(0..101), 1000);
+        let whole = sender.recut(&(0..101));
         assert_eq!((whole.payload, whole.fin), (0..100, true));
     }
 }

@@ -11,6 +11,7 @@ use crate::events::{CloseReason, ConnId, Events};
 use crate::flow_table::FlowTable;
 use crate::listener::{self, Arrival};
 use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::{SegmentDrop, StackCounters};
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
@@ -97,10 +98,9 @@ impl Stack {
         else {
             return Receipt::unknown();
         };
-        let was_half_open = connection.state == State::SynReceived;
+        let was_half_open = connection.is_half_open();
         let outcome = connection.on_segment(segment, &mut env);
-        if was_half_open && (connection.state != State::SynReceived || connection.finish.is_some())
-        {
+        if was_half_open && !connection.is_half_open() {
             self.half_open -= 1;
         }
         if outcome.time_wait {
@@ -110,7 +110,7 @@ impl Stack {
         }
         let origin = connection
             .receive
-            .offset_of(crate::seq::SeqNumber::new(segment.header.seq));
+            .offset_of(SeqNumber::new(segment.header.seq));
         self.settle(slot);
         Receipt {
             conn: Some(self.id(slot)),
@@ -128,7 +128,7 @@ impl Stack {
     }
 
     fn on_strange_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
-        match self.time_wait.answer(segment, now) {
+        let after = match self.time_wait.answer(segment, now) {
             Some(Answer::Acknowledge(header)) => {
                 return Receipt {
                     reply: Some(header),
@@ -136,17 +136,18 @@ impl Stack {
                 };
             }
             Some(Answer::Drop(reason)) => return Receipt::dropped(reason),
-            Some(Answer::Reopen) | None => {}
-        }
+            Some(Answer::Reopen { snd_nxt }) => Some(snd_nxt),
+            None => None,
+        };
         match listener::classify(segment.header) {
             Arrival::Drop(reason) => Receipt::dropped(reason),
             Arrival::Stray => Receipt::unknown(),
-            Arrival::Open => self.open(now, segment),
+            Arrival::Open => self.open(now, segment, after),
         }
     }
 
     /// LISTEN (RFC 9293 section 3.10.7.2): data and FIN on a SYN are not taken, they come again.
-    fn open(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
+    fn open(&mut self, now: Instant, segment: &Segment<'_>, after: Option<SeqNumber>) -> Receipt {
         if self.refuse_new {
             return Receipt::dropped(SegmentDrop::Draining);
         }
@@ -165,7 +166,7 @@ impl Stack {
             config: &self.config,
             counters: &mut self.counters,
         };
-        let connection = Connection::from_syn(segment, &mut env);
+        let connection = Connection::from_syn(segment, after, &mut env);
         self.slots[slot as usize].connection = Some(connection);
         self.half_open += 1;
         self.settle(slot);
@@ -198,9 +199,9 @@ impl Stack {
                 continue;
             };
             connection.scheduled_at = None;
-            let was_half_open = connection.state == State::SynReceived;
-            let _ = connection.on_timers(&mut env);
-            if was_half_open && connection.finish.is_some() {
+            let was_half_open = connection.is_half_open();
+            connection.on_timers(&mut env);
+            if was_half_open && !connection.is_half_open() {
                 self.half_open -= 1;
             }
             self.settle(slot);
@@ -263,7 +264,7 @@ impl Stack {
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
-            let over = connection.finish;
+            let over = connection.finish.filter(|_| connection.is_done());
             self.transmit.pop_front();
             self.turn_left = TURN_SEGMENTS;
             match over {
@@ -310,10 +311,9 @@ impl Stack {
     /// RST, and the connection is gone (RFC 9293 section 3.10.5).
     pub fn abort(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
-            let half_open = connection.state == State::SynReceived;
-            let first = connection.finish.is_none();
+            let was_half_open = connection.is_half_open();
             connection.end(CloseReason::Aborted, true);
-            if half_open && first {
+            if was_half_open {
                 self.half_open -= 1;
             }
             self.want_transmit(conn.slot);

@@ -1,7 +1,7 @@
 //! States of a connection (RFC 9293 section 3.3.2).
 //!
 //! CLOSED is the absence of a connection, LISTEN belongs to the listener and TIME-WAIT to its own compact
-//! table, so none of them is a state of a [`crate::connection::Connection`].
+//! table, so none of them is a state of a `Connection`.
 
 /// State of a live connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

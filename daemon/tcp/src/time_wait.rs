@@ -34,8 +34,8 @@ struct Entry {
 /// What TIME-WAIT says to a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// The tuple is free: treat the SYN as new.
-    Reopen,
+    /// The tuple is free: treat the SYN as new. Our last sequence number was `snd_nxt`.
+    Reopen { snd_nxt: SeqNumber },
     /// Acknowledge again.
     Acknowledge(TcpHeader),
     /// Silence.
@@ -127,7 +127,9 @@ impl TimeWaitTable {
         if header.flags.contains(TcpFlags::SYN) {
             if !header.flags.contains(TcpFlags::ACK) && is_newer(&remnant, header) {
                 self.forget(&segment.key);
-                return Some(Answer::Reopen);
+                return Some(Answer::Reopen {
+                    snd_nxt: remnant.snd_nxt,
+                });
             }
             return Some(Answer::Acknowledge(acknowledgement(&remnant, now)));
         }

@@ -167,6 +167,21 @@ pub fn connect_here(server: SocketAddr, patience: Duration) -> io::Result<TcpStr
     Ok(stream)
 }
 
+/// Reads a response and compares its body with a file.
+pub fn assert_body(stream: &mut TcpStream, file: &Path) {
+    let expected = fs::read(file).expect("the file is served");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a response head");
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200 "));
+    let mut body = vec![0; expected.len()];
+    stream.read_exact(&mut body).expect("a whole body");
+    assert!(body == expected, "the content differs");
+}
+
 /// A curl that runs. Dropping it kills it.
 pub struct Download {
     child: Child,

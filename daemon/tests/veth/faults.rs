@@ -129,16 +129,18 @@ fn a_transfer_survives_a_link_that_goes_down_for_a_moment() {
     let daemon = Daemon::start(&lab, site.root(), &[]);
     let client = Client::new(&lab.client, lab.server.ipv4);
     let download = client.begin("file.bin", "8M");
-    lab.client
-        .run("ip", &["link", "set", &lab.client.link, "down"]);
+    // The server's end: at the client the kernel would forget its routes.
+    let state = |state| {
+        let link = lab.server.link.as_str();
+        lab.server.run("ip", &["link", "set", link, state]);
+    };
+    state("down");
     // Long enough for a time-out of ours to fire into the dead link.
-    eventually(
-        "the daemon sends into the dead link",
-        Duration::from_secs(10),
-        || (daemon.report().get("tcp_timeouts") > 0).then_some(()),
-    );
-    lab.client
-        .run("ip", &["link", "set", &lab.client.link, "up"]);
+    let patience = Duration::from_secs(10);
+    eventually("the daemon sends into the dead link", patience, || {
+        (daemon.report().get("tcp_timeouts") > 0).then_some(())
+    });
+    state("up");
     download.succeeded();
     assert_same(&site.path("file.bin"), &client.path("file.bin"));
     daemon.finish();

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, assert_body};
 use crate::daemon::{Daemon, Settings};
 use crate::lab::{Lab, Shape, eventually};
 use crate::site::{KIB, MIB, Site, assert_same};
@@ -355,16 +355,7 @@ fn a_client_that_stops_reading_gets_the_rest_later() {
         Duration::from_secs(20),
         || (daemon.report().get("tcp_window_probes") >= 2).then_some(()),
     );
-    let mut received = Vec::new();
-    let whole = std::fs::read(site.path("file.bin")).expect("just written");
-    while !received.ends_with(&whole[whole.len() - 64..]) {
-        let mut piece = [0; 65_536];
-        match stream.read(&mut piece).expect("the transfer goes on") {
-            0 => panic!("closed after {} bytes", received.len()),
-            len => received.extend_from_slice(&piece[..len]),
-        }
-    }
-    assert!(received.ends_with(&whole), "the content differs");
+    assert_body(&mut stream, &site.path("file.bin"));
     drop(stream);
     daemon.finish();
 }

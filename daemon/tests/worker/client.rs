@@ -52,7 +52,7 @@ pub struct Client {
     pub reset: bool,
     /// Says nothing that it was not told to say: all its ACKs are lost.
     pub mute: bool,
-    /// One-byte segments beyond the window.
+    /// Single bytes for which there was no room.
     pub probes: u32,
     /// Segments with data, and those of them that brought nothing new.
     pub data_segments: u32,
@@ -328,13 +328,14 @@ impl Client {
             .checked_add_signed(self.distance_to_rcv_nxt(seq))
             .expect("data before the stream began");
         let end = start + offset(payload.len());
-        if end > self.edge {
+        if end > rcv_nxt + u64::from(self.window) && !payload.is_empty() {
             assert!(
-                payload.len() == 1 && start >= self.edge,
+                end <= self.edge || payload.len() == 1,
                 "{start}..{end} is beyond the window {}",
                 self.edge
             );
-            self.probes += 1;
+            // No room, whatever was promised before.
+            self.probes += u32::from(payload.len() == 1);
             return;
         }
         self.data_segments += u32::from(!payload.is_empty());

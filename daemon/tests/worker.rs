@@ -1,0 +1,44 @@
+//! The data path of a worker, in memory: no interface, no privilege, no thread but the disk's helpers.
+//!
+//! Every test builds a worker over [`MemoryNic`](sluice_afxdp::testing::MemoryNic) rings ([`bed`]), talks to it
+//! as a TCP client would ([`client`]), frame by frame ([`frames`]), and moves its clock by hand. Every frame
+//! that leaves is parsed and its checksums are verified; every payload byte is compared.
+//!
+//! | file | what is tested |
+//! |---|---|
+//! | `requests` | what HTTP clients see |
+//! | `packets` | MTU, chains of frames, checksums, IPv6 |
+//! | `loss` | lost, doubled and reordered segments; closed windows |
+//! | `rings` | kicks that fail, completions that do not come, full rings |
+//! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
+//! | `draining` | the last words of a worker |
+//! | `strangers` | frames that belong to no connection |
+//! | `workers` | two workers and a flow that moves |
+//! | `chance` | everything at once, from a seed |
+
+#[path = "worker/bed.rs"]
+mod bed;
+#[path = "worker/chance.rs"]
+mod chance;
+#[path = "worker/client.rs"]
+mod client;
+#[path = "worker/draining.rs"]
+mod draining;
+#[path = "worker/endings.rs"]
+mod endings;
+#[path = "worker/frames.rs"]
+mod frames;
+#[path = "worker/loss.rs"]
+mod loss;
+#[path = "worker/packets.rs"]
+mod packets;
+#[path = "worker/requests.rs"]
+mod requests;
+#[path = "worker/rings.rs"]
+mod rings;
+#[path = "worker/site.rs"]
+mod site;
+#[path = "worker/strangers.rs"]
+mod strangers;
+#[path = "worker/workers.rs"]
+mod workers;

@@ -1,0 +1,365 @@
+//! One worker on a bench: in-memory rings, a directory to serve, and a clock that only the test moves.
+//!
+//! A *round* is what a round trip is on a link: the clients' frames go in, the worker takes one turn, what it
+//! sends reaches the clients. The clock moves only in rounds in which frames moved, so no timer of the worker
+//! can rescue a test from a lost wake-up unless the test lets time [`pass`](Bed::pass) itself. The only
+//! thing ever waited for is a helper thread of the disk.
+//!
+//! After every turn each frame of the UMEM must have exactly one owner.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::thread;
+
+use sluice_afxdp::testing::MemoryNic;
+use sluice_afxdp::{HugePages, Queue, QueueConfig, Umem, UmemConfig};
+use sluice_disk::{Disk, DiskConfig, Root, Symlinks};
+use sluice_tcp::StackConfig;
+use sluice_tcp::clock::Instant;
+use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::isn::Secret;
+use sluice_tcp::rtt::RtoConfig;
+use sluice_wire::ChecksumPolicy;
+use sluiced::exchange::INPUT_BYTES;
+use sluiced::services::{Services, ServicesConfig};
+use sluiced::worker::{Handoff, Poll, Worker, WorkerConfig, WorkerReport};
+
+use crate::client::{Client, Response};
+use crate::frames::{self, SERVER, SERVER_MAC, SERVER6};
+use crate::site::Site;
+
+/// The wall clock of every test: a second in November 1994.
+pub const UNIX_SECONDS: i64 = 784_111_777;
+
+/// One way there, one turn, one way back.
+const ROUND: Duration = Duration::from_micros(50);
+/// Rounds without a frame, each some 100 us long, before a test is given up as hanging.
+const QUIET_ROUNDS_MAX: u32 = 50_000;
+
+/// What a worker is built with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Bytes of one IP packet.
+    pub mtu: u16,
+    /// The device completes checksums.
+    pub offload: bool,
+    /// Entries of each ring.
+    pub ring: u32,
+    /// Frames of the UMEM.
+    pub frames: u32,
+    /// File blocks of 64 KiB.
+    pub blocks: usize,
+    pub connections: u32,
+    pub time_wait: u32,
+    pub checksum_rx: ChecksumPolicy,
+    pub owned: Vec<IpAddr>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            mtu: 1500,
+            offload: true,
+            ring: 1024,
+            frames: 4096,
+            blocks: 64,
+            connections: 512,
+            time_wait: 512,
+            checksum_rx: ChecksumPolicy::Verify,
+            owned: Vec::new(),
+        }
+    }
+}
+
+pub struct Bed {
+    pub worker: Worker,
+    pub nic: MemoryNic,
+    pub now: Instant,
+    /// The most frames of one packet that the worker sent.
+    pub longest_chain: usize,
+    /// Packets whose checksum the worker left to the device, and others.
+    pub offloaded: u64,
+    pub sealed: u64,
+    next_port: u16,
+}
+
+impl Bed {
+    pub fn new(site: &Site) -> Bed {
+        Bed::with(site, &Setup::default())
+    }
+
+    pub fn with(site: &Site, setup: &Setup) -> Bed {
+        Bed::with_handoff(site, setup, None)
+    }
+
+    pub fn with_handoff(site: &Site, setup: &Setup, handoff: Option<Handoff>) -> Bed {
+        let now = Instant::from_nanos(1_000_000_000_000);
+        let (queue, nic, disk) = memory(setup);
+        let root = Root::open(site.root(), Symlinks::Never).expect("the site can be read");
+        let services_config = ServicesConfig {
+            connections: setup.connections as usize,
+            ..ServicesConfig::default()
+        };
+        let services = Services::new(disk, root, &services_config);
+        let worker = Worker::new(worker_config(setup), queue, services, handoff, now);
+        Bed {
+            worker,
+            nic,
+            now,
+            longest_chain: 0,
+            offloaded: 0,
+            sealed: 0,
+            next_port: 40_000,
+        }
+    }
+
+    /// Lets time go by. The worker notices at its next turn.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// One turn of the worker, and what leaves the device after it.
+    pub fn turn(&mut self) -> Vec<Vec<u8>> {
+        let now = self.now;
+        self.worker.turn(|| now, UNIX_SECONDS);
+        let ledger = self.worker.queue().ledger();
+        assert!(ledger.balanced(), "{ledger:?}");
+        self.collect()
+    }
+
+    /// What leaves the device now, with the checksums it completes.
+    pub fn collect(&mut self) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
+        let mut longest = self.longest_chain;
+        self.nic.transmit(u32::MAX, |pieces, checksum| {
+            let mut frame = pieces.concat();
+            match checksum {
+                Some(request) => {
+                    self.offloaded += 1;
+                    frames::complete(&mut frame, request);
+                }
+                None => self.sealed += 1,
+            }
+            longest = longest.max(pieces.len());
+            sent.push(frame);
+        });
+        self.longest_chain = longest;
+        sent
+    }
+
+    /// Puts what the client wants to say into the RX ring. Returns how many frames.
+    pub fn inject_from(&mut self, client: &mut Client) -> usize {
+        let frames = core::mem::take(&mut client.out);
+        for frame in &frames {
+            assert!(self.nic.inject(frame), "the rings have room for a round");
+        }
+        frames.len()
+    }
+
+    /// One round. Returns how many frames moved, in either direction.
+    pub fn round(&mut self, clients: &mut [Client]) -> usize {
+        let mut moved = 0;
+        for client in clients.iter_mut() {
+            moved += self.inject_from(client);
+        }
+        let sent = self.turn();
+        moved += sent.len();
+        for frame in &sent {
+            deliver(frame, clients, self.now);
+        }
+        moved
+    }
+
+    /// Rounds until `done`.
+    pub fn run(&mut self, clients: &mut [Client], mut done: impl FnMut(&[Client]) -> bool) {
+        let mut quiet = 0;
+        while !done(clients) {
+            if self.round(clients) > 0 {
+                self.pass(ROUND);
+                quiet = 0;
+                continue;
+            }
+            quiet += 1;
+            assert!(
+                quiet < QUIET_ROUNDS_MAX,
+                "nothing moves any more: {:?}",
+                clients
+                    .iter()
+                    .find(|client| !done(core::slice::from_ref(client)))
+                    .map(|client| (client.local, client.received.len(), client.reset))
+            );
+            wait_for_helpers();
+        }
+    }
+
+    /// Rounds with one client until `done`.
+    pub fn run_one(&mut self, client: &mut Client, mut done: impl FnMut(&Client) -> bool) {
+        self.run(core::slice::from_mut(client), |clients| done(&clients[0]));
+    }
+
+    /// Rounds until no frame moves.
+    pub fn settle(&mut self, clients: &mut [Client]) {
+        while self.round(clients) > 0 {
+            self.pass(ROUND);
+        }
+    }
+
+    /// Rounds with one client until no frame moves.
+    pub fn settle_one(&mut self, client: &mut Client) {
+        self.settle(core::slice::from_mut(client));
+    }
+
+    /// A new connection from a port of its own.
+    pub fn connect(&mut self) -> Client {
+        let mut client = Client::connect(self.take_port());
+        self.run_one(&mut client, Client::is_established);
+        self.settle_one(&mut client);
+        client
+    }
+
+    pub fn take_port(&mut self) -> u16 {
+        self.next_port += 1;
+        self.next_port
+    }
+
+    /// GET, and the whole answer.
+    pub fn get(&mut self, client: &mut Client, path: &str) -> Response {
+        client.write(get(path));
+        self.response(client)
+    }
+
+    /// The next answer, whole.
+    pub fn response(&mut self, client: &mut Client) -> Response {
+        self.run_one(client, Client::has_response);
+        client
+            .take_response()
+            .expect("run until there was a response")
+    }
+
+    /// Ends a connection from the client's side.
+    pub fn close(&mut self, mut client: Client) {
+        client.finish();
+        self.run_one(&mut client, Client::is_closed);
+        self.settle_one(&mut client);
+    }
+
+    pub fn report(&self) -> Box<WorkerReport> {
+        let mut report = Box::default();
+        self.worker.fill(&mut report);
+        report
+    }
+
+    /// No connection is left, and [`Self::assert_nothing_held`].
+    pub fn assert_at_rest(&mut self) {
+        self.assert_nothing_held();
+        let stack = self.worker.stack();
+        assert_eq!((stack.len(), stack.half_open()), (0, 0), "connections");
+        // TIME-WAIT needs none: its entries leave in the order they came.
+        assert_eq!(stack.timers(), 0, "timers");
+        assert_eq!(self.report().service.active, 0, "workspaces");
+    }
+
+    /// No frame is under way, no block is pinned, no file is open, and nothing happened that must not.
+    pub fn assert_nothing_held(&mut self) {
+        for _ in 0..QUIET_ROUNDS_MAX {
+            assert_eq!(self.turn().len(), 0, "nobody asked for more frames");
+            if self.report().service.disk.at_rest() {
+                break;
+            }
+            wait_for_helpers();
+        }
+        let report = self.report();
+        assert!(report.service.disk.at_rest(), "{:?}", report.service.disk);
+        let frames = self.worker.queue().ledger();
+        assert!(frames.at_rest(), "{frames:?}");
+        let counters = &report.worker;
+        assert_eq!(
+            counters.request_not_kept, 0,
+            "the window is the buffer's size"
+        );
+        let queue = &report.queue;
+        assert_eq!(
+            (queue.rx_invalid, queue.rx_broken_packets, queue.tx_refused),
+            (0, 0, 0)
+        );
+        assert_eq!(queue.completions_invalid, 0);
+        assert_eq!(
+            report.kernel.map(|kernel| kernel.tx_invalid_descs),
+            Some(0),
+            "the kernel side took every descriptor"
+        );
+    }
+}
+
+/// Gives a frame to the client it is for.
+pub fn deliver(frame: &[u8], clients: &mut [Client], now: Instant) {
+    let (packet, payload) = frames::read(frame);
+    let client = clients
+        .iter_mut()
+        .find(|client| {
+            client.local.ip() == packet.dst && client.local.port() == packet.header.dst_port
+        })
+        .unwrap_or_else(|| panic!("a frame for nobody: {packet:?}"));
+    client.hear(&packet, payload, now);
+}
+
+/// A request.
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: sluice.test\r\n\r\n")
+}
+
+/// Gives helper threads of the disk a moment: the one thing that a turn cannot bring about.
+pub fn wait_for_helpers() {
+    thread::sleep(Duration::from_micros(50));
+}
+
+fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
+    let mut umem = Umem::new(&UmemConfig {
+        frames: setup.frames,
+        block_bytes: setup.blocks * sluice_disk::BLOCK_BYTES,
+        huge_pages: HugePages::Off,
+        tx_metadata: setup.offload,
+    })
+    .expect("memory");
+    let blocks = umem.take_blocks().expect("blocks were asked for");
+    let queue_config = QueueConfig {
+        rx_ring: setup.ring,
+        tx_ring: setup.ring,
+        fill_ring: setup.ring,
+        completion_ring: setup.ring,
+        ..QueueConfig::new(0, 0)
+    };
+    // Shortly before the wrap of the ring indices.
+    let (queue, nic) = Queue::in_memory(umem, &queue_config, u32::MAX - 100);
+    let disk_config = DiskConfig {
+        threads: 2,
+        files: 64,
+        queue_depth: 64,
+    };
+    let disk = Disk::new(blocks, &disk_config).expect("helper threads");
+    (queue, nic, disk)
+}
+
+fn worker_config(setup: &Setup) -> WorkerConfig {
+    WorkerConfig {
+        endpoints: vec![SERVER, SERVER6],
+        owned: setup.owned.clone(),
+        mac: SERVER_MAC,
+        vlan: false,
+        checksum_rx: setup.checksum_rx,
+        poll: Poll::Busy,
+        stack: StackConfig {
+            connections: setup.connections,
+            half_open: setup.connections,
+            time_wait: setup.time_wait,
+            mtu: setup.mtu,
+            receive_buffer: u32::try_from(INPUT_BYTES).expect("16 KiB"),
+            send_limit: 62 * 65_536,
+            congestion: Algorithm::Cubic,
+            rto: RtoConfig::default(),
+            keep_alive: None,
+            flow_hash_key: [7; 16],
+            secret: Secret::new([9; 32]),
+        },
+    }
+}

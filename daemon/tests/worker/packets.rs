@@ -1,0 +1,286 @@
+//! Frames on the wire: lengths, chains, checksums, both IP versions.
+
+use sluice_wire::{ChecksumPolicy, DropReason};
+
+use crate::bed::{Bed, Setup, get};
+use crate::client::{Client, Offer};
+use crate::frames::Seal;
+use crate::site::{KIB, MIB, Site};
+
+/// Bytes of an MTU of 9,000 that TCP payload with timestamps gets.
+const JUMBO_PAYLOAD: usize = 9000 - 20 - 20 - 12;
+
+fn jumbo(offload: bool) -> Setup {
+    Setup {
+        mtu: 9000,
+        offload,
+        ..Setup::default()
+    }
+}
+
+fn jumbo_client(bed: &mut Bed) -> Client {
+    let offer = Offer {
+        mss: 8960,
+        ..Offer::default()
+    };
+    let mut client = Client::with(bed.take_port(), offer);
+    bed.run_one(&mut client, Client::is_established);
+    client
+}
+
+#[test]
+fn responses_at_an_mtu_of_9000_leave_as_chains_of_frames() {
+    let site = Site::new();
+    let content = site.file("big", 2 * MIB + 17);
+    let mut bed = Bed::with(&site, &jumbo(true));
+    let mut client = jumbo_client(&mut bed);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert_eq!(client.longest_payload, JUMBO_PAYLOAD);
+    // 9,014 bytes in frames of 4,080.
+    assert_eq!(bed.longest_chain, 3);
+    assert_eq!(bed.sealed, 0);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn chains_of_frames_are_summed_across_their_borders_in_software() {
+    let site = Site::new();
+    let content = site.file("big", 2 * MIB + 17);
+    let mut bed = Bed::with(&site, &jumbo(false));
+    let mut client = jumbo_client(&mut bed);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert_eq!(client.longest_payload, JUMBO_PAYLOAD);
+    // 9,014 bytes in frames of 4,096.
+    assert_eq!(bed.longest_chain, 3);
+    assert_eq!(bed.offloaded, 0);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_small_mss_of_the_peer_is_kept_on_a_large_mtu() {
+    let site = Site::new();
+    let content = site.file("big", 100 * KIB);
+    let mut bed = Bed::with(&site, &jumbo(true));
+    let offer = Offer {
+        mss: 1200,
+        ..Offer::default()
+    };
+    let mut client = Client::with(bed.take_port(), offer);
+    bed.run_one(&mut client, Client::is_established);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert_eq!(client.longest_payload, 1200 - 12);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn checksums_are_left_to_a_device_that_offers_it() {
+    let site = Site::new();
+    let content = site.file("big", 100 * KIB + 1);
+    let mut bed = Bed::new(&site);
+    let mut client = bed.connect();
+    assert!(bed.get(&mut client, "/big").body == content);
+    bed.close(client);
+    assert!(bed.offloaded > 70);
+    assert_eq!(bed.sealed, 0);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn checksums_are_computed_for_a_device_that_cannot() {
+    let site = Site::new();
+    let content = site.file("big", 100 * KIB + 1);
+    let setup = Setup {
+        offload: false,
+        ..Setup::default()
+    };
+    let mut bed = Bed::with(&site, &setup);
+    let mut client = bed.connect();
+    assert!(bed.get(&mut client, "/big").body == content);
+    bed.close(client);
+    assert!(bed.sealed > 70);
+    assert_eq!(bed.offloaded, 0);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn the_service_speaks_ipv6() {
+    let site = Site::new();
+    let content = site.file("big", 100 * KIB + 1);
+    for offload in [true, false] {
+        let setup = Setup {
+            offload,
+            ..Setup::default()
+        };
+        let mut bed = Bed::with(&site, &setup);
+        let mut client = Client::connect_v6(bed.take_port());
+        bed.run_one(&mut client, Client::is_established);
+        assert!(bed.get(&mut client, "/big").body == content);
+        assert_eq!(client.longest_payload, 1500 - 40 - 20 - 12);
+        bed.close(client);
+        bed.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_client_without_any_option_is_served() {
+    // RFC 9293 section 3.7.1: options are optional; without scaling the window ends at 65,535.
+    let site = Site::new();
+    let content = site.file("big", 300 * KIB);
+    let mut bed = Bed::new(&site);
+    let offer = Offer {
+        mss: 536,
+        window_scale: None,
+        sack: false,
+        timestamps: false,
+    };
+    let mut client = Client::with(bed.take_port(), offer);
+    bed.run_one(&mut client, Client::is_established);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert_eq!(client.longest_payload, 536);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_partial_checksum_is_accepted_where_the_policy_says_so() {
+    let site = Site::new();
+    let content = site.file("small", 5000);
+    let setup = Setup {
+        checksum_rx: ChecksumPolicy::AcceptPartial,
+        ..Setup::default()
+    };
+    let mut bed = Bed::with(&site, &setup);
+    let mut client = bed.connect();
+    client.seal = Seal::Partial;
+    assert!(bed.get(&mut client, "/small").body == content);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_partial_checksum_is_refused_otherwise() {
+    let site = Site::new();
+    site.file("small", 5000);
+    let mut bed = Bed::new(&site);
+    assert_refused(&mut bed, Seal::Partial);
+}
+
+#[test]
+fn a_wrong_checksum_is_refused_whatever_the_policy() {
+    let site = Site::new();
+    site.file("small", 5000);
+    for checksum_rx in [ChecksumPolicy::Verify, ChecksumPolicy::AcceptPartial] {
+        let setup = Setup {
+            checksum_rx,
+            ..Setup::default()
+        };
+        let mut bed = Bed::with(&site, &setup);
+        assert_refused(&mut bed, Seal::Wrong);
+    }
+}
+
+/// A request sealed like this is dropped, counted and not answered; sent again as it should be, it is.
+fn assert_refused(bed: &mut Bed, seal: Seal) {
+    let mut client = bed.connect();
+    client.seal = seal;
+    client.write(get("/small"));
+    bed.settle_one(&mut client);
+    assert!(client.received.is_empty() && !client.is_heard() && !client.reset);
+    let report = bed.report();
+    assert_eq!(
+        report.worker.dropped[DropReason::TcpBadChecksum.index()],
+        1,
+        "{seal:?}"
+    );
+    client.seal = Seal::Full;
+    client.resend();
+    assert_eq!(bed.response(&mut client).status, 200);
+}
+
+/// A request head of exactly `len` bytes.
+fn long_request(path: &str, len: usize) -> String {
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: sluice.test\r\n");
+    let end = "\r\n";
+    while request.len() + end.len() < len {
+        let left = len - request.len() - end.len();
+        // No rest that is too short for a field.
+        let field = if left > 600 { 500 } else { left };
+        let value = "v".repeat(field - "X-F: \r\n".len());
+        request.push_str(&format!("X-F: {value}\r\n"));
+    }
+    request.push_str(end);
+    assert_eq!(request.len(), len);
+    request
+}
+
+#[test]
+fn a_request_as_long_as_the_limit_comes_in_one_chain_of_frames() {
+    let site = Site::new();
+    let content = site.file("small", 5000);
+    let mut bed = Bed::new(&site);
+    let mut client = bed.connect();
+    let request = long_request("/small", 16 * KIB);
+    client.hold_back(&request);
+    // As GRO merges it: one packet of 16,450 bytes in five frames.
+    let frame = client.segment(0..request.len());
+    client.out.push(frame);
+    assert!(bed.response(&mut client).body == content);
+    let queue = bed.report().queue;
+    assert_eq!(queue.rx_frames - queue.rx_packets, 4);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_chain_with_old_and_new_bytes_gives_only_the_new_ones() {
+    let site = Site::new();
+    let content = site.file("small", 5000);
+    let mut bed = Bed::new(&site);
+    let mut client = bed.connect();
+    let request = long_request("/small", 12_000);
+    client.hold_back(&request);
+    // A hole before 5,000..9,000, then everything in one chain whose pieces end elsewhere.
+    for range in [5000..9000, 0..1000, 0..request.len()] {
+        let frame = client.segment(range);
+        client.out.push(frame);
+    }
+    assert!(bed.response(&mut client).body == content);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_request_one_byte_longer_than_the_limit_is_431() {
+    let site = Site::new();
+    site.file("small", 5000);
+    let mut bed = Bed::new(&site);
+    let mut client = bed.connect();
+    client.write(long_request("/small", 16 * KIB + 1));
+    let response = bed.response(&mut client);
+    assert_eq!(response.status, 431);
+    bed.run_one(&mut client, |client| client.finished);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn frames_that_do_not_parse_are_counted_by_reason_and_not_answered() {
+    let site = Site::new();
+    let mut bed = Bed::new(&site);
+    let mut client = Client::connect(bed.take_port());
+    let syn = client.out.remove(0);
+    // Cut in every layer, and a version that is none.
+    for cut in [10, 20, 40] {
+        assert!(bed.nic.inject(&syn[..cut]));
+    }
+    let mut odd = syn.clone();
+    odd[14] = 0x55;
+    assert!(bed.nic.inject(&odd));
+    assert!(bed.turn().is_empty());
+    let dropped: u64 = bed.report().worker.dropped.iter().sum();
+    assert_eq!(dropped, 4);
+    bed.assert_at_rest();
+}
