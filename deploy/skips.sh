@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Counts the tests that were skipped, with their reasons, so that no skip is silent.
 # A test that cannot run prints one line that begins with SKIP, or writes it to a file in the log folder.
+# SKIPS=deny makes a skip a failure: for machines that are known to have everything.
 set -euo pipefail
 
 main() {
@@ -9,8 +10,7 @@ main() {
     echo "skipped tests: $count"
     [ "$count" -eq 0 ] && return 0
     grep -rhs '^SKIP' "$folder" | sort | uniq -c
-    # CI runs as root on a kernel that has everything: a skip there is a failure.
-    [ "${CI:-}" != "true" ]
+    [ "${SKIPS:-allow}" != "deny" ]
 }
 
 main "$@"
