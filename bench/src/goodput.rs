@@ -39,7 +39,7 @@ pub struct Options {
     mtu: u16,
 
     /// Offloads of the veth pair
-    #[arg(long, value_enum, default_value_t = OffloadSet::SenderOff)]
+    #[arg(long, value_enum, default_value_t = OffloadSet::Wire)]
     offloads: OffloadSet,
 
     /// Let the client receive in a kernel thread of its own (threaded NAPI), for both backends
@@ -67,25 +67,32 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OffloadSet {
-    /// tso off, gso off at the server: both stacks send packets of the MTU, as on a wire
-    SenderOff,
-    /// tso off, gso off, gro off at both ends
-    BothOff,
-    /// As the veth comes: a kernel sender hands over 64 KiB at a time
-    Default,
+    /// tso and gso off at the server, so that both stacks send packets of the MTU as on a wire; gro on at the client
+    Wire,
+    /// Everything on: a kernel sender hands over super-packets of 64 KiB that no wire sees
+    Full,
+    /// tso, gso and gro off at both ends
+    None,
 }
 
 impl OffloadSet {
-    /// The switches, and the ends they are set at.
-    fn switches(self) -> (&'static [End], &'static [&'static str]) {
-        match self {
-            OffloadSet::SenderOff => (&[End::Server], &["tso", "off", "gso", "off"]),
-            OffloadSet::BothOff => (
-                &[End::Server, End::Client],
-                &["tso", "off", "gso", "off", "gro", "off"],
+    /// The switches of each end, as ethtool takes them.
+    fn switches(self) -> [(End, [&'static str; 6]); 2] {
+        let (server, client) = match self {
+            OffloadSet::Wire => (
+                ["tso", "off", "gso", "off", "gro", "on"],
+                ["tso", "on", "gso", "on", "gro", "on"],
             ),
-            OffloadSet::Default => (&[], &[]),
-        }
+            OffloadSet::Full => {
+                let on = ["tso", "on", "gso", "on", "gro", "on"];
+                (on, on)
+            }
+            OffloadSet::None => {
+                let off = ["tso", "off", "gso", "off", "gro", "off"];
+                (off, off)
+            }
+        };
+        [(End::Server, server), (End::Client, client)]
     }
 }
 
@@ -154,12 +161,11 @@ fn daemon(options: &Options) -> Result<PathBuf, Error> {
 }
 
 fn set_up(lab: &Lab, options: &Options) -> Result<(), Error> {
-    let (ends, switches) = options.offloads.switches();
-    for end in ends {
-        let link = lab.link(*end);
+    for (end, switches) in options.offloads.switches() {
+        let link = lab.link(end);
         let mut args = vec!["-K", link.as_str()];
         args.extend(switches);
-        lab.run(*end, "ethtool", &args)?;
+        lab.run(end, "ethtool", &args)?;
     }
     if options.threaded_napi {
         let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));

@@ -252,7 +252,7 @@ mod tests {
         Report {
             scenario: "goodput",
             bytes: 1 << 30,
-            offload_set: OffloadSet::SenderOff,
+            offload_set: OffloadSet::Wire,
             environment: Environment {
                 kernel: "6.18.0".to_owned(),
                 cpu: "Fast 9000, 2 CPUs".to_owned(),
