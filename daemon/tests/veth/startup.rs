@@ -94,6 +94,38 @@ fn a_root_that_may_not_be_read_is_named() {
 
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
+fn a_link_that_is_down_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let link = &lab.server.link;
+    lab.server.run("ip", &["link", "set", "dev", link, "down"]);
+    let words = [link, "is down", "up"];
+    refuses(Launch::new(&lab, site.root(), &[]), &words);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_memlock_limit_below_the_umem_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    fs::set_permissions(site.root(), Permissions::from_mode(0o755)).expect("it is ours");
+    let wrapper = [
+        "prlimit",
+        "--memlock=8388608",
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all,+net_admin,+net_raw,+bpf",
+        "--ambient-caps=-all,+net_admin,+net_raw,+bpf",
+        "--bounding-set=-all,+net_admin,+net_raw,+bpf",
+    ];
+    let launch = Launch::wrapped(&lab, site.root(), &[], &wrapper);
+    refuses(launch, &["memlock 8MiB < 32MiB UMEM", "CAP_IPC_LOCK"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
 fn the_program_of_somebody_else_stays_attached() {
     let Some(lab) = Lab::new() else { return };
     let site = Site::new();

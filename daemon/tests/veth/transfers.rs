@@ -86,6 +86,12 @@ fn every_size_arrives_over_ipv6_at_mtu_9000() {
 
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
+fn every_size_arrives_at_the_largest_mtu_of_a_veth() {
+    every_size_arrives(Family::V4, mtu(65_535), &[]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
 fn every_size_arrives_over_two_queues_at_mtu_9000() {
     every_size_arrives(Family::V4, two_queues(9000), &[]);
 }
