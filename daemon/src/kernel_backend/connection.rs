@@ -8,6 +8,7 @@
 //! make a cut body look whole.
 
 use super::counters::KernelCounters;
+use crate::clock::monotonic;
 use crate::exchange::Exchange;
 use crate::services::Services;
 use core::time::Duration;
@@ -272,6 +273,8 @@ impl Connection {
             SendFlags::NOSIGNAL,
         ) {
             Ok(bytes) => {
+                // Read again: the time to the first byte includes the plan, the read and the write of this turn.
+                let now = monotonic();
                 self.sent += as_u64(bytes);
                 self.exchange.sent(self.sent, now, services);
                 self.exchange.acknowledged(self.sent, now, services);
