@@ -7,14 +7,13 @@
 mod kernel;
 mod signals;
 mod summary;
+mod team;
 mod xdp;
+mod xdp_worker;
 
 use core::time::Duration;
-use std::thread::JoinHandle;
 
-use crate::clock::monotonic;
 use crate::config::{Backend, Config};
-use crate::control::ControlSide;
 use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
@@ -22,9 +21,7 @@ use crate::services::ServicesConfig;
 use sluice_http::RequestLimits;
 
 use signals::{Signal, Signals};
-
-/// How long a worker may take to answer a request for its report: far beyond any turn of a loop that lives.
-const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+use team::Crew;
 
 /// Why the daemon ends before it serves, or ends badly. Each is shown with its fix.
 #[derive(Debug)]
@@ -45,14 +42,8 @@ impl From<Problem> for Failure {
 trait Service {
     /// One line for the log: how it serves.
     fn describe(&self) -> String;
-    /// Asks every worker to finish until `patience` has passed.
-    fn drain(&self, patience: Duration);
-    /// Whether every worker has ended.
-    fn finished(&self) -> bool;
-    /// Whether a worker ended although nobody asked it to.
-    fn failed(&self) -> bool;
-    /// Readable when a worker ends or reports.
-    fn wake_fds(&self) -> Vec<rustix::fd::BorrowedFd<'_>>;
+    /// Its worker threads.
+    fn team(&self) -> &dyn Crew;
     /// The report, from live workers.
     fn report(&mut self) -> String;
     /// Waits for the workers, takes everything down, and gives the last report.
@@ -75,14 +66,14 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     let mut service = start(config)?;
     log(&format!("ready: {}", service.describe()));
     loop {
-        match signals.wait(&service.wake_fds()) {
+        match signals.wait(&service.team().wake_fds()) {
             Some(Signal::Report) => print!("{}", service.report()),
             Some(Signal::Stop) => break,
-            None if service.failed() => break,
+            None if service.team().failed() => break,
             None => {}
         }
     }
-    if service.failed() {
+    if service.team().failed() {
         log("a worker ended unexpectedly: stopping");
     } else {
         log(&format!(
@@ -90,11 +81,11 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
             config.limits.drain_timeout.as_secs()
         ));
     }
-    service.drain(config.limits.drain_timeout);
-    while !service.finished() {
-        match signals.wait(&service.wake_fds()) {
+    service.team().drain(config.limits.drain_timeout);
+    while !service.team().finished() {
+        match signals.wait(&service.team().wake_fds()) {
             Some(Signal::Report) => print!("{}", service.report()),
-            Some(Signal::Stop) => service.drain(Duration::ZERO),
+            Some(Signal::Stop) => service.team().drain(Duration::ZERO),
             None => {}
         }
     }
@@ -140,35 +131,6 @@ fn warn(preflight: &Preflight, backend: ActiveBackend) {
 
 fn log(line: &str) {
     eprintln!("sluiced: {line}");
-}
-
-/// One running worker thread.
-struct Running<R, W> {
-    control: ControlSide<R>,
-    thread: JoinHandle<W>,
-}
-
-impl<R, W> Running<R, W> {
-    /// A report from the live worker, or the box back if it does not answer.
-    fn report(&self, empty: Box<R>) -> Option<Box<R>> {
-        self.control.snapshot(empty).ok()?;
-        self.control.wait_report(REPORT_PATIENCE)
-    }
-}
-
-fn drain_all<R, W>(workers: &[Running<R, W>], patience: Duration) {
-    let deadline = monotonic() + patience;
-    for worker in workers {
-        worker.control.drain(deadline);
-    }
-}
-
-fn worker_died() -> Problem {
-    Problem::new(
-        "a worker thread panicked",
-        "its panic message is above",
-        "this is a bug: please report it with the message; restart the service to serve again",
-    )
 }
 
 fn no_placement(error: &PlacementError) -> Problem {

@@ -1,21 +1,14 @@
 //! The service over kernel sockets: one epoll worker per CPU, each with its own listeners.
 
-use core::cell::Cell;
 use core::net::SocketAddr;
-use core::time::Duration;
-use std::thread;
 
-use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use sluice_disk::{Disk, DiskConfig};
 
-use super::{
-    Failure, Running, Service, disk_problem, drain_all, no_placement, pin_to, served_root,
-    services_config, summary, worker_died,
-};
+use super::team::{Crew, Team};
+use super::{Failure, Service, disk_problem, no_placement, served_root, services_config, summary};
 use crate::clock::monotonic;
 use crate::config::Config;
-use crate::control::channel;
 use crate::kernel_backend::{KernelReport, KernelWorker, KernelWorkerConfig, Listener};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement::{self, kernel_queues};
@@ -23,9 +16,8 @@ use crate::preflight::{Facts, Problem};
 use crate::services::Services;
 
 struct KernelService {
-    workers: Vec<Running<KernelReport, Result<KernelWorker, Errno>>>,
+    workers: Team<KernelReport, Result<KernelWorker, Errno>>,
     description: String,
-    draining: Cell<bool>,
 }
 
 /// Starts the service.
@@ -43,10 +35,11 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         },
     );
     let endpoints = config.endpoints(&config.kernel_addresses());
-    let mut workers = Vec::new();
+    let mut workers = Team::new();
     for seat in &plan.seats {
         let worker = worker(config, &limits, &endpoints)?;
-        workers.push(spawn(worker, seat.cpu)?);
+        let name = format!("sluice-k{}", seat.cpu);
+        workers.spawn(name, seat.cpu, move |side| worker.run(side))?;
     }
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     Ok(Box::new(KernelService {
@@ -56,7 +49,6 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             endpoints.join(" ")
         ),
         workers,
-        draining: Cell::new(false),
     }))
 }
 
@@ -104,61 +96,24 @@ fn listeners(config: &Config, endpoints: &[SocketAddr]) -> Result<Vec<Listener>,
     Ok(listeners)
 }
 
-type Thread = Running<KernelReport, Result<KernelWorker, Errno>>;
-
-fn spawn(worker: KernelWorker, cpu: u32) -> Result<Thread, Failure> {
-    let (control, side) =
-        channel().map_err(|error| disk_problem("cannot make a control channel", &error))?;
-    let thread = thread::Builder::new()
-        .name(format!("sluice-k{cpu}"))
-        .spawn(move || {
-            pin_to(cpu);
-            worker.run(side)
-        })
-        .map_err(|error| disk_problem("cannot start a worker thread", &error))?;
-    Ok(Running { control, thread })
-}
-
 impl Service for KernelService {
     fn describe(&self) -> String {
         self.description.clone()
     }
 
-    fn drain(&self, patience: Duration) {
-        self.draining.set(true);
-        drain_all(&self.workers, patience);
-    }
-
-    fn finished(&self) -> bool {
-        self.workers.iter().all(|worker| worker.control.finished())
-    }
-
-    fn failed(&self) -> bool {
-        !self.draining.get() && self.workers.iter().any(|worker| worker.control.finished())
-    }
-
-    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.workers
-            .iter()
-            .filter(|worker| !worker.control.finished())
-            .map(|worker| worker.control.report_fd())
-            .collect()
+    fn team(&self) -> &dyn Crew {
+        &self.workers
     }
 
     fn report(&mut self) -> String {
-        let reports: Vec<_> = self
-            .workers
-            .iter()
-            .filter_map(|worker| worker.report(Box::default()))
-            .collect();
+        let reports = self.workers.reports();
         let reports: Vec<&KernelReport> = reports.iter().map(|report| &**report).collect();
         summary::kernel(&reports)
     }
 
     fn stop(mut self: Box<Self>) -> Result<String, Failure> {
         let mut reports = Vec::new();
-        for running in self.workers.drain(..) {
-            let ended = running.thread.join().map_err(|_| worker_died())?;
+        for ended in self.workers.join()? {
             let worker =
                 ended.map_err(|error| disk_problem("the epoll set of a worker broke", &error))?;
             let mut report = KernelReport::default();

@@ -5,56 +5,27 @@
 //! reaching the kernel, which would answer RST. Down in reverse: the link goes last.
 
 use core::net::SocketAddr;
-use core::time::Duration;
-use std::thread;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
-use sluice_afxdp::{self as afxdp, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{Disk, DiskConfig};
-use sluice_tcp::StackConfig;
-use sluice_tcp::config::KeepAlive;
-use sluice_tcp::congestion::Algorithm;
-use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
-use sluice_wire::{ChecksumPolicy, MacAddr};
+use sluice_afxdp as afxdp;
 use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Steer, SteerConfig};
 
-use super::{
-    Failure, Running, Service, disk_problem, drain_all, no_placement, pin_to, served_root,
-    services_config, summary, worker_died,
-};
-use crate::clock::monotonic;
+use super::team::{Crew, Team};
+use super::xdp_worker::Builder;
+use super::{Failure, Service, disk_problem, no_placement, summary};
 use crate::config::{self, Config};
-use crate::control::channel;
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
 use crate::preflight::{Facts, InterfaceFacts, Problem, reserve, served_addresses, served_queues};
-use crate::services::Services;
-use crate::worker::{Handoff, Poll, Worker, WorkerConfig, WorkerReport, handoff_ring};
-
-/// The address of the interface, which owned-address mode answers with. Zero if sysfs has none.
-fn interface_mac(name: &str) -> MacAddr {
-    let text =
-        std::fs::read_to_string(format!("/sys/class/net/{name}/address")).unwrap_or_default();
-    let mut octets = [0u8; 6];
-    for (octet, digits) in octets.iter_mut().zip(text.trim().split(':')) {
-        *octet = u8::from_str_radix(digits, 16).unwrap_or(0);
-    }
-    MacAddr(octets)
-}
-
-/// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
-const KEEP_ALIVE_PROBES: u8 = 9;
+use crate::worker::{Worker, WorkerReport, handoff_ring};
 
 struct XdpService {
-    workers: Vec<Running<WorkerReport, Worker>>,
+    workers: Team<WorkerReport, Worker>,
     steer: Steer,
     attached: Attached,
     /// Kernel sockets bound to our addresses and ports, never listening: nobody else can take them.
     reserved: Vec<OwnedFd>,
     description: String,
-    draining: core::cell::Cell<bool>,
 }
 
 /// Starts the service.
@@ -92,13 +63,14 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let mut handoffs = handoff_ring(queues.len(), parcel_len(link))
         .map_err(|error| disk_problem("cannot connect the workers", &error))?
         .into_iter();
-    let mut workers = Vec::new();
+    let mut workers = Team::new();
     let mut bound = None;
     for seat in &plan.seats {
         let worker = builder.worker(seat.queue, handoffs.next())?;
         bound = Some(worker.queue().bound());
         insert(&steer, seat.queue, worker.queue().fd())?;
-        workers.push(spawn(worker, seat.cpu)?);
+        let name = format!("sluice-w{}", seat.cpu);
+        workers.spawn(name, seat.cpu, move |side| worker.run(side))?;
     }
     let attached = steer
         .attach(link.index, attach_mode(config))
@@ -128,7 +100,6 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         attached,
         reserved,
         description,
-        draining: core::cell::Cell::new(false),
     }))
 }
 
@@ -244,211 +215,24 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
-fn spawn(worker: Worker, cpu: u32) -> Result<Running<WorkerReport, Worker>, Failure> {
-    let (control, side) =
-        channel().map_err(|error| disk_problem("cannot make a control channel", &error))?;
-    let thread = thread::Builder::new()
-        .name(format!("sluice-w{cpu}"))
-        .spawn(move || {
-            pin_to(cpu);
-            worker.run(side)
-        })
-        .map_err(|error| disk_problem("cannot start a worker thread", &error))?;
-    Ok(Running { control, thread })
-}
-
-/// Builds one worker per queue from the same ingredients.
-struct Builder<'a> {
-    config: &'a Config,
-    link: &'a InterfaceFacts,
-    limits: &'a Limits,
-    endpoints: &'a [SocketAddr],
-    secret: [u8; 32],
-    hash_key: [u8; 16],
-}
-
-impl Builder<'_> {
-    fn worker(&self, queue: u32, handoff: Option<Handoff>) -> Result<Worker, Failure> {
-        let queue_limits = &self.limits.queue;
-        let mut umem = Umem::new(&UmemConfig {
-            frames: queue_limits.frames.total(),
-            block_bytes: usize::try_from(queue_limits.block_bytes).unwrap_or(usize::MAX),
-            huge_pages: match self.config.xdp.huge_pages {
-                config::HugePages::Auto => afxdp::HugePages::Auto,
-                config::HugePages::Off => afxdp::HugePages::Off,
-            },
-            tx_metadata: true,
-        })
-        .map_err(|error| {
-            Problem::new(
-                format!("no memory for queue {queue}"),
-                error.to_string(),
-                "make xdp.umem smaller",
-            )
-        })?;
-        let blocks = umem.take_blocks().unwrap_or_default();
-        let opened = Queue::open(umem, &self.queue_config(queue)).map_err(|error| {
-            Problem::new(
-                format!("cannot open queue {queue} of {}", self.link.name),
-                error.to_string(),
-                "see the message",
-            )
-        })?;
-        let disk = Disk::new(blocks, &self.disk_config())
-            .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
-        let services = Services::new(
-            disk,
-            served_root(self.config)?,
-            &services_config(self.config, self.limits),
-        );
-        let worker = self.worker_config(opened.bound().multi_buffer);
-        Ok(Worker::new(worker, opened, services, handoff, monotonic()))
-    }
-
-    fn queue_config(&self, queue: u32) -> QueueConfig {
-        let limits = &self.limits.queue;
-        QueueConfig {
-            ifindex: self.link.index,
-            queue,
-            bind: match self.config.xdp.bind {
-                config::Bind::Auto => afxdp::Bind::Auto,
-                config::Bind::Copy => afxdp::Bind::Copy,
-                config::Bind::ZeroCopy => afxdp::Bind::ZeroCopy,
-            },
-            rx_ring: limits.rx_ring,
-            tx_ring: limits.tx_ring,
-            fill_ring: limits.fill_ring,
-            completion_ring: limits.completion_ring,
-            multi_buffer: true,
-            tx_budget: limits.tx_budget,
-            send_buffer: limits.send_buffer,
-        }
-    }
-
-    fn disk_config(&self) -> DiskConfig {
-        let limits = &self.limits.worker;
-        DiskConfig {
-            threads: limits.disk_threads as usize,
-            files: limits.files as usize,
-            queue_depth: limits.disk_queue as usize,
-        }
-    }
-
-    fn worker_config(&self, multi_buffer: bool) -> WorkerConfig {
-        let partial = self
-            .config
-            .xdp
-            .checksum_rx
-            .accepts_partial(self.link.is_virtual());
-        WorkerConfig {
-            endpoints: self.endpoints.to_vec(),
-            owned: self.config.xdp.owned_addresses.clone(),
-            mac: interface_mac(&self.link.name),
-            vlan: self.config.xdp.vlan,
-            checksum_rx: if partial {
-                ChecksumPolicy::AcceptPartial
-            } else {
-                ChecksumPolicy::Verify
-            },
-            poll: match self.config.xdp.poll {
-                config::Poll::Adaptive => Poll::Adaptive,
-                config::Poll::Interrupt => Poll::Interrupt,
-                config::Poll::Busy => Poll::Busy,
-            },
-            stack: self.stack_config(multi_buffer),
-        }
-    }
-
-    fn stack_config(&self, multi_buffer: bool) -> StackConfig {
-        let limits = &self.limits.worker;
-        StackConfig {
-            connections: limits.connections,
-            half_open: limits.half_open,
-            time_wait: limits.time_wait,
-            mtu: self.mtu(multi_buffer),
-            receive_buffer: limits.input_bytes,
-            send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
-            congestion: match self.config.tcp.congestion {
-                config::Congestion::Cubic => Algorithm::Cubic,
-                config::Congestion::NewReno => Algorithm::NewReno,
-            },
-            rto: RtoConfig::default(),
-            keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
-                idle,
-                interval: KEEP_ALIVE_INTERVAL,
-                probes: KEEP_ALIVE_PROBES,
-            }),
-            flow_hash_key: self.hash_key,
-            secret: Secret::new(self.secret),
-        }
-    }
-
-    /// Bytes of the longest IP packet we build: the interface's, what fits the frames, and `tcp.mss`.
-    fn mtu(&self, multi_buffer: bool) -> u16 {
-        let frames = if multi_buffer {
-            crate::worker::TX_FRAMES_MAX
-        } else {
-            1
-        };
-        let room = frames * crate::limits::CHUNK_PACKET_BYTES as usize
-            - crate::limits::LINK_HEADER_BYTES as usize;
-        let by_mss = self
-            .config
-            .tcp
-            .mss
-            .map_or(u32::from(u16::MAX), |mss| u32::from(mss) + 40);
-        let mtu = self
-            .link
-            .mtu
-            .min(by_mss)
-            .min(u32::try_from(room).unwrap_or(u32::MAX));
-        u16::try_from(mtu).unwrap_or(u16::MAX)
-    }
-}
-
-/// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
-const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
-
 impl Service for XdpService {
     fn describe(&self) -> String {
         self.description.clone()
     }
 
-    fn drain(&self, patience: Duration) {
-        self.draining.set(true);
-        drain_all(&self.workers, patience);
-    }
-
-    fn finished(&self) -> bool {
-        self.workers.iter().all(|worker| worker.control.finished())
-    }
-
-    fn failed(&self) -> bool {
-        !self.draining.get() && self.workers.iter().any(|worker| worker.control.finished())
-    }
-
-    fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.workers
-            .iter()
-            .filter(|worker| !worker.control.finished())
-            .map(|worker| worker.control.report_fd())
-            .collect()
+    fn team(&self) -> &dyn Crew {
+        &self.workers
     }
 
     fn report(&mut self) -> String {
-        let reports: Vec<_> = self
-            .workers
-            .iter()
-            .filter_map(|worker| worker.report(Box::default()))
-            .collect();
+        let reports = self.workers.reports();
         let reports: Vec<&WorkerReport> = reports.iter().map(|report| &**report).collect();
         summary::xdp(&reports, &self.steer, self.attached.mode)
     }
 
     fn stop(mut self: Box<Self>) -> Result<String, Failure> {
         let mut reports = Vec::new();
-        for running in self.workers.drain(..) {
-            let worker = running.thread.join().map_err(|_| worker_died())?;
+        for worker in self.workers.join()? {
             let mut report = WorkerReport::default();
             worker.fill(&mut report);
             reports.push(report);

@@ -1,0 +1,188 @@
+//! One worker from the configuration: UMEM, queue, disk, services and stack.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use sluice_afxdp::{self as afxdp, Queue, QueueConfig, Umem, UmemConfig};
+use sluice_disk::{Disk, DiskConfig};
+use sluice_tcp::StackConfig;
+use sluice_tcp::config::KeepAlive;
+use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::isn::Secret;
+use sluice_tcp::rtt::RtoConfig;
+use sluice_wire::{ChecksumPolicy, MacAddr};
+
+use super::{Failure, disk_problem, served_root, services_config};
+use crate::clock::monotonic;
+use crate::config::{self, Config};
+use crate::limits::Limits;
+use crate::preflight::{InterfaceFacts, Problem};
+use crate::services::Services;
+use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
+
+/// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_PROBES: u8 = 9;
+
+/// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
+const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
+
+/// Builds one worker per queue from the same ingredients.
+pub(super) struct Builder<'a> {
+    pub config: &'a Config,
+    pub link: &'a InterfaceFacts,
+    pub limits: &'a Limits,
+    pub endpoints: &'a [SocketAddr],
+    pub secret: [u8; 32],
+    pub hash_key: [u8; 16],
+}
+
+impl Builder<'_> {
+    pub(super) fn worker(&self, queue: u32, handoff: Option<Handoff>) -> Result<Worker, Failure> {
+        let queue_limits = &self.limits.queue;
+        let mut umem = Umem::new(&UmemConfig {
+            frames: queue_limits.frames.total(),
+            block_bytes: usize::try_from(queue_limits.block_bytes).unwrap_or(usize::MAX),
+            huge_pages: match self.config.xdp.huge_pages {
+                config::HugePages::Auto => afxdp::HugePages::Auto,
+                config::HugePages::Off => afxdp::HugePages::Off,
+            },
+            tx_metadata: true,
+        })
+        .map_err(|error| {
+            Problem::new(
+                format!("no memory for queue {queue}"),
+                error.to_string(),
+                "make xdp.umem smaller",
+            )
+        })?;
+        let blocks = umem.take_blocks().unwrap_or_default();
+        let opened = Queue::open(umem, &self.queue_config(queue)).map_err(|error| {
+            Problem::new(
+                format!("cannot open queue {queue} of {}", self.link.name),
+                error.to_string(),
+                "see the message",
+            )
+        })?;
+        let disk = Disk::new(blocks, &self.disk_config())
+            .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
+        let services = Services::new(
+            disk,
+            served_root(self.config)?,
+            &services_config(self.config, self.limits),
+        );
+        let worker = self.worker_config(opened.bound().multi_buffer);
+        Ok(Worker::new(worker, opened, services, handoff, monotonic()))
+    }
+
+    fn queue_config(&self, queue: u32) -> QueueConfig {
+        let limits = &self.limits.queue;
+        QueueConfig {
+            ifindex: self.link.index,
+            queue,
+            bind: match self.config.xdp.bind {
+                config::Bind::Auto => afxdp::Bind::Auto,
+                config::Bind::Copy => afxdp::Bind::Copy,
+                config::Bind::ZeroCopy => afxdp::Bind::ZeroCopy,
+            },
+            rx_ring: limits.rx_ring,
+            tx_ring: limits.tx_ring,
+            fill_ring: limits.fill_ring,
+            completion_ring: limits.completion_ring,
+            multi_buffer: true,
+            tx_budget: limits.tx_budget,
+            send_buffer: limits.send_buffer,
+        }
+    }
+
+    fn disk_config(&self) -> DiskConfig {
+        let limits = &self.limits.worker;
+        DiskConfig {
+            threads: limits.disk_threads as usize,
+            files: limits.files as usize,
+            queue_depth: limits.disk_queue as usize,
+        }
+    }
+
+    fn worker_config(&self, multi_buffer: bool) -> WorkerConfig {
+        let partial = self
+            .config
+            .xdp
+            .checksum_rx
+            .accepts_partial(self.link.is_virtual());
+        WorkerConfig {
+            endpoints: self.endpoints.to_vec(),
+            owned: self.config.xdp.owned_addresses.clone(),
+            mac: interface_mac(&self.link.name),
+            vlan: self.config.xdp.vlan,
+            checksum_rx: if partial {
+                ChecksumPolicy::AcceptPartial
+            } else {
+                ChecksumPolicy::Verify
+            },
+            poll: match self.config.xdp.poll {
+                config::Poll::Adaptive => Poll::Adaptive,
+                config::Poll::Interrupt => Poll::Interrupt,
+                config::Poll::Busy => Poll::Busy,
+            },
+            stack: self.stack_config(multi_buffer),
+        }
+    }
+
+    fn stack_config(&self, multi_buffer: bool) -> StackConfig {
+        let limits = &self.limits.worker;
+        StackConfig {
+            connections: limits.connections,
+            half_open: limits.half_open,
+            time_wait: limits.time_wait,
+            mtu: self.mtu(multi_buffer),
+            receive_buffer: limits.input_bytes,
+            send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
+            congestion: match self.config.tcp.congestion {
+                config::Congestion::Cubic => Algorithm::Cubic,
+                config::Congestion::NewReno => Algorithm::NewReno,
+            },
+            rto: RtoConfig::default(),
+            keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
+                idle,
+                interval: KEEP_ALIVE_INTERVAL,
+                probes: KEEP_ALIVE_PROBES,
+            }),
+            flow_hash_key: self.hash_key,
+            secret: Secret::new(self.secret),
+        }
+    }
+
+    /// Bytes of the longest IP packet we build: the interface's, what fits the frames, and `tcp.mss`.
+    fn mtu(&self, multi_buffer: bool) -> u16 {
+        let frames = if multi_buffer {
+            crate::worker::TX_FRAMES_MAX
+        } else {
+            1
+        };
+        let room = frames * crate::limits::CHUNK_PACKET_BYTES as usize
+            - crate::limits::LINK_HEADER_BYTES as usize;
+        let by_mss = self
+            .config
+            .tcp
+            .mss
+            .map_or(u32::from(u16::MAX), |mss| u32::from(mss) + 40);
+        let mtu = self
+            .link
+            .mtu
+            .min(by_mss)
+            .min(u32::try_from(room).unwrap_or(u32::MAX));
+        u16::try_from(mtu).unwrap_or(u16::MAX)
+    }
+}
+
+/// The address of the interface, which owned-address mode answers with. Zero if sysfs has none.
+fn interface_mac(name: &str) -> MacAddr {
+    let text =
+        std::fs::read_to_string(format!("/sys/class/net/{name}/address")).unwrap_or_default();
+    let mut octets = [0u8; 6];
+    for (octet, digits) in octets.iter_mut().zip(text.trim().split(':')) {
+        *octet = u8::from_str_radix(digits, 16).unwrap_or(0);
+    }
+    MacAddr(octets)
+}
