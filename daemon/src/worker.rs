@@ -139,7 +139,8 @@ impl Worker {
                 quiet_turns.saturating_add(1)
             };
             let now = monotonic();
-            if self.obey(&mut control, now) {
+            self.obey(&mut control, now);
+            if self.has_drained(now) {
                 return self;
             }
             if self.config.poll.may_sleep(quiet_turns) && !self.services.has_freed() {
@@ -148,8 +149,8 @@ impl Worker {
         }
     }
 
-    /// Commands of the control side. True when the worker is done.
-    fn obey(&mut self, control: &mut WorkerControl<WorkerReport>, now: Instant) -> bool {
+    /// Commands of the control side.
+    fn obey(&mut self, control: &mut WorkerControl<WorkerReport>, now: Instant) {
         while let Some(command) = control.take() {
             match command {
                 Command::Drain { deadline } => self.drain(deadline, now),
@@ -159,14 +160,6 @@ impl Worker {
                 }
             }
         }
-        let Some(deadline) = self.drain_at else {
-            return false;
-        };
-        if !self.stack.is_empty() && now >= deadline {
-            self.reset_all();
-        }
-        let sent = self.queue.ledger().tx_in_flight == 0;
-        (self.stack.is_empty() && sent) || now >= deadline + LAST_WORDS
     }
 
     /// Accepts nothing new and lets what runs finish, until `deadline`.
@@ -179,6 +172,21 @@ impl Worker {
                 self.touch(conn, now);
             }
         }
+    }
+
+    /// Whether a drain is over; asked after every turn, it resets what is left at the deadline.
+    ///
+    /// Over means that no connection is left and the device has sent everything, or that it did not do so in the
+    /// time for last words.
+    pub fn has_drained(&mut self, now: Instant) -> bool {
+        let Some(deadline) = self.drain_at else {
+            return false;
+        };
+        if !self.stack.is_empty() && now >= deadline {
+            self.reset_all();
+        }
+        let sent = self.queue.ledger().tx_in_flight == 0;
+        (self.stack.is_empty() && sent) || now >= deadline + LAST_WORDS
     }
 
     fn reset_all(&mut self) {

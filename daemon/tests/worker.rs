@@ -1,4 +1,5 @@
-//! The data path of a worker, in memory: no interface, no privilege, no thread but the disk's helpers.
+//! The data path of a worker, in memory: no interface, no privilege, no thread but the disk's helpers
+//! (and, for one test of its loop, the worker's own).
 //!
 //! Every test builds a worker over [`MemoryNic`](sluice_afxdp::testing::MemoryNic) rings ([`bed`]), talks to it
 //! as a TCP client would ([`client`]), frame by frame ([`frames`]), and moves its clock by hand. Every frame
@@ -9,12 +10,14 @@
 //! | `requests` | what HTTP clients see |
 //! | `packets` | MTU, chains of frames, checksums, IPv6 |
 //! | `loss` | lost, doubled and reordered segments; closed windows |
-//! | `rings` | kicks that fail, completions that do not come, full rings |
+//! | `rings` | kicks that fail, completions that are late or lost, full and empty rings |
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
-//! | `draining` | the last words of a worker |
-//! | `strangers` | frames that belong to no connection |
-//! | `workers` | two workers and a flow that moves |
+//! | `draining` | the last words of a worker, and its deadline |
+//! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
+//! | `workers` | several workers, and flows that arrive at the wrong one |
 //! | `chance` | everything at once, from a seed |
+//!
+//! `steady_state.rs`, a binary of its own, counts allocations on the same bench.
 
 #[path = "worker/bed.rs"]
 mod bed;

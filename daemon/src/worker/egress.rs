@@ -77,6 +77,10 @@ impl Worker {
         dst: IpAddr,
         header: &TcpHeader,
     ) {
+        if self.queue.tx_slots() == 0 {
+            self.counters.tx_not_built += 1;
+            return;
+        }
         let emit = TcpEmit {
             link,
             src,

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use sluice_afxdp::RxPacket;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{Disposition, Receipt, Segment};
+use sluice_tcp::{Disposition, Receipt, Segment, SegmentDrop};
 use sluice_wire::{Packet, TcpPacket};
 
 use super::Worker;
@@ -95,7 +95,8 @@ impl Worker {
             .is_some_and(|handoff| handoff.pass_on(frame.pieces(), now))
     }
 
-    /// Gives a segment to the stack and keeps its new bytes. False if the flow is unknown here.
+    /// Gives a segment to the stack and keeps its new bytes. False if the flow is unknown here, for all that this
+    /// worker can tell.
     fn accept<'p>(
         &mut self,
         packet: &TcpPacket,
@@ -112,7 +113,7 @@ impl Worker {
                 self.counters.request_not_kept += 1;
             }
         }
-        receipt.disposition != Disposition::Unknown
+        is_known_here(receipt.disposition)
     }
 
     /// Hands a checked segment to the stack and acts on what it says, except for the payload.
@@ -143,6 +144,15 @@ impl Worker {
         let to = SocketAddr::new(packet.dst, packet.header.dst_port);
         self.config.endpoints.contains(&to)
     }
+}
+
+/// Whether the flow of a segment is this worker's business. A RST for an unknown flow is not: it is never answered,
+/// but another worker may have the connection that it ends.
+fn is_known_here(disposition: Disposition) -> bool {
+    !matches!(
+        disposition,
+        Disposition::Unknown | Disposition::Dropped(SegmentDrop::UnknownReset)
+    )
 }
 
 fn segment(packet: &TcpPacket) -> Segment<'_> {

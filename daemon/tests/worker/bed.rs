@@ -43,8 +43,10 @@ pub struct Setup {
     pub mtu: u16,
     /// The device completes checksums.
     pub offload: bool,
-    /// Entries of each ring.
+    /// Entries of the TX, fill and completion ring.
     pub ring: u32,
+    /// Entries of the RX ring.
+    pub rx_ring: u32,
     /// Frames of the UMEM.
     pub frames: u32,
     /// File blocks of 64 KiB.
@@ -53,6 +55,8 @@ pub struct Setup {
     pub time_wait: u32,
     pub checksum_rx: ChecksumPolicy,
     pub owned: Vec<IpAddr>,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
 }
 
 impl Default for Setup {
@@ -61,12 +65,15 @@ impl Default for Setup {
             mtu: 1500,
             offload: true,
             ring: 1024,
+            rx_ring: 1024,
             frames: 4096,
             blocks: 64,
             connections: 512,
             time_wait: 512,
             checksum_rx: ChecksumPolicy::Verify,
             owned: Vec::new(),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -98,6 +105,8 @@ impl Bed {
         let root = Root::open(site.root(), Symlinks::Never).expect("the site can be read");
         let services_config = ServicesConfig {
             connections: setup.connections as usize,
+            header_timeout: setup.header_timeout,
+            idle_timeout: setup.idle_timeout,
             ..ServicesConfig::default()
         };
         let services = Services::new(disk, root, &services_config);
@@ -268,10 +277,16 @@ impl Bed {
             }
             wait_for_helpers();
         }
-        let report = self.report();
-        assert!(report.service.disk.at_rest(), "{:?}", report.service.disk);
+        let disk = self.report().service.disk;
+        assert!(disk.at_rest(), "{disk:?}");
         let frames = self.worker.queue().ledger();
         assert!(frames.at_rest(), "{frames:?}");
+        self.assert_nothing_odd();
+    }
+
+    /// What must never be counted, was not.
+    pub fn assert_nothing_odd(&self) {
+        let report = self.report();
         let counters = &report.worker;
         assert_eq!(
             counters.request_not_kept, 0,
@@ -323,7 +338,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
     .expect("memory");
     let blocks = umem.take_blocks().expect("blocks were asked for");
     let queue_config = QueueConfig {
-        rx_ring: setup.ring,
+        rx_ring: setup.rx_ring,
         tx_ring: setup.ring,
         fill_ring: setup.ring,
         completion_ring: setup.ring,

@@ -186,9 +186,15 @@ impl Client {
         self.push();
     }
 
-    /// RST, exactly at what the server expects next.
+    /// RST, exactly at what the server expects next if nothing was lost.
     pub fn abort(&mut self) {
-        let header = self.header(self.seq(self.snd_nxt), TcpFlags::RST | TcpFlags::ACK);
+        self.abort_ahead(0);
+    }
+
+    /// RST, so far ahead of what the server expects next.
+    pub fn abort_ahead(&mut self, ahead: u64) {
+        let seq = self.seq(self.snd_nxt + ahead);
+        let header = self.header(seq, TcpFlags::RST | TcpFlags::ACK);
         let frame = self.frame(&header, &[]);
         self.out.push(frame);
     }

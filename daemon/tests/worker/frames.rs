@@ -8,8 +8,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sluice_afxdp::TxChecksum;
 use sluice_wire::{
-    ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpHeader, TcpPacket,
-    VlanTags, checksum,
+    ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpFlags, TcpHeader,
+    TcpPacket, VlanTags, checksum,
 };
 
 pub const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -74,6 +74,25 @@ pub fn segment(
         }
     }
     frame
+}
+
+/// What a closed port says to a segment (RFC 9293 section 3.10.7.1); nothing to a RST.
+pub fn refusal(packet: &TcpPacket) -> Option<Vec<u8>> {
+    if packet.header.flags.contains(TcpFlags::RST) {
+        return None;
+    }
+    let (from, to) = (
+        SocketAddr::new(packet.dst, packet.header.dst_port),
+        SocketAddr::new(packet.src, packet.header.src_port),
+    );
+    let header = TcpHeader {
+        src_port: from.port(),
+        dst_port: to.port(),
+        seq: packet.header.ack,
+        flags: TcpFlags::RST,
+        ..TcpHeader::default()
+    };
+    Some(segment(from, to, &header, &[], Seal::Full))
 }
 
 /// Reads a segment that the worker sent to a client, and its payload.

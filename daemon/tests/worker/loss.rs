@@ -255,7 +255,7 @@ fn a_peer_without_acknowledgements_is_given_up_and_its_blocks_come_back() {
     client.write(get("/big"));
     until_received(&mut bed, &mut client, 100 * KIB);
     let mut seconds = 0;
-    while bed.worker.stack().len() > 0 {
+    while !bed.worker.stack().is_empty() {
         bed.turn();
         bed.pass(Duration::from_secs(1));
         seconds += 1;

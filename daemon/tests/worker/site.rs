@@ -30,6 +30,15 @@ impl Site {
         content
     }
 
+    /// Files of the site that this process has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir("/proc/self/fd")
+            .expect("proc is mounted")
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|target| target != self.root() && target.starts_with(self.root()))
+            .count()
+    }
+
     pub fn root(&self) -> &std::path::Path {
         self.directory.path()
     }
