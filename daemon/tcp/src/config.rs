@@ -57,5 +57,8 @@ pub const NO_PROGRESS: Duration = Duration::from_secs(120);
 pub const RETRANSMISSIONS_MAX: u8 = 15;
 /// SYN-ACK repeats (after 1, 2, 4, 8, 16 s).
 pub const SYN_ACK_REPEATS_MAX: u8 = 5;
+/// SYN repeats: with doubling from 1 s the last wait ends after 183 s, and R2 for a SYN is at least 3 minutes
+/// (RFC 9293 section 3.8.3, MUST-23).
+pub const SYN_REPEATS_MAX: u8 = 7;
 /// An MSS below this is raised to it: 1-byte segments are an attack on our CPU (CVE-2019-11479).
 pub const MSS_FLOOR: u16 = 216;

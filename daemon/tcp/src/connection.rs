@@ -62,17 +62,18 @@ pub(crate) struct Connection {
     /// Over: nothing more than a last segment leaves.
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
-    pub syn_ack_wanted: bool,
-    /// SYN-ACKs sent, with those for a repeated SYN.
-    pub syn_acks_sent: u8,
-    /// SYN-ACKs repeated by the timer.
-    pub syn_ack_repeats: u8,
+    /// A SYN-ACK is to be sent, or in SYN-SENT a SYN.
+    pub syn_wanted: bool,
+    /// SYNs or SYN-ACKs sent, with those for a repeated SYN.
+    pub syns_sent: u8,
+    /// Of those, how many the timer repeated.
+    pub syn_repeats: u8,
     pub probe_wanted: bool,
     pub keep_alive_wanted: bool,
     pub keep_alive_probes: u8,
     /// Time-outs since the last progress.
     pub time_outs: u8,
-    /// When SND.UNA last moved, or data began to wait; before that, when the first SYN-ACK left.
+    /// When SND.UNA last moved, or data began to wait; before that, when the first SYN or SYN-ACK left.
     pub progress_at: Instant,
     pub challenge_reset: ChallengeBudget,
     pub challenge_other: ChallengeBudget,
@@ -90,12 +91,50 @@ pub(crate) fn interface_mss(mtu: u16, key: &FlowKey) -> u16 {
 }
 
 /// The shift with which a buffer of `capacity` bytes fits the 16-bit window field.
-fn window_scale_for(capacity: u32) -> u8 {
+pub(crate) fn window_scale_for(capacity: u32) -> u8 {
     let mut scale = 0;
     while scale < WINDOW_SCALE_MAX && (capacity >> scale) > u32::from(u16::MAX) {
         scale += 1;
     }
     scale
+}
+
+/// What the options of the peer's SYN and ours agree on.
+pub(crate) struct Terms {
+    pub our_mss: u16,
+    pub smss: u32,
+    /// The scale of our windows, if the peer takes scaled ones.
+    pub offered_scale: Option<u8>,
+    pub peer_scale: u8,
+    pub timestamps: Option<TimestampState>,
+    pub sack: bool,
+}
+
+impl Terms {
+    pub(crate) fn new(key: &FlowKey, options: &TcpOptions, env: &Env<'_>) -> Self {
+        let our_mss = interface_mss(env.config.mtu, key);
+        let default_mss = if key.local().is_ipv4() {
+            DEFAULT_MSS_V4
+        } else {
+            DEFAULT_MSS_V6
+        };
+        let peer_mss = options.mss.filter(|mss| *mss > 0).unwrap_or(default_mss);
+        let mss = peer_mss.clamp(MSS_FLOOR, our_mss);
+        let timestamps = options.timestamps.map(|ts| {
+            let offset = isn::timestamp_offset(key, &env.config.secret);
+            TimestampState::new(offset, ts.value, env.now)
+        });
+        Terms {
+            our_mss,
+            smss: u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN),
+            offered_scale: options
+                .window_scale
+                .map(|_| window_scale_for(env.config.receive_buffer)),
+            peer_scale: options.window_scale.map_or(0, |s| s.min(WINDOW_SCALE_MAX)),
+            timestamps,
+            sack: options.sack_permitted,
+        }
+    }
 }
 
 impl Connection {
@@ -106,44 +145,42 @@ impl Connection {
         after: Option<SeqNumber>,
         env: &mut Env<'_>,
     ) -> Self {
-        let (now, config) = (env.now, env.config);
         let key = segment.key;
-        let options: &TcpOptions = &segment.header.options;
         let irs = SeqNumber::new(segment.header.seq);
-        let iss = first_sequence_number(isn::iss(now, &key, &config.secret), after);
-        let our_mss = interface_mss(config.mtu, &key);
-        let default_mss = if key.local().is_ipv4() {
-            DEFAULT_MSS_V4
-        } else {
-            DEFAULT_MSS_V6
-        };
-        let peer_mss = options.mss.filter(|mss| *mss > 0).unwrap_or(default_mss);
-        let mss = peer_mss.clamp(MSS_FLOOR, our_mss);
-        let offered_scale = options
-            .window_scale
-            .map(|_| window_scale_for(config.receive_buffer));
-        let peer_scale = options.window_scale.map_or(0, |s| s.min(WINDOW_SCALE_MAX));
-        let timestamps = options.timestamps.map(|ts| {
-            TimestampState::new(isn::timestamp_offset(&key, &config.secret), ts.value, now)
-        });
-        let smss = u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN);
-        let mut send = Sender::new(iss, smss, peer_scale, now);
+        let iss = first_sequence_number(isn::iss(env.now, &key, &env.config.secret), after);
+        let terms = Terms::new(&key, &segment.header.options, env);
+        let mut connection = Connection::new(key, State::SynReceived, iss, irs, &terms, env);
         // The window in a SYN is never scaled (RFC 7323 section 2.2).
-        send.set_first_window(irs, segment.header.window, false);
+        connection
+            .send
+            .set_first_window(irs, segment.header.window, false);
+        connection
+    }
+
+    /// A connection whose SYN is to be sent, with or without the acknowledgement of the peer's.
+    pub(crate) fn new(
+        key: FlowKey,
+        state: State,
+        iss: SeqNumber,
+        irs: SeqNumber,
+        terms: &Terms,
+        env: &Env<'_>,
+    ) -> Self {
+        let (now, config) = (env.now, env.config);
         Connection {
             key,
-            state: State::SynReceived,
+            state,
             receive: Receiver::new(
                 irs,
                 config.receive_buffer,
-                offered_scale.unwrap_or(0),
-                our_mss,
+                terms.offered_scale.unwrap_or(0),
+                terms.our_mss,
             ),
-            send,
-            loss: Loss::new(options.sack_permitted),
+            send: Sender::new(iss, terms.smss, terms.peer_scale, now),
+            loss: Loss::new(terms.sack),
             rtt: RttEstimator::new(config.rto),
-            congestion: Controller::new(config.congestion, smss),
-            timestamps,
+            congestion: Controller::new(config.congestion, terms.smss),
+            timestamps: terms.timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
             events: Events::default(),
@@ -151,9 +188,9 @@ impl Connection {
             in_transmit_queue: false,
             finish: None,
             reset_wanted: false,
-            syn_ack_wanted: true,
-            syn_acks_sent: 0,
-            syn_ack_repeats: 0,
+            syn_wanted: true,
+            syns_sent: 0,
+            syn_repeats: 0,
             probe_wanted: false,
             keep_alive_wanted: false,
             keep_alive_probes: 0,
@@ -162,9 +199,9 @@ impl Connection {
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
             last_ack_sent: irs.add(1),
-            sack: options.sack_permitted,
-            offered_scale,
-            our_mss,
+            sack: terms.sack,
+            offered_scale: terms.offered_scale,
+            our_mss: terms.our_mss,
         }
     }
 
@@ -200,10 +237,20 @@ impl Connection {
         }
     }
 
+    /// The driver gives the connection up: RST, except in SYN-SENT, where there is nothing to reset
+    /// (RFC 9293 section 3.10.5).
+    pub(crate) fn abort(&mut self) {
+        self.end(CloseReason::Aborted, self.state != State::SynSent);
+    }
+
     /// The driver's side is complete: FIN after what was supplied (RFC 9293 section 3.10.4). In SYN-RECEIVED it
-    /// is queued until the handshake is complete.
+    /// is queued until the handshake is complete; in SYN-SENT the connection is deleted.
     pub(crate) fn close(&mut self, now: Instant) {
         match self.state {
+            State::SynSent => {
+                self.end(CloseReason::Aborted, false);
+                return;
+            }
             State::SynReceived => {}
             State::Established => self.state = State::FinWait1,
             State::CloseWait => self.state = State::LastAck,

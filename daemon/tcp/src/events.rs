@@ -20,6 +20,8 @@ impl ConnId {
 pub enum CloseReason {
     /// Both directions were closed and acknowledged.
     Finished,
+    /// The peer answered our SYN with RST.
+    Refused,
     /// The peer sent an acceptable RST.
     PeerReset,
     /// The driver aborted it.

@@ -30,12 +30,14 @@ pub(crate) struct Outcome {
     pub pieces: NewBytes,
     pub trusted: bool,
     pub rtt: Option<Duration>,
+    /// A RST that goes back the way the segment came.
+    pub reply: Option<TcpHeader>,
     /// Both FINs are done and acknowledged: TIME-WAIT follows.
     pub time_wait: bool,
 }
 
 impl Outcome {
-    fn dropped(reason: SegmentDrop) -> Self {
+    pub(crate) fn dropped(reason: SegmentDrop) -> Self {
         Outcome {
             dropped: Some(reason),
             ..Outcome::default()
@@ -57,8 +59,11 @@ impl Connection {
         if self.finish.is_some() {
             return Outcome::dropped(SegmentDrop::OutsideWindow);
         }
+        if self.state == State::SynSent {
+            return self.on_segment_syn_sent(segment, env);
+        }
         if self.state == State::SynReceived
-            && let Some(outcome) = self.on_segment_half_open(segment)
+            && let Some(outcome) = self.on_segment_half_open(segment, env)
         {
             return outcome;
         }
@@ -79,7 +84,7 @@ impl Connection {
             return Outcome::dropped(SegmentDrop::AckOutOfRange);
         };
         if self.state == State::SynReceived {
-            self.establish(header, env);
+            self.establish(header, true, env);
         }
         self.keep_alive_restarts(env);
         self.move_ts_recent(header, env);
@@ -93,7 +98,11 @@ impl Connection {
     }
 
     /// SYN-RECEIVED: repeats of the SYN, RST and a final ACK that does not fit are settled here.
-    fn on_segment_half_open(&mut self, segment: &Segment<'_>) -> Option<Outcome> {
+    fn on_segment_half_open(
+        &mut self,
+        segment: &Segment<'_>,
+        env: &mut Env<'_>,
+    ) -> Option<Outcome> {
         let header = segment.header;
         let seq = SeqNumber::new(header.seq);
         let is_first = self.receive.distance_to_next(seq) == -1;
@@ -103,7 +112,17 @@ impl Connection {
         if header.flags.contains(TcpFlags::SYN) {
             if is_first && !header.flags.contains(TcpFlags::ACK) {
                 // Our SYN-ACK may be lost; say it again without waiting for the timer.
-                self.syn_ack_wanted = true;
+                self.syn_wanted = true;
+                return Some(Outcome {
+                    trusted: true,
+                    ..Outcome::default()
+                });
+            }
+            if is_first && header.ack == self.send.seq(0).raw() {
+                // Simultaneous open (RFC 9293 section 3.5, figure 7): the peer repeats its SYN to say that it has
+                // ours. The window of a SYN is never scaled (RFC 7323 section 2.2).
+                self.establish(header, false, env);
+                self.receive.want_ack_now();
                 return Some(Outcome {
                     trusted: true,
                     ..Outcome::default()
@@ -201,28 +220,33 @@ impl Connection {
     }
 
     /// The final ACK of the handshake. A close that came before it takes effect now.
-    fn establish(&mut self, header: &TcpHeader, env: &mut Env<'_>) {
+    fn establish(&mut self, header: &TcpHeader, scaled: bool, env: &mut Env<'_>) {
         self.state = if self.send.is_finishing() {
             State::FinWait1
         } else {
             State::Established
         };
-        self.events.established = true;
-        self.syn_ack_wanted = false;
         env.counters.accepted += 1;
-        self.deadlines.clear(Timer::Retransmit);
         self.send
-            .set_first_window(SeqNumber::new(header.seq), header.window, true);
-        if self.syn_ack_repeats > 0 {
+            .set_first_window(SeqNumber::new(header.seq), header.window, scaled);
+        self.complete_handshake(header, env);
+    }
+
+    /// What both ways of opening have in common: events, timers, and the first round-trip time.
+    pub(crate) fn complete_handshake(&mut self, header: &TcpHeader, env: &Env<'_>) {
+        self.events.established = true;
+        self.syn_wanted = false;
+        self.deadlines.clear(Timer::Retransmit);
+        if self.syn_repeats > 0 {
             // RFC 6298 section 5.7.
             self.rtt.handshake_was_retransmitted();
         }
-        if self.syn_ack_repeats > 1 {
+        if self.syn_repeats > 1 {
             // RFC 6928 section 2: a single repeat does not cost the initial window, more do.
             self.congestion.on_rto(env.now, 0, false);
         }
-        // With several SYN-ACKs it is not known which one this acknowledges (Karn), unless it says so.
-        let round_trip = if self.syn_acks_sent == 1 {
+        // With several SYNs it is not known which one this acknowledges (Karn), unless it says so.
+        let round_trip = if self.syns_sent == 1 {
             Some(env.now.saturating_since(self.progress_at))
         } else {
             self.echoed_round_trip(header, env.now)

@@ -14,6 +14,7 @@
 //! |---|---|---|
 //! | `stack` | flows, timers, order of work | 9293 3.10 |
 //! | `listener`, `isn`, `time_wait` | before and after a connection | 9293, 6528, 6191, 1337 |
+//! | `open` | active and simultaneous open | 9293 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
@@ -38,6 +39,7 @@ mod input;
 pub mod isn;
 mod listener;
 mod loss;
+mod open;
 mod output;
 pub mod ranges;
 mod receive;
@@ -57,6 +59,6 @@ pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
 pub use segment::{Disposition, Outgoing, Receipt, Segment, SendView};
-pub use stack::Stack;
+pub use stack::{ConnectError, Stack};
 pub use state::State;
 pub use stats::{SegmentDrop, StackCounters};

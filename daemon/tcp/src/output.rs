@@ -33,8 +33,10 @@ impl Connection {
             return Some(self.reset(env));
         }
         if self.finish.is_none() {
-            if self.state == State::SynReceived {
-                return self.syn_ack(env);
+            match self.state {
+                State::SynSent => return self.syn(env),
+                State::SynReceived => return self.syn_ack(env),
+                _ => {}
             }
             if self.sack
                 && self.receive.ack_wanted() == AckWanted::Now
@@ -189,24 +191,33 @@ impl Connection {
     }
 
     fn syn_ack(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if !core::mem::take(&mut self.syn_ack_wanted) {
+        if !core::mem::take(&mut self.syn_wanted) {
             return (self.receive.ack_wanted() == AckWanted::Now).then(|| self.bare_ack(env));
         }
-        if self.syn_acks_sent == 0 {
-            self.progress_at = env.now;
-        }
-        self.syn_acks_sent = self.syn_acks_sent.saturating_add(1);
-        if !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
-        }
+        self.on_syn_sent(env.now);
         let flags = TcpFlags::SYN.union(TcpFlags::ACK);
-        let mut header = self.header(self.send.iss(), flags, env.now);
+        Some((self.syn_header(flags, env.now), 0..0))
+    }
+
+    /// Header of a SYN or a SYN-ACK, with what we offer.
+    pub(crate) fn syn_header(&mut self, flags: TcpFlags, now: Instant) -> TcpHeader {
+        let mut header = self.header(self.send.iss(), flags, now);
         header.window = self.receive.unscaled_window();
         header.options.mss = Some(self.our_mss);
         header.options.window_scale = self.offered_scale;
         header.options.sack_permitted = self.sack;
-        Some((header, 0..0))
+        header
+    }
+
+    /// A SYN or a SYN-ACK leaves: its timer, and the moment from which the round trip counts.
+    pub(crate) fn on_syn_sent(&mut self, now: Instant) {
+        if self.syns_sent == 0 {
+            self.progress_at = now;
+        }
+        self.syns_sent = self.syns_sent.saturating_add(1);
+        if !self.deadlines.is_set(Timer::Retransmit) {
+            self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+        }
     }
 
     fn reset(&mut self, env: &Env<'_>) -> (TcpHeader, Range<u64>) {
@@ -255,7 +266,9 @@ impl Connection {
     }
 
     fn on_retransmission_timer(&mut self, env: &mut Env<'_>) {
-        if self.state == State::SynReceived {
+        if self.state == State::SynSent {
+            self.on_syn_timer(env);
+        } else if self.state == State::SynReceived {
             self.on_syn_ack_timer(env);
         } else if self.send.is_stalled_by_window() {
             self.on_persist_timer(env);
@@ -265,12 +278,12 @@ impl Connection {
     }
 
     fn on_syn_ack_timer(&mut self, env: &mut Env<'_>) {
-        if self.syn_ack_repeats >= SYN_ACK_REPEATS_MAX {
+        if self.syn_repeats >= SYN_ACK_REPEATS_MAX {
             self.end(CloseReason::HandshakeTimeout, false);
             return;
         }
-        self.syn_ack_repeats += 1;
-        self.syn_ack_wanted = true;
+        self.syn_repeats += 1;
+        self.syn_wanted = true;
         env.counters.retransmitted_syn_ack += 1;
         self.rtt.back_off();
     }

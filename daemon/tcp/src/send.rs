@@ -94,6 +94,12 @@ impl Sender {
         una + i64::from(ack.distance(self.seq(self.snd_una)))
     }
 
+    /// What the peer's SYN says about the segments and windows of a connection that we opened.
+    pub(crate) fn negotiate(&mut self, smss: u32, scale: u8) {
+        self.smss = smss;
+        self.scale = scale;
+    }
+
     /// SMSS in bytes (RFC 5681 section 2).
     pub(crate) fn smss(&self) -> u32 {
         self.smss

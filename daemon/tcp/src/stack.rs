@@ -8,7 +8,7 @@ use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
 use crate::events::{CloseReason, ConnId, Events};
-use crate::flow_table::FlowTable;
+use crate::flow_table::{FlowKey, FlowTable};
 use crate::listener::{self, Arrival};
 use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
@@ -28,6 +28,26 @@ struct Slot {
     generation: u32,
     connection: Option<Connection>,
 }
+
+/// Why a connection cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// A connection of this tuple lives, or did so within TIME-WAIT.
+    InUse,
+    /// [`StackConfig::connections`] are open.
+    Full,
+}
+
+impl core::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            ConnectError::InUse => "the address and port pair is in use: take another local port",
+            ConnectError::Full => "no room for another connection: raise the limit of connections",
+        })
+    }
+}
+
+impl core::error::Error for ConnectError {}
 
 /// The TCP of one worker.
 ///
@@ -100,8 +120,10 @@ impl Stack {
         };
         let was_half_open = connection.is_half_open();
         let outcome = connection.on_segment(segment, &mut env);
-        if was_half_open && !connection.is_half_open() {
-            self.half_open -= 1;
+        match (was_half_open, connection.is_half_open()) {
+            (true, false) => self.half_open -= 1,
+            (false, true) => self.half_open += 1,
+            _ => {}
         }
         if outcome.time_wait {
             connection.end(CloseReason::Finished, false);
@@ -123,7 +145,7 @@ impl Stack {
             payload_start: origin,
             trusted: outcome.trusted,
             rtt: outcome.rtt,
-            reply: None,
+            reply: outcome.reply,
         }
     }
 
@@ -176,6 +198,32 @@ impl Stack {
             trusted: true,
             ..Receipt::unknown()
         }
+    }
+
+    /// Active open (RFC 9293 section 3.10.1): the SYN leaves with the next [`poll_transmit`](Self::poll_transmit).
+    /// Bytes may be supplied at once. The end of the handshake is [`Events::established`], its failure
+    /// [`Events::closed`] with [`CloseReason::Refused`] or [`CloseReason::HandshakeTimeout`].
+    ///
+    /// # Errors
+    /// The tuple is in use or in TIME-WAIT (take another local port), or there is no room.
+    pub fn connect(&mut self, key: FlowKey, now: Instant) -> Result<ConnId, ConnectError> {
+        if self.flows.get(&key).is_some() || self.time_wait.contains(&key) {
+            return Err(ConnectError::InUse);
+        }
+        let slot = self.take_slot().ok_or(ConnectError::Full)?;
+        if self.flows.insert(key, slot).is_err() {
+            self.free.push(slot);
+            return Err(ConnectError::Full);
+        }
+        let env = Env {
+            now,
+            config: &self.config,
+            counters: &mut self.counters,
+        };
+        let connection = Connection::active(key, &env);
+        self.slots[slot as usize].connection = Some(connection);
+        self.settle(slot);
+        Ok(self.id(slot))
     }
 
     /// The answer to a segment that belongs to no worker: a RST, or nothing (RFC 9293 section 3.10.7.1).
@@ -312,7 +360,7 @@ impl Stack {
     pub fn abort(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             let was_half_open = connection.is_half_open();
-            connection.end(CloseReason::Aborted, true);
+            connection.abort();
             if was_half_open {
                 self.half_open -= 1;
             }

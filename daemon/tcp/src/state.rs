@@ -6,7 +6,9 @@
 /// State of a live connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// A SYN was answered with SYN-ACK; waiting for the final ACK.
+    /// We sent a SYN; waiting for the peer's.
+    SynSent,
+    /// Both SYNs are out; waiting for the acknowledgement of ours.
     SynReceived,
     /// Both directions open.
     Established,
@@ -26,7 +28,7 @@ impl State {
     /// Whether both sides have agreed on initial sequence numbers (RFC 9293 section 3.3.2).
     #[must_use]
     pub fn is_synchronized(self) -> bool {
-        self != State::SynReceived
+        !matches!(self, State::SynSent | State::SynReceived)
     }
 
     /// Whether the peer may still send new bytes.
@@ -43,7 +45,7 @@ impl State {
     pub fn can_send(self) -> bool {
         matches!(
             self,
-            State::SynReceived | State::Established | State::CloseWait
+            State::SynSent | State::SynReceived | State::Established | State::CloseWait
         )
     }
 
@@ -51,6 +53,7 @@ impl State {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            State::SynSent => "SYN-SENT",
             State::SynReceived => "SYN-RECEIVED",
             State::Established => "ESTABLISHED",
             State::FinWait1 => "FIN-WAIT-1",

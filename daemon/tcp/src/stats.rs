@@ -56,6 +56,8 @@ counted! {
         NoAck = "no_ack",
         /// Acknowledges data never sent, or too old (RFC 5961 section 5.2).
         AckOutOfRange = "ack_out_of_range",
+        /// In SYN-SENT, neither a SYN nor an acceptable RST.
+        SynSentStray = "syn_sent_stray",
         /// The final ACK of the handshake does not acknowledge our SYN.
         HandshakeAck = "handshake_ack",
         /// RST against TIME-WAIT (RFC 1337).
@@ -76,12 +78,16 @@ pub struct StackCounters {
     pub segments_out: u64,
     /// Payload bytes sent for the first time.
     pub bytes_out: u64,
-    /// Connections that reached ESTABLISHED.
+    /// Connections of a peer that reached ESTABLISHED.
     pub accepted: u64,
+    /// Connections of ours that reached ESTABLISHED.
+    pub connected: u64,
     /// Segments sent again by fast retransmit (RFC 6675).
     pub retransmitted_fast: u64,
     /// Segments sent again after a time-out (RFC 6298).
     pub retransmitted_timeout: u64,
+    /// SYNs sent again.
+    pub retransmitted_syn: u64,
     /// SYN-ACKs sent again.
     pub retransmitted_syn_ack: u64,
     /// Times the retransmission timer fired.
@@ -116,8 +122,10 @@ impl StackCounters {
             ("segments_out", self.segments_out),
             ("bytes_out", self.bytes_out),
             ("accepted", self.accepted),
+            ("connected", self.connected),
             ("retransmitted_fast", self.retransmitted_fast),
             ("retransmitted_timeout", self.retransmitted_timeout),
+            ("retransmitted_syn", self.retransmitted_syn),
             ("retransmitted_syn_ack", self.retransmitted_syn_ack),
             ("timeouts", self.timeouts),
             ("fast_recoveries", self.fast_recoveries),

@@ -67,6 +67,11 @@ impl TimeWaitTable {
         self.flows.len()
     }
 
+    /// Whether a tuple is in TIME-WAIT.
+    pub(crate) fn contains(&self, key: &FlowKey) -> bool {
+        self.flows.get(key).is_some()
+    }
+
     pub(crate) fn insert(&mut self, remnant: Remnant, now: Instant) {
         self.expire(now);
         self.forget(&remnant.key);

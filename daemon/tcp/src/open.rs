@@ -1,0 +1,132 @@
+//! Active open: SYN-SENT, and simultaneous open as far as it differs from the passive one.
+//!
+//! RFC 9293 sections 3.10.1 (OPEN), 3.10.7.3 (segments in SYN-SENT), 3.5 figure 7 (simultaneous open), RFC 7323
+//! sections 2.2 and 3.2 (options on our SYN). Data on a SYN-ACK is not taken; it comes again, as in LISTEN.
+
+use core::ops::Range;
+
+use sluice_wire::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+use crate::config::SYN_REPEATS_MAX;
+use crate::congestion::Controller;
+use crate::connection::{Connection, Env, Terms, window_scale_for};
+use crate::events::CloseReason;
+use crate::flow_table::FlowKey;
+use crate::input::Outcome;
+use crate::isn;
+use crate::listener;
+use crate::loss::Loss;
+use crate::receive::Receiver;
+use crate::segment::Segment;
+use crate::seq::SeqNumber;
+use crate::state::State;
+use crate::stats::SegmentDrop;
+
+impl Connection {
+    /// A connection whose SYN leaves next. The receiving side is made anew when the peer's SYN comes.
+    pub(crate) fn active(key: FlowKey, env: &Env<'_>) -> Self {
+        let iss = SeqNumber::new(isn::iss(env.now, &key, &env.config.secret));
+        // We offer everything; the peer's SYN decides what is used.
+        let offer = TcpOptions {
+            window_scale: Some(window_scale_for(env.config.receive_buffer)),
+            sack_permitted: true,
+            timestamps: Some(Timestamps { value: 0, echo: 0 }),
+            ..TcpOptions::default()
+        };
+        let terms = Terms::new(&key, &offer, env);
+        Connection::new(key, State::SynSent, iss, SeqNumber::new(0), &terms, env)
+    }
+
+    /// RFC 9293 section 3.10.7.3.
+    pub(crate) fn on_segment_syn_sent(
+        &mut self,
+        segment: &Segment<'_>,
+        env: &mut Env<'_>,
+    ) -> Outcome {
+        let header = segment.header;
+        let flags = header.flags;
+        let acknowledges = flags.contains(TcpFlags::ACK);
+        // Nothing but the SYN was sent, so there is one number to acknowledge.
+        if acknowledges && header.ack != self.send.seq(0).raw() {
+            // A RST for a connection that the peer still remembers and we do not; never an answer to a RST.
+            return Outcome {
+                reply: listener::refusal(segment),
+                ..Outcome::dropped(SegmentDrop::AckOutOfRange)
+            };
+        }
+        if flags.contains(TcpFlags::RST) {
+            if !acknowledges {
+                return Outcome::dropped(SegmentDrop::SynSentStray);
+            }
+            env.counters.resets_received += 1;
+            self.end(CloseReason::Refused, false);
+            return Outcome::dropped(SegmentDrop::ConnectionReset);
+        }
+        if !flags.contains(TcpFlags::SYN) || flags.contains(TcpFlags::FIN) {
+            return Outcome::dropped(SegmentDrop::SynSentStray);
+        }
+        self.agree(segment, env);
+        if acknowledges {
+            self.state = State::Established;
+            env.counters.connected += 1;
+            self.complete_handshake(header, env);
+            self.keep_alive_restarts(env);
+            self.receive.want_ack_now();
+        } else {
+            // Simultaneous open: both SYNs crossed. Ours goes again, with the acknowledgement of theirs.
+            self.state = State::SynReceived;
+            self.syn_wanted = true;
+        }
+        Outcome {
+            trusted: true,
+            rtt: self.rtt.latest(),
+            ..Outcome::default()
+        }
+    }
+
+    /// Takes over what the peer's SYN says.
+    fn agree(&mut self, segment: &Segment<'_>, env: &Env<'_>) {
+        let irs = SeqNumber::new(segment.header.seq);
+        let terms = Terms::new(&self.key, &segment.header.options, env);
+        self.receive = Receiver::new(
+            irs,
+            env.config.receive_buffer,
+            terms.offered_scale.unwrap_or(0),
+            terms.our_mss,
+        );
+        self.send.negotiate(terms.smss, terms.peer_scale);
+        // The window in a SYN is never scaled (RFC 7323 section 2.2).
+        self.send
+            .set_first_window(irs, segment.header.window, false);
+        self.loss = Loss::new(terms.sack);
+        self.congestion = Controller::new(env.config.congestion, terms.smss);
+        self.timestamps = terms.timestamps;
+        self.sack = terms.sack;
+        self.offered_scale = terms.offered_scale;
+        self.last_ack_sent = irs.add(1);
+    }
+
+    /// Our SYN, if it is due.
+    pub(crate) fn syn(&mut self, env: &Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
+        if !core::mem::take(&mut self.syn_wanted) {
+            return None;
+        }
+        self.on_syn_sent(env.now);
+        let mut header = self.syn_header(TcpFlags::SYN, env.now);
+        // Nothing to acknowledge yet; a zero TSecr goes with that (RFC 7323 section 3.2).
+        header.ack = 0;
+        Some((header, 0..0))
+    }
+
+    /// The SYN was not answered.
+    pub(crate) fn on_syn_timer(&mut self, env: &mut Env<'_>) {
+        if self.syn_repeats >= SYN_REPEATS_MAX {
+            self.end(CloseReason::HandshakeTimeout, false);
+            return;
+        }
+        self.syn_repeats += 1;
+        self.syn_wanted = true;
+        env.counters.retransmitted_syn += 1;
+        self.rtt.back_off();
+    }
+}
