@@ -5,20 +5,19 @@ SHELL := /bin/bash -o pipefail
 
 # Debian packages the build and the tests need. `make setup` installs what is missing and is silent otherwise.
 PACKAGES := build-essential pkgconf clang libelf-dev zlib1g-dev linux-libc-dev iproute2 ethtool nftables \
-	curl wget aria2 ca-certificates python3 bpftool
+	curl wget aria2 ca-certificates python3 bpftool shellcheck
+# The oldest Rust that builds it: rust-version in Cargo.toml.
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
-	target/release/sluice-bench goodput
-
-.PHONY: bench clean-logs help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build and the tests need (Debian 12, root)
-	@deploy/setup.sh $(PACKAGES)
+	@deploy/setup.sh $(RUST) $(PACKAGES)
 
 build: setup ## Build the daemon and the bench harness, release profile
 	cargo build $(CARGO_FLAGS) --release --workspace
@@ -30,7 +29,7 @@ LOGGED = 2>&1 | tee $(LOGS)/$@.log
 test: clean-logs test-unit test-loom test-veth ## Everything: unit, property, verdicts, loom, in-memory and veth end to end
 	@deploy/skips.sh $(LOGS)
 
-clean-logs:
+clean-logs: ## Forget the logs of the last test run
 	@rm -rf $(LOGS)
 
 test-unit: setup ## Unit, property, verdict and in-memory tests
@@ -45,14 +44,17 @@ test-veth: build ## The daemon on a veth pair, with curl over kernel TCP as the 
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
+bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
+	target/release/sluice-bench goodput
+
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked
 	@bench/demo.sh
 
-lint: setup ## Formatting, clippy with warnings as errors, shellcheck where installed
+lint: setup ## Formatting, clippy and rustdoc with warnings as errors, shellcheck
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
-	@if command -v shellcheck >/dev/null; then shellcheck deploy/*.sh bench/*.sh .ci/run; else echo "SKIP shellcheck: not installed"; fi
+	shellcheck deploy/*.sh bench/*.sh .ci/run
 
 fmt: ## Format the tree
 	cargo fmt --all

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Installs the given Debian packages that are missing. Quick and quiet when nothing is.
+# usage: setup.sh RUST PACKAGE...
+# Installs the given Debian packages that are missing and sees that Rust is at least RUST. Quick and quiet when all is
+# there.
 set -euo pipefail
 
 missing() {
@@ -9,7 +11,7 @@ missing() {
     done
 }
 
-main() {
+packages() {
     command -v dpkg-query >/dev/null || {
         echo "setup: not a Debian system; install by hand: $*" >&2
         return 0
@@ -28,4 +30,20 @@ main() {
     apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
 }
 
-main "$@"
+# rust LEAST: Debian's own is too old, and a toolchain is not a thing to install behind somebody's back.
+rust() {
+    local least=$1 found
+    if ! found=$(cargo --version 2>/dev/null | cut -d' ' -f2); then
+        echo "setup: no cargo in PATH; Rust $least or newer is needed: https://rustup.rs" >&2
+        echo "setup: installed for your user only? sudo env \"PATH=\$PATH\" make ..." >&2
+        return 1
+    fi
+    if [ "$(printf '%s\n' "$least" "$found" | sort -V | head -n 1)" != "$least" ]; then
+        echo "setup: cargo $found is too old, Rust $least or newer is needed: rustup update stable" >&2
+        return 1
+    fi
+}
+
+rust "$1"
+shift
+packages "$@"

@@ -11,7 +11,7 @@ use std::thread;
 pub fn skip(why: &str) {
     let current = thread::current();
     let test = current.name().unwrap_or("test");
-    writeln!(io::stderr(), "SKIP {test}: {why}").expect("stderr can be written");
+    writeln!(io::stderr(), "\nSKIP {test}: {why}").expect("stderr can be written");
 }
 
 /// Runs `test` on a thread in a fresh network namespace. Without the privilege for one the test is skipped, with a word.
