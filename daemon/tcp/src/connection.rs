@@ -58,7 +58,6 @@ pub(crate) struct Connection {
     pub scheduled_at: Option<Instant>,
     pub events: Events,
     pub in_event_queue: bool,
-    pub in_transmit_queue: bool,
     /// Over: nothing more than a last segment leaves.
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
@@ -185,7 +184,6 @@ impl Connection {
             scheduled_at: None,
             events: Events::default(),
             in_event_queue: false,
-            in_transmit_queue: false,
             finish: None,
             reset_wanted: false,
             syn_wanted: true,

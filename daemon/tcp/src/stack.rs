@@ -26,6 +26,8 @@ const TIMERS_PER_TURN: u32 = 1024;
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
+    /// Of the slot and not of its connection: the entry may outlive that.
+    in_transmit_queue: bool,
     connection: Option<Connection>,
 }
 
@@ -294,7 +296,7 @@ impl Stack {
             let Some((connection, mut env)) =
                 split(&mut self.slots, &self.config, &mut self.counters, slot, now)
             else {
-                self.transmit.pop_front();
+                self.leave_transmit_queue();
                 continue;
             };
             if let Some((header, payload)) = connection.next_segment(&mut env) {
@@ -308,19 +310,21 @@ impl Stack {
                     payload,
                 });
             }
-            connection.in_transmit_queue = false;
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
-            let over = connection.finish.filter(|_| connection.is_done());
-            self.transmit.pop_front();
-            self.turn_left = TURN_SEGMENTS;
-            match over {
-                Some(reason) => self.retire(slot, reason),
-                None => self.schedule(slot),
-            }
+            self.leave_transmit_queue();
+            self.retire_if_done(slot);
+            self.schedule(slot);
         }
         None
+    }
+
+    fn leave_transmit_queue(&mut self) {
+        if let Some(slot) = self.transmit.pop_front() {
+            self.slots[slot as usize].in_transmit_queue = false;
+            self.turn_left = TURN_SEGMENTS;
+        }
     }
 
     fn take_turn(&mut self) {
@@ -499,6 +503,7 @@ impl Stack {
 
     /// After anything happened on a connection: queue its events, let it transmit, keep its timer.
     fn settle(&mut self, slot: u32) {
+        self.retire_if_done(slot);
         let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
             return;
         };
@@ -511,11 +516,11 @@ impl Stack {
     }
 
     fn want_transmit(&mut self, slot: u32) {
-        if let Some(connection) = self.slots[slot as usize].connection.as_mut()
-            && !connection.in_transmit_queue
+        let entry = &mut self.slots[slot as usize];
+        if let Some(connection) = &entry.connection
             && connection.events.closed.is_none()
+            && !core::mem::replace(&mut entry.in_transmit_queue, true)
         {
-            connection.in_transmit_queue = true;
             self.transmit.push_back(slot);
         }
     }
@@ -526,6 +531,7 @@ impl Stack {
             return;
         };
         if let Some(at) = connection.deadlines.earliest()
+            && connection.events.closed.is_none()
             && connection.scheduled_at.is_none_or(|known| at < known)
         {
             connection.scheduled_at = Some(at);
@@ -533,16 +539,21 @@ impl Stack {
         }
     }
 
-    /// A connection that is over and has sent its last segment.
-    fn retire(&mut self, slot: u32, reason: CloseReason) {
+    /// Takes a connection that is over and owes no segment out of everything but the event queue. What it holds is
+    /// free then even if nothing can be sent.
+    fn retire_if_done(&mut self, slot: u32) {
+        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+            return;
+        };
+        if connection.events.closed.is_some() || !connection.is_done() {
+            return;
+        }
+        connection.events.closed = connection.finish;
+        self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
-        if let Some(connection) = self.slots[slot as usize].connection.as_mut() {
-            self.flows.remove(&connection.key);
-            connection.events.closed = Some(reason);
-            if !connection.in_event_queue {
-                connection.in_event_queue = true;
-                self.events.push_back(slot);
-            }
+        if !connection.in_event_queue {
+            connection.in_event_queue = true;
+            self.events.push_back(slot);
         }
     }
 }
