@@ -339,12 +339,13 @@ impl Flight {
         None
     }
 
-    /// The last bytes in flight, at most `len`: what a loss probe sends again (RFC 8985 section 7.3).
+    /// The last bytes that the peer is not known to hold, at most `len`: what a loss probe sends again (RFC 8985
+    /// section 7.3).
     pub(crate) fn tail(&self, len: u32) -> Option<Range<u64>> {
-        let last = self.runs.len().checked_sub(1)?;
-        let end = self.end();
+        let last = self.runs.iter().rposition(|run| run.fate != Fate::Sacked)?;
+        let end = self.runs[last].end;
         let start = self.start_of(last).max(end.saturating_sub(u64::from(len)));
-        (self.runs[last].fate == Fate::InFlight).then_some(start..end)
+        Some(start..end)
     }
 
     /// What was held lost is in flight after all: the recovery was spurious.

@@ -22,6 +22,9 @@ use crate::rack::{Path, Rack};
 use crate::tail_probe::{ProbeEnd, TailProbe};
 use crate::undo::{Frto, FrtoAck, Undo};
 
+/// New segments that duplicates before a recovery let out (RFC 3042).
+const LIMITED_TRANSMIT: u32 = 2;
+
 /// A window that limits nothing.
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -184,7 +187,7 @@ impl Loss {
         };
         let mut min_rtt = path.min_rtt;
         let rack = &mut self.rack;
-        let mut note = |delivery: Delivery| {
+        let mut note = |delivery: Delivery, echoed_ms: Option<u64>| {
             delivered.bytes += delivery.range.end - delivery.range.start;
             if !delivery.retransmitted {
                 let rtt = path.now.saturating_since(delivery.sent_at);
@@ -193,14 +196,16 @@ impl Loss {
                 min_rtt = Some(min_rtt.map_or(rtt, |least| least.min(rtt)));
                 delivered.original |= delivery.range.start < original_below;
             }
-            rack.on_delivered(&delivery, path.now, min_rtt, ack.echoed_ms);
+            rack.on_delivered(&delivery, path.now, min_rtt, echoed_ms);
         };
         // In the order of the sequence, or SACK blocks of one acknowledgement would make what it acknowledges
         // cumulatively look reordered.
-        self.flight.acknowledge(ack.snd_una, pool, &mut note);
+        self.flight
+            .acknowledge(ack.snd_una, pool, |delivery| note(delivery, ack.echoed_ms));
         if self.sack {
             for range in blocks {
-                self.flight.sack(range, pool, &mut note);
+                self.flight
+                    .sack(range, pool, |delivery| note(delivery, None));
             }
         }
         delivered
@@ -220,9 +225,11 @@ impl Loss {
         }
         let probe_end = self.hear_probe(ack);
         if self.is_spurious(ack, delivered) {
+            if !self.is_timeout() {
+                self.rack.on_spurious(ack.snd_una, ack.snd_nxt);
+            }
             self.end_recovery(ack.snd_nxt, path.smss);
             self.flight.forget_losses();
-            self.rack.on_spurious();
             return Judged::quiet(Verdict::Undo);
         }
         let before = self.verdict_of_phase();
@@ -368,16 +375,25 @@ impl Loss {
         }
     }
 
-    /// After the reduction: from now on `ssthresh` is where PRR leads to.
-    pub(crate) fn begin_recovery(&mut self, ssthresh: u32, delivered: Option<&Delivered>) {
-        let outstanding = delivered.map_or_else(
-            || self.flight.unsacked_bytes(),
-            |delivered| delivered.outstanding_before,
-        );
+    /// Begin of a fast recovery: congestion control had `cwnd` and now has `ssthresh`, which is where PRR leads
+    /// to. `delivered` is what the acknowledgement delivered that proved the loss, if it was one.
+    pub(crate) fn begin_recovery(
+        &mut self,
+        cwnd: u32,
+        ssthresh: u32,
+        delivered: Option<&Delivered>,
+        smss: u32,
+    ) {
+        let unsacked = self.flight.unsacked_bytes();
+        let (bytes, outstanding) = delivered.map_or((0, unsacked), |delivered| {
+            (delivered.bytes, delivered.outstanding_before)
+        });
+        let unused = u64::from(cwnd).saturating_sub(unsacked + bytes);
+        let credit = unused.min(u64::from(LIMITED_TRANSMIT * smss));
         if let Phase::Fast { prr, .. } = &mut self.phase
             && self.sack
         {
-            *prr = Some(Prr::new(ssthresh, outstanding));
+            *prr = Some(Prr::new(ssthresh, outstanding, credit));
         }
     }
 
@@ -501,10 +517,28 @@ impl Loss {
         }
     }
 
-    /// Whether a quiet tail is to be probed (RFC 8985 section 7.2): nothing is known to be wrong with what is in
-    /// flight.
+    /// Whether silence is to be probed: nothing is known to be wrong with what is in flight (RFC 8985 section
+    /// 7.2), or everything known to be wrong was sent again in a fast recovery.
     pub(crate) fn may_probe(&self) -> bool {
-        self.sack && self.is_open() && self.flight.sacked_bytes() == 0 && self.probe.is_allowed()
+        self.sack
+            && self.probe.is_allowed()
+            && match self.phase {
+                Phase::Open => self.flight.sacked_bytes() == 0,
+                Phase::Fast { .. } => self.flight.lost_bytes() == 0,
+                Phase::Timeout { .. } => false,
+            }
+    }
+
+    /// A probe left. In a fast recovery what it repairs is part of that.
+    pub(crate) fn on_probe_sent(&mut self, snd_nxt: u64, is_retransmission: bool) {
+        let accountable = is_retransmission && self.is_open();
+        self.probe.on_sent(snd_nxt, accountable);
+    }
+
+    /// Whether the peer may hold back its acknowledgement of what is in flight: a single segment that fills no
+    /// gap.
+    pub(crate) fn may_be_delayed(&self, smss: u32) -> bool {
+        self.is_open() && self.flight.pipe() <= u64::from(smss)
     }
 
     /// The range that a probe without new data sends again.
@@ -528,6 +562,11 @@ impl Loss {
             }
             Phase::Timeout { .. } => pipe,
         }
+    }
+
+    /// Whether the record is that of a sender between these two offsets: for debug builds.
+    pub(crate) fn is_about(&self, snd_una: u64, snd_nxt: u64) -> bool {
+        self.flight.start() == snd_una && self.flight.end() == snd_nxt
     }
 
     /// The connection is over: memory goes back.

@@ -66,7 +66,8 @@ impl Rack {
     }
 
     /// Steps 2 and 3 for one range that the peer now has. `echoed_ms`: when the segment left that the timestamp
-    /// echo names, on our clock in milliseconds.
+    /// echo names, on our clock in milliseconds. Only for what is acknowledged cumulatively: above a hole the
+    /// peer echoes what came before the hole (RFC 7323 section 4.3), whatever it SACKs.
     pub(crate) fn on_delivered(
         &mut self,
         delivery: &Delivery,
@@ -101,18 +102,15 @@ impl Rack {
         }
         if self.dsack_round == NO_ROUND {
             self.dsack_round = snd_nxt;
-            self.tolerate_more();
+            self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
+            self.reo_wnd_persist = REO_WND_PERSIST;
         }
     }
 
-    /// A recovery proved to be spurious: what was called lost was late.
-    pub(crate) fn on_spurious(&mut self) {
+    /// A fast recovery proved to be spurious: what was called lost was late. As good as a DSACK, and often earlier.
+    pub(crate) fn on_spurious(&mut self, snd_una: u64, snd_nxt: u64) {
         self.reordering_seen = true;
-    }
-
-    fn tolerate_more(&mut self) {
-        self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
-        self.reo_wnd_persist = REO_WND_PERSIST;
+        self.on_dsack(snd_una, snd_nxt);
     }
 
     /// Step 4, at the end of a recovery.

@@ -53,6 +53,7 @@ impl Connection {
             self.rtt.observe(rtt);
             self.loss.probe.on_rtt_sample();
         }
+        debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
         let path = self.path(env.now);
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
         self.act(&judged, Some((ack, &delivered)), in_flight, env);
@@ -110,9 +111,14 @@ impl Connection {
                 env.counters.fast_recoveries += 1;
                 self.loss
                     .remember(&self.congestion, self.send.snd_una, env.flights);
+                let cwnd = self.congestion.cwnd();
                 self.congestion.on_congestion(env.now, self.flight_size());
-                self.loss
-                    .begin_recovery(self.congestion.ssthresh(), ack.map(|(_, d)| d));
+                self.loss.begin_recovery(
+                    cwnd,
+                    self.congestion.ssthresh(),
+                    ack.map(|(_, delivered)| delivered),
+                    self.send.smss(),
+                );
             }
             Verdict::ReduceForProbe => {
                 self.congestion.on_congestion(env.now, self.flight_size());
@@ -139,12 +145,13 @@ impl Connection {
 
     /// RFC 8985 section 7.2: set anew by new data and by progress, off while anything is known to be wrong.
     pub(crate) fn keep_tail_probe(&mut self, now: Instant) {
-        let in_flight = self.send.in_flight();
-        if in_flight == 0 || !self.loss.may_probe() || self.send.is_stalled_by_window() {
+        if self.send.in_flight() == 0 || !self.loss.may_probe() || self.send.is_stalled_by_window()
+        {
             self.deadlines.clear(Timer::TailProbe);
             return;
         }
-        let timeout = probe_timeout(self.rtt.srtt(), in_flight, self.send.smss());
+        let delayed = self.loss.may_be_delayed(self.send.smss());
+        let timeout = probe_timeout(self.rtt.srtt(), delayed);
         let at = self.deadlines.at(Timer::Retransmit).min(now + timeout);
         self.deadlines.set(Timer::TailProbe, at);
     }
@@ -176,7 +183,7 @@ impl Connection {
         } else {
             self.send_new(&cut, env)
         };
-        self.loss.probe.on_sent(self.send.snd_nxt, again);
+        self.loss.on_probe_sent(self.send.snd_nxt, again);
         self.deadlines.clear(Timer::TailProbe);
         self.deadlines
             .set(Timer::Retransmit, env.now + self.rtt.rto());
@@ -202,7 +209,9 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
-        Some(self.repeat(&cut, env))
+        let segment = self.repeat(&cut, env);
+        self.keep_tail_probe(env.now);
+        Some(segment)
     }
 
     fn repeat(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
