@@ -285,6 +285,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_idle_connection_is_small() {
+        // What is only needed while data is in flight lives elsewhere: see `loss`. Grows only with a reason.
+        assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
+        let size = size_of::<Connection>();
+        assert!(size <= 784, "{size} bytes");
+    }
+
+    #[test]
     fn a_successor_begins_above_what_its_predecessor_sent() {
         // RFC 9293 section 3.6.1.
         let last = SeqNumber::new(u32::MAX - 10);

@@ -14,11 +14,11 @@ use crate::congestion::AckSample;
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
-use crate::loss::{AckSeen, Delivered, Judged, Verdict};
 use crate::rack::Path;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
 use crate::tail_probe::probe_timeout;
+use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
 impl Connection {
     fn path(&self, now: Instant) -> Path {
@@ -51,15 +51,20 @@ impl Connection {
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
             self.rtt.observe(rtt);
-            self.loss.probe.on_rtt_sample();
+            self.loss.on_rtt_sample();
         }
         debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
         let path = self.path(env.now);
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
         self.act(&judged, Some((ack, &delivered)), in_flight, env);
         let safe = ack.acked > 0 && !judged.found_lost;
-        self.loss
-            .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
+        self.loss.regulate(
+            delivered.bytes,
+            safe,
+            path.smss,
+            self.congestion.cwnd(),
+            env.flights,
+        );
         delivered.bytes > 0
     }
 
@@ -109,8 +114,7 @@ impl Connection {
             Verdict::Grow | Verdict::Hold => {}
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
-                self.loss
-                    .remember(&self.congestion, self.send.snd_una, env.flights);
+                self.loss.remember(&self.congestion);
                 let cwnd = self.congestion.cwnd();
                 self.congestion.on_congestion(env.now, self.flight_size());
                 self.loss.begin_recovery(
@@ -127,7 +131,6 @@ impl Connection {
                 if let Some(before) = self.loss.take_undo() {
                     env.counters.spurious_undone += 1;
                     self.congestion.undo(&before);
-                    env.flights.discard(before);
                 }
             }
         }
@@ -139,7 +142,7 @@ impl Connection {
         let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
         self.act(&judged, None, 0, env);
         self.loss
-            .regulate(0, false, path.smss, self.congestion.cwnd());
+            .regulate(0, false, path.smss, self.congestion.cwnd(), env.flights);
         self.keep_tail_probe(env.now);
     }
 
@@ -158,7 +161,7 @@ impl Connection {
 
     pub(crate) fn on_tail_probe_timer(&mut self, env: &mut Env<'_>) {
         if self.send.in_flight() > 0 && self.loss.may_probe() && !self.send.is_stalled_by_window() {
-            self.loss.probe.want();
+            self.loss.want_probe();
             // The probe comes first even where both were due (RFC 8985 section 7.3).
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
@@ -168,7 +171,7 @@ impl Connection {
     /// The loss probe, if one is due: new data if any may leave, else the last segment again. It does not wait for
     /// the congestion window.
     pub(crate) fn next_tail_probe(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if !self.loss.probe.take_wanted() {
+        if !self.loss.take_wanted_probe() {
             return None;
         }
         let smss = self.send.smss();
@@ -246,8 +249,7 @@ impl Connection {
         let path = self.path(env.now);
         let first = self.loss.on_timeout(&path, self.send.snd_nxt, env.flights);
         if first {
-            self.loss
-                .remember(&self.congestion, self.send.snd_una, env.flights);
+            self.loss.remember(&self.congestion);
         }
         self.congestion.on_rto(env.now, flight_size, first);
         self.rtt.back_off();

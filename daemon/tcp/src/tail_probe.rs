@@ -55,6 +55,11 @@ impl TailProbe {
         self.end_seq == 0 && !self.unsampled && !self.wanted
     }
 
+    /// Whether it is still to be seen what the last probe was good for.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.end_seq != 0
+    }
+
     pub(crate) fn on_rtt_sample(&mut self) {
         self.unsampled = false;
     }

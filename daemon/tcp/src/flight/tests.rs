@@ -19,7 +19,7 @@ struct Bed {
 impl Bed {
     fn new() -> Bed {
         Bed {
-            flight: Flight::new(),
+            flight: Flight::new(0),
             pool: FlightPool::new(1),
         }
     }

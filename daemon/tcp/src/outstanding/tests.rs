@@ -17,7 +17,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 struct Bed {
-    loss: Loss,
+    loss: Outstanding,
     pool: FlightPool,
     controller: Controller,
     una: u64,
@@ -29,7 +29,7 @@ impl Bed {
     /// `segments` are in flight, sent one per millisecond from 0 on.
     fn new(sack: bool, segments: u64) -> Bed {
         let mut bed = Bed {
-            loss: Loss::new(sack),
+            loss: Outstanding::new(sack, &Learnt::default()),
             pool: FlightPool::new(1),
             controller: Controller::new(Algorithm::NewReno, SMSS),
             una: 0,
@@ -84,8 +84,7 @@ impl Bed {
             .deliver(seen, blocks.iter().cloned(), &path, &mut self.pool);
         let judged = self.loss.judge(seen, &delivered, &path, &mut self.pool);
         if judged.verdict == Verdict::Reduce {
-            self.loss
-                .remember(&self.controller, seen.snd_una, &mut self.pool);
+            self.loss.remember(&self.controller);
             self.loss
                 .begin_recovery(10_000, 5000, Some(&delivered), SMSS);
         }
@@ -126,8 +125,7 @@ impl Bed {
             .loss
             .on_timeout(&Bed::path(now), self.nxt, &mut self.pool);
         if first {
-            self.loss
-                .remember(&self.controller, self.una, &mut self.pool);
+            self.loss.remember(&self.controller);
         }
         first
     }
