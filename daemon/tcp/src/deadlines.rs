@@ -12,6 +12,10 @@ use crate::clock::Instant;
 pub(crate) enum Timer {
     /// Retransmission, or the window probe when the peer's window is closed (RFC 9293 section 3.8.6.1).
     Retransmit,
+    /// What may only be late is looked at again (RFC 8985 section 6.2).
+    Reorder,
+    /// Tail loss probe (RFC 8985 section 7.2).
+    TailProbe,
     /// Delayed acknowledgement.
     DelayedAck,
     /// Keep-alive probe.
@@ -23,8 +27,10 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 5] = [
+    pub(crate) const ALL: [Timer; 7] = [
         Timer::Retransmit,
+        Timer::Reorder,
+        Timer::TailProbe,
         Timer::DelayedAck,
         Timer::KeepAlive,
         Timer::FinWait2,
@@ -53,6 +59,11 @@ impl Deadlines {
 
     pub(crate) fn clear(&mut self, timer: Timer) {
         self.at[timer as usize] = NEVER;
+    }
+
+    /// When it is due; the end of the clock if it is not set.
+    pub(crate) fn at(&self, timer: Timer) -> Instant {
+        self.at[timer as usize]
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {

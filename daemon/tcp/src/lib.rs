@@ -18,7 +18,9 @@
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
-//! | `scoreboard`, `loss` | what the peer holds, what is lost, what to send again | 6675, 6582 |
+//! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
+//! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
+//! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
 //! | `congestion/*` | congestion window | 5681, 9438, 6928 |
 //! | `timestamps` | RTTM and PAWS | 7323 |
@@ -33,7 +35,10 @@ pub mod config;
 pub mod congestion;
 mod connection;
 mod deadlines;
+mod duplicates;
 pub mod events;
+mod flight;
+mod flight_pool;
 pub mod flow_table;
 mod input;
 pub mod isn;
@@ -41,18 +46,24 @@ mod listener;
 mod loss;
 mod open;
 mod output;
+mod outstanding;
+mod prr;
+mod rack;
 pub mod ranges;
 mod receive;
+mod recovery;
 pub mod rtt;
-mod scoreboard;
 mod segment;
 mod send;
 pub mod seq;
 pub mod stack;
 pub mod state;
 pub mod stats;
+mod tail_probe;
 mod time_wait;
 mod timestamps;
+mod undo;
+mod verdict;
 pub mod wheel;
 
 pub use config::StackConfig;

@@ -8,6 +8,7 @@ use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
 use crate::events::{CloseReason, ConnId, Events};
+use crate::flight_pool::FlightPool;
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::listener::{self, Arrival};
 use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
@@ -67,6 +68,7 @@ pub struct Stack {
     slots: Vec<Slot>,
     free: Vec<u32>,
     wheel: TimerWheel,
+    flights: FlightPool,
     transmit: VecDeque<u32>,
     turn_left: u32,
     events: VecDeque<u32>,
@@ -87,6 +89,7 @@ impl Stack {
             slots: Vec::with_capacity(reserve),
             free: Vec::with_capacity(reserve),
             wheel: TimerWheel::new(capacity, now),
+            flights: FlightPool::new(capacity),
             transmit: VecDeque::with_capacity(reserve),
             turn_left: TURN_SEGMENTS,
             events: VecDeque::with_capacity(reserve),
@@ -115,9 +118,14 @@ impl Stack {
     }
 
     fn on_connection_segment(&mut self, slot: u32, now: Instant, segment: &Segment<'_>) -> Receipt {
-        let Some((connection, mut env)) =
-            split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-        else {
+        let Some((connection, mut env)) = split(
+            &mut self.slots,
+            &self.config,
+            &mut self.counters,
+            &mut self.flights,
+            slot,
+            now,
+        ) else {
             return Receipt::unknown();
         };
         let was_half_open = connection.is_half_open();
@@ -189,6 +197,7 @@ impl Stack {
             now,
             config: &self.config,
             counters: &mut self.counters,
+            flights: &mut self.flights,
         };
         let connection = Connection::from_syn(segment, after, &mut env);
         self.slots[slot as usize].connection = Some(connection);
@@ -221,6 +230,7 @@ impl Stack {
             now,
             config: &self.config,
             counters: &mut self.counters,
+            flights: &mut self.flights,
         };
         let connection = Connection::active(key, &env);
         self.slots[slot as usize].connection = Some(connection);
@@ -243,9 +253,14 @@ impl Stack {
             let Some(slot) = self.wheel.pop_expired(now) else {
                 return;
             };
-            let Some((connection, mut env)) =
-                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-            else {
+            let Some((connection, mut env)) = split(
+                &mut self.slots,
+                &self.config,
+                &mut self.counters,
+                &mut self.flights,
+                slot,
+                now,
+            ) else {
                 continue;
             };
             connection.scheduled_at = None;
@@ -293,9 +308,14 @@ impl Stack {
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
         while let Some(&slot) = self.transmit.front() {
-            let Some((connection, mut env)) =
-                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-            else {
+            let Some((connection, mut env)) = split(
+                &mut self.slots,
+                &self.config,
+                &mut self.counters,
+                &mut self.flights,
+                slot,
+                now,
+            ) else {
                 self.leave_transmit_queue();
                 continue;
             };
@@ -549,6 +569,7 @@ impl Stack {
             return;
         }
         connection.events.closed = connection.finish;
+        connection.loss.release(&mut self.flights);
         self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
         if !connection.in_event_queue {
@@ -563,6 +584,7 @@ fn split<'a>(
     slots: &'a mut [Slot],
     config: &'a StackConfig,
     counters: &'a mut StackCounters,
+    flights: &'a mut FlightPool,
     slot: u32,
     now: Instant,
 ) -> Option<(&'a mut Connection, Env<'a>)> {
@@ -571,6 +593,7 @@ fn split<'a>(
         now,
         config,
         counters,
+        flights,
     };
     Some((connection, env))
 }
