@@ -41,8 +41,9 @@ test-loom: setup ## Ring indices under every interleaving that loom finds
 	@mkdir -p $(LOGS)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib $(LOGGED)
 
-test-veth: build ## The daemon on a veth pair, with curl over kernel TCP as the client
+test-veth: build ## The daemon and the link emulator on veth pairs, with curl and kernel TCP as the peers
 	@mkdir -p $(LOGS)
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked

@@ -2,7 +2,8 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`goodput`] | the scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`goodput`] | scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`server`] | `sluiced` in the lab, and how much CPU it used |
 //! | [`environment`] | what a number means nothing without |
@@ -16,6 +17,7 @@ mod environment;
 mod error;
 mod goodput;
 mod lab;
+mod link;
 mod measure;
 mod report;
 mod server;
@@ -36,12 +38,15 @@ struct Args {
 enum Scenario {
     /// One flow, one large file, curl over kernel TCP as the client: AF_XDP and kernel backend alternating
     Goodput(goodput::Options),
+    /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
+    Link(link::Options),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.scenario {
         Scenario::Goodput(options) => goodput::run(options),
+        Scenario::Link(options) => link::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
