@@ -3,6 +3,7 @@
 //! | module | role |
 //! |---|---|
 //! | [`goodput`] | scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`server`] | `sluiced` in the lab, and how much CPU it used |
@@ -13,6 +14,7 @@
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
 //! insides compares unlike things.
 
+mod engine;
 mod environment;
 mod error;
 mod goodput;
@@ -38,6 +40,8 @@ struct Args {
 enum Scenario {
     /// One flow, one large file, curl over kernel TCP as the client: AF_XDP and kernel backend alternating
     Goodput(goodput::Options),
+    /// Cost of a segment in memory, our stack and smoltcp with the same client, 1 to 10,000 connections
+    Engine(engine::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(link::Options),
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.scenario {
         Scenario::Goodput(options) => goodput::run(options),
+        Scenario::Engine(options) => engine::run(options),
         Scenario::Link(options) => link::run(options),
     };
     match outcome {

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::frame;
-use super::model::{Delivery, Fate, Model};
+use super::model::{Fate, Model};
 use super::port::{FRAME_BYTES, Look, Port};
 use super::summary::{Direction, Summary};
 
@@ -42,7 +42,10 @@ struct Held {
     release: Duration,
     /// Keeps frames of the same moment in order.
     number: u64,
-    frame: Vec<u8>,
+    /// Always of its full length, so that nothing has to be zeroed when it is used again.
+    buffer: Vec<u8>,
+    /// Bytes of the frame in it.
+    len: usize,
 }
 
 /// From one port to the other.
@@ -120,8 +123,7 @@ impl Lane {
     /// Takes a batch from its port; true if there was anything.
     fn take(&mut self, from: &mut Port, start: Instant, frame_max: usize) -> io::Result<bool> {
         for taken in 0..BATCH {
-            let mut buffer = self.spare.pop().unwrap_or_default();
-            buffer.resize(FRAME_BYTES, 0);
+            let mut buffer = self.spare.pop().unwrap_or_else(|| vec![0; FRAME_BYTES]);
             let received = match from.receive(&mut buffer)? {
                 Look::Frame(received) => received,
                 look => {
@@ -140,44 +142,41 @@ impl Lane {
                 self.spare.push(buffer);
                 continue;
             }
-            buffer.truncate(received.len);
             let arrival = start.elapsed().saturating_sub(received.age);
             self.latest = self.latest.max(arrival);
-            self.admit(buffer);
+            self.admit(buffer, received.len);
         }
         Ok(true)
     }
 
-    fn admit(&mut self, mut buffer: Vec<u8>) {
-        match self.model.admit(self.latest, frame::arrival(&buffer)) {
-            Fate::Dropped(_) => self.spare.push(buffer),
-            Fate::Delivered(delivery) => {
-                if delivery.mark {
-                    frame::mark(&mut buffer);
-                }
-                if let Some(number) = delivery.corrupt {
-                    frame::corrupt(&mut buffer, number);
-                }
-                self.hold(buffer, delivery);
-            }
+    /// The frame is the first `len` bytes of the buffer.
+    fn admit(&mut self, mut buffer: Vec<u8>, len: usize) {
+        let frame = &mut buffer[..len];
+        let delivery = match self.model.admit(self.latest, frame::arrival(frame)) {
+            Fate::Dropped(_) => return self.spare.push(buffer),
+            Fate::Delivered(delivery) => delivery,
+        };
+        if delivery.mark {
+            frame::mark(frame);
         }
-    }
-
-    fn hold(&mut self, frame: Vec<u8>, delivery: Delivery) {
+        if let Some(number) = delivery.corrupt {
+            frame::corrupt(frame, number);
+        }
         if delivery.duplicate {
-            let mut copy = self.spare.pop().unwrap_or_default();
-            copy.clone_from(&frame);
-            self.push(copy, delivery.release);
+            let mut copy = self.spare.pop().unwrap_or_else(|| vec![0; FRAME_BYTES]);
+            copy[..len].copy_from_slice(frame);
+            self.hold(copy, len, delivery.release);
         }
-        self.push(frame, delivery.release);
+        self.hold(buffer, len, delivery.release);
     }
 
-    fn push(&mut self, frame: Vec<u8>, release: Duration) {
+    fn hold(&mut self, buffer: Vec<u8>, len: usize, release: Duration) {
         self.number += 1;
         self.held.push(Reverse(Held {
             release,
             number: self.number,
-            frame,
+            buffer,
+            len,
         }));
     }
 
@@ -199,13 +198,13 @@ impl Lane {
             let late = (now - held.release).as_micros();
             self.lateness_us
                 .saturating_record(u64::try_from(late).unwrap_or(u64::MAX));
-            if to.send(&held.frame)? {
+            if to.send(&held.buffer[..held.len])? {
                 self.tally.packets_out += 1;
-                self.tally.bytes_out += held.frame.len() as u64;
+                self.tally.bytes_out += held.len as u64;
             } else {
                 self.tally.not_sent += 1;
             }
-            self.spare.push(held.frame);
+            self.spare.push(held.buffer);
         }
         Ok(true)
     }
