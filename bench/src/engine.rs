@@ -1,6 +1,7 @@
 //! Two stacks in memory on one core: what a segment costs our TCP and what it costs smoltcp, with the same client.
 //!
-//! Every server turn gets what the client acknowledged and sends whatever the windows allow; only that is timed.
+//! Every server turn gets a batch of the client's acknowledgements, as a worker takes it from a ring, and sends whatever
+//! the windows allow; only that is timed.
 //! Connections are all busy, so the number of them shows what the tables, lists and timers of a stack cost. Servers
 //! alternate, so that a ratio is of neighbours in time.
 //!
@@ -37,10 +38,10 @@ use report::{Report, Row};
 use sluice::Sluice;
 use smol::Smoltcp;
 
-/// Virtual time from one turn to the next: the round-trip time that the servers see.
-const TURN: Duration = Duration::from_millis(1);
-/// Turns until every window must be full: slow start from 10 segments needs three, the handshake two.
-const WARM_UP_TURNS: u32 = 40;
+/// Virtual time of a round: the round-trip time that the servers see.
+const ROUND: Duration = Duration::from_millis(1);
+/// Rounds until every window must be full: slow start from 10 segments needs three, the handshake two.
+const WARM_UP_ROUNDS: u32 = 40;
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
@@ -56,6 +57,10 @@ pub struct Options {
     /// Segments in flight per connection: the client's window
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..=45))]
     window: u16,
+
+    /// Frames the server receives before it may send: the batch of a ring
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
 
     /// Least time of the server in a run, milliseconds
     #[arg(long, default_value_t = 300)]
@@ -120,6 +125,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         scenario: "engine",
         mss: client::MSS,
         window_segments: options.window,
+        batch: options.batch,
         checksums: options.checksums,
         machine,
         rows,
@@ -170,7 +176,7 @@ fn theirs(connections: u16, options: &Options, pattern: &Pattern) -> Result<Run,
     )
 }
 
-/// Warms up until every window is full, with all checks on; then times whole turns.
+/// Warms up until every window is full, with all checks on; then times whole rounds.
 fn measure(
     name: &'static str,
     server: &mut impl Server,
@@ -188,16 +194,16 @@ fn measure(
         nic.client().thorough = Some(pattern.clone());
     }
     let full = u64::from(connections) * u64::from(options.window);
-    let mut now = TURN;
+    let mut now = ROUND;
     let mut warm = 0;
     while warm < 2 {
-        if now > TURN * WARM_UP_TURNS {
+        if now > ROUND * WARM_UP_ROUNDS {
             return Err(wrong(format!(
-                "the windows were not full after {WARM_UP_TURNS} turns"
+                "the windows were not full after {WARM_UP_ROUNDS} rounds"
             )));
         }
-        nic.turn(now, server);
-        now += TURN;
+        nic.round(now, options.batch, server);
+        now += ROUND;
         let (segments, _) = nic.client().take_received();
         warm += u32::from(nic.client().is_established() && segments == full);
     }
@@ -205,13 +211,13 @@ fn measure(
     nic.take_time();
     let (mut time, mut segments, mut bytes) = (Duration::ZERO, 0, 0);
     while time < Duration::from_millis(options.run_ms) {
-        nic.turn(now, server);
-        now += TURN;
+        nic.round(now, options.batch, server);
+        now += ROUND;
         time += nic.take_time();
         let (more_segments, more_bytes) = nic.client().take_received();
         if more_segments != full {
             return Err(wrong(format!(
-                "a turn had {more_segments} segments instead of {full}"
+                "a round had {more_segments} segments instead of {full}"
             )));
         }
         segments += more_segments;
@@ -222,7 +228,7 @@ fn measure(
         return Err(wrong(format!("{faults:?}")));
     }
     let (least, most) = nic.client().shares();
-    if most - least > u64::from(options.window) * u64::from(client::MSS) * u64::from(WARM_UP_TURNS)
+    if most - least > u64::from(options.window) * u64::from(client::MSS) * u64::from(WARM_UP_ROUNDS)
     {
         return Err(wrong(format!(
             "connections got between {least} and {most} bytes"
@@ -249,6 +255,7 @@ mod tests {
             connections: Vec::new(),
             rounds: 1,
             window: 8,
+            batch: 64,
             run_ms: 1,
             checksums,
             cpu: None,
@@ -256,17 +263,17 @@ mod tests {
         }
     }
 
-    /// A few turns with every check of the client.
+    /// A few rounds with every check of the client.
     fn checked(server: &mut impl Server, mut nic: Nic, connections: u64) {
         let pattern = Pattern::new();
         nic.client().thorough = Some(pattern);
-        for turn in 1..=12 {
-            nic.turn(TURN * turn, server);
+        for round in 1..=12 {
+            nic.round(ROUND * round, 5, server);
         }
         assert!(nic.client().is_established());
         assert_eq!(nic.client().faults(), Faults::default());
         nic.client().take_received();
-        nic.turn(TURN * 13, server);
+        nic.round(ROUND * 13, 5, server);
         let full = 8 * connections;
         assert_eq!(
             nic.client().take_received(),

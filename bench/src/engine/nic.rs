@@ -74,6 +74,8 @@ impl Outbox {
 pub struct Inbox {
     frames: Vec<Small>,
     next: usize,
+    /// Where the batch of this turn ends.
+    end: usize,
 }
 
 /// A frame without payload: at most 14 + 20 + 60 bytes.
@@ -86,11 +88,17 @@ pub struct Small {
 }
 
 impl Inbox {
-    /// The next frame.
+    /// The next frame of this turn.
     pub fn receive(&mut self) -> Option<&[u8]> {
-        let frame = self.frames.get(self.next)?;
+        let frame = self.frames[..self.end].get(self.next)?;
         self.next += 1;
         Some(&frame.bytes[..frame.len])
+    }
+
+    /// Makes the next `batch` frames available; false if there are none.
+    fn advance(&mut self, batch: usize) -> bool {
+        self.end = self.next.saturating_add(batch).min(self.frames.len());
+        self.next < self.end
     }
 }
 
@@ -104,7 +112,7 @@ pub struct Nic {
 
 /// A stack with an application that sends without end on every connection it accepts.
 pub trait Server {
-    /// Takes everything that arrived, then sends everything that may leave.
+    /// Takes what arrived for this turn, then sends everything that may leave.
     fn turn(&mut self, now: Duration, nic: &mut Nic);
 }
 
@@ -125,14 +133,17 @@ impl Nic {
         }
     }
 
-    /// The client's answers arrive, the server has its turn, and what it sent is taken.
-    pub fn turn(&mut self, now: Duration, server: &mut impl Server) {
+    /// One round trip: the client's answers to the round before arrive in batches, after each of which the server has
+    /// a turn, and the client takes what was sent.
+    pub fn round(&mut self, now: Duration, batch: usize, server: &mut impl Server) {
         self.inbox.frames.clear();
         self.inbox.next = 0;
         self.outbox.client.answers(now, &mut self.inbox.frames);
-        self.outbox.watch.start();
-        server.turn(now, self);
-        self.outbox.watch.stop();
+        while self.inbox.advance(batch) {
+            self.outbox.watch.start();
+            server.turn(now, self);
+            self.outbox.watch.stop();
+        }
         self.outbox.deliver();
     }
 

@@ -34,6 +34,8 @@ pub struct Report {
     pub mss: u32,
     /// Segments in flight per connection.
     pub window_segments: u16,
+    /// Frames received per turn.
+    pub batch: usize,
     /// Who sums.
     pub checksums: Checksums,
     /// Where it ran.
@@ -160,6 +162,11 @@ impl Report {
             "- every connection busy, {} segments in flight each, an acknowledgement for every second segment, no loss",
             self.window_segments
         )?;
+        writeln!(
+            out,
+            "- a turn of the server takes {} frames and sends all that may leave",
+            self.batch
+        )?;
         let checksums = match self.checksums {
             Checksums::Software => "computed and verified by both stacks",
             Checksums::Offload => "left to a device by both stacks",
@@ -230,6 +237,7 @@ mod tests {
             scenario: "engine",
             mss: 1448,
             window_segments: 32,
+            batch: 64,
             checksums: Checksums::Software,
             machine: Machine {
                 kernel: "6.18.0".to_owned(),
