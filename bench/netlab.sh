@@ -72,6 +72,17 @@ netlab_middle() {
     ip -n "$name-mid" link set "${name}y" up
 }
 
+# netlab_neighbour NAMESPACE LINK FAR-NAMESPACE FAR-LINK ADDRESS...: known without asking, because a question that the
+# link in the middle loses is asked again a second later, and would decide a short run.
+netlab_neighbour() {
+    local namespace=$1 link=$2 mac address
+    mac=$(ip netns exec "$3" cat "/sys/class/net/$4/address")
+    shift 4
+    for address in "$@"; do
+        ip -n "$namespace" neigh replace "$address" lladdr "$mac" nud permanent dev "$link"
+    done
+}
+
 # netlab_up NAME [--mtu BYTES] [--queues COUNT] [--middle]
 netlab_up() {
     local name=$1 mtu=1500 queues=1 middle=no
@@ -95,6 +106,10 @@ netlab_up() {
     fi
     netlab_address "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
     netlab_address "$name-cli" "${name}c" "$NETLAB_CLIENT_V4" "$NETLAB_CLIENT_V6"
+    if [ "$middle" = yes ]; then
+        netlab_neighbour "$name-srv" "${name}s" "$name-cli" "${name}c" "$NETLAB_CLIENT_V4" "$NETLAB_CLIENT_V6"
+        netlab_neighbour "$name-cli" "${name}c" "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
+    fi
 }
 
 # netlab_down NAME: harmless if there is nothing (left) to remove.

@@ -155,11 +155,6 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// All causes together.
-    pub fn total(&self) -> u64 {
-        self.loss + self.burst + self.overflow + self.black_hole + self.too_long
-    }
-
     fn count(&mut self, cause: Cause) {
         *match cause {
             Cause::Loss => &mut self.loss,
