@@ -160,8 +160,9 @@ fn measured(
     let path = Path::start(lab, road, options.client_cpu)?;
     let got = lab.scratch().join("got");
     let (bytes, seconds) = download(lab, &got, options)?;
-    let traffic = path.finish()?;
+    // The server first: while the link is up it hears that the client is gone, and need not wait for it.
     server.stop()?;
+    let traffic = path.finish()?;
     compare(&got, &site.root.join(LARGE), bytes, backend)?;
     Ok(Run {
         mbit_per_s: mbit_per_s(bytes, seconds),

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeSpec, TimeValLike};
 
 use super::frame;
 use super::model::{Fate, Model};
@@ -100,6 +101,7 @@ pub fn run(
     let [to_right, to_left] = lanes.map(|lane| lane.summary(elapsed));
     Ok(Summary {
         seconds: elapsed.as_secs_f64(),
+        cpu_seconds: cpu_seconds()?,
         to_right,
         to_left,
     })
@@ -220,6 +222,13 @@ impl Lane {
         summary.rate_out(elapsed);
         summary
     }
+}
+
+/// CPU time of this process so far.
+fn cpu_seconds() -> io::Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Ok(Duration::from_micros(micros.unsigned_abs()).as_secs_f64())
 }
 
 /// Waits for a frame or for the next release.

@@ -38,6 +38,10 @@ pub struct Impairment {
 }
 
 /// Gilbert-Elliott: a channel with a good and a bad state. The good state has [`Impairment::loss`].
+///
+/// The channel turns with packets, not with time, so that a burst hits the same packets whenever they come. A sender
+/// that backs off meets the rest of the burst one retransmission at a time: with `leave` 0.3, six in a row are lost in
+/// one burst of eight. Bursts that should pass while nothing is sent are [`Impairment::black_hole`]s.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Burst {
     /// Probability per packet of turning bad.

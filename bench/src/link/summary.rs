@@ -15,6 +15,8 @@ const LATE_US: u64 = 200;
 pub struct Summary {
     /// How long it ran.
     pub seconds: f64,
+    /// CPU time that it used for it, user and system.
+    pub cpu_seconds: f64,
     /// Frames that came in at the left interface.
     pub to_right: Direction,
     /// Frames that came in at the right interface.
@@ -137,6 +139,7 @@ mod tests {
         to_right.rate_out(Duration::from_secs(2));
         Summary {
             seconds: 2.0,
+            cpu_seconds: 0.4,
             to_right,
             to_left: direction(),
         }
