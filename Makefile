@@ -12,7 +12,13 @@ CARGO_FLAGS ?= --locked
 bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
 	target/release/sluice-bench goodput
 
-.PHONY: bench clean-logs help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
+bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
+	target/release/sluice-bench engine
+
+bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
+	target/release/sluice-bench grid
+
+.PHONY: bench bench-engine bench-grid clean-logs help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
