@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,12 +40,19 @@ test-loom: setup ## Ring indices under every interleaving that loom finds
 	@mkdir -p $(LOGS)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib $(LOGGED)
 
-test-veth: build ## The daemon on a veth pair, with curl over kernel TCP as the client
+test-veth: build ## The daemon and the link emulator on veth pairs, with curl and kernel TCP as the peers
 	@mkdir -p $(LOGS)
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
 	target/release/sluice-bench goodput
+
+bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
+	target/release/sluice-bench engine
+
+bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
+	target/release/sluice-bench grid
 
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked
 	@bench/demo.sh

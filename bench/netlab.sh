@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Two network namespaces joined by a veth pair: the lab of the veth tests, the demo and the benchmark.
+# With --middle a third one lies between them, for `sluice-bench link` to forward through.
 #
-# NAME makes everything unique: namespaces NAME-srv and NAME-cli, links NAMEs and NAMEc. Each namespace has its
+# NAME makes everything unique: namespaces NAME-srv and NAME-cli, links NAMEs and NAMEc; in the middle NAME-mid with
+# links NAMEx (towards the server) and NAMEy (towards the client). Each namespace has its
 # own loopback, routes, firewall and sysctls, so nothing of the host is touched. The congestion control is set
 # because the default differs between kernels; no run learns from the one before (tcp_no_metrics_save).
 set -euo pipefail
@@ -12,9 +14,10 @@ readonly NETLAB_CONGESTION=cubic
 
 netlab_usage() {
     cat <<USAGE
-usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT]     build it
-       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT]   build it, say "ready DIR", remove it when stdin ends
-       netlab.sh down NAME                                  remove it with every process inside
+usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT] [--middle]     build it
+       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT] [--middle]   build it, say "ready DIR", remove it when
+                                                                       stdin ends
+       netlab.sh down NAME                                             remove it with every process inside
 
 NAME has at most 14 characters (a link name has 15). Server: $NETLAB_SERVER_V4 and $NETLAB_SERVER_V6,
 client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6. DIR is an empty directory that goes with the lab. Needs root.
@@ -43,31 +46,76 @@ netlab_address() {
     ip -n "$1" route add "${4%::*}::/64" dev "$2" src "$4" "${control[@]}"
 }
 
-# netlab_up NAME [--mtu BYTES] [--queues COUNT]
+# netlab_join NAMESPACE LINK NAMESPACE LINK SHAPE...: a veth pair.
+netlab_join() {
+    local near=$1 near_link=$2 far=$3 far_link=$4
+    shift 4
+    ip -n "$near" link add "$near_link" "$@" type veth peer name "$far_link" netns "$far" "$@"
+}
+
+# netlab_middle NAME SHAPE...: a namespace that forwards nothing by itself, and a veth pair to each end.
+#
+# Every packet must be one frame with a finished checksum when it gets to the middle: what reads it there sees no
+# offload. The middle has no address and no IPv6, so it adds nothing of its own.
+netlab_middle() {
+    local name=$1
+    shift
+    netlab_namespace "$name-mid"
+    ip netns exec "$name-mid" bash -euc 'echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6'
+    netlab_join "$name-srv" "${name}s" "$name-mid" "${name}x" "$@"
+    netlab_join "$name-cli" "${name}c" "$name-mid" "${name}y" "$@"
+    local place
+    for place in srv:s mid:x mid:y cli:c; do
+        ip netns exec "$name-${place%:*}" ethtool -K "$name${place#*:}" tx off tso off gso off gro off >/dev/null
+    done
+    ip -n "$name-mid" link set "${name}x" up
+    ip -n "$name-mid" link set "${name}y" up
+}
+
+# netlab_neighbour NAMESPACE LINK FAR-NAMESPACE FAR-LINK ADDRESS...: known without asking, because a question that the
+# link in the middle loses is asked again a second later, and would decide a short run.
+netlab_neighbour() {
+    local namespace=$1 link=$2 mac address
+    mac=$(ip netns exec "$3" cat "/sys/class/net/$4/address")
+    shift 4
+    for address in "$@"; do
+        ip -n "$namespace" neigh replace "$address" lladdr "$mac" nud permanent dev "$link"
+    done
+}
+
+# netlab_up NAME [--mtu BYTES] [--queues COUNT] [--middle]
 netlab_up() {
-    local name=$1 mtu=1500 queues=1
+    local name=$1 mtu=1500 queues=1 middle=no
     shift
     while [ $# -gt 0 ]; do
         case $1 in
-            --mtu) mtu=$2 ;;
-            --queues) queues=$2 ;;
+            --mtu) mtu=$2 && shift ;;
+            --queues) queues=$2 && shift ;;
+            --middle) middle=yes ;;
             *) netlab_usage >&2 && return 2 ;;
         esac
-        shift 2
+        shift
     done
     netlab_namespace "$name-srv"
     netlab_namespace "$name-cli"
     local shape=(mtu "$mtu" numrxqueues "$queues" numtxqueues "$queues")
-    ip -n "$name-srv" link add "${name}s" "${shape[@]}" \
-        type veth peer name "${name}c" netns "$name-cli" "${shape[@]}"
+    if [ "$middle" = yes ]; then
+        netlab_middle "$name" "${shape[@]}"
+    else
+        netlab_join "$name-srv" "${name}s" "$name-cli" "${name}c" "${shape[@]}"
+    fi
     netlab_address "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
     netlab_address "$name-cli" "${name}c" "$NETLAB_CLIENT_V4" "$NETLAB_CLIENT_V6"
+    if [ "$middle" = yes ]; then
+        netlab_neighbour "$name-srv" "${name}s" "$name-cli" "${name}c" "$NETLAB_CLIENT_V4" "$NETLAB_CLIENT_V6"
+        netlab_neighbour "$name-cli" "${name}c" "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
+    fi
 }
 
 # netlab_down NAME: harmless if there is nothing (left) to remove.
 netlab_down() {
     local namespace pids
-    for namespace in "$1-srv" "$1-cli"; do
+    for namespace in "$1-srv" "$1-mid" "$1-cli"; do
         mapfile -t pids < <(ip netns pids "$namespace" 2>/dev/null)
         [ "${#pids[@]}" -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
         ip netns del "$namespace" 2>/dev/null || true

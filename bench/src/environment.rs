@@ -17,6 +17,17 @@ const OFFLOADS: [&str; 5] = [
     "rx-checksumming",
 ];
 
+/// What a scenario in memory depends on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    /// `uname -r`.
+    pub kernel: String,
+    /// Model of the first CPU, and how many there are.
+    pub cpu: String,
+    /// Load average of the last minute before the run: what else the machine was doing.
+    pub load: f64,
+}
+
 /// Machine and network of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Environment {
@@ -47,6 +58,22 @@ pub struct Offloads {
     pub client: BTreeMap<String, String>,
 }
 
+impl Machine {
+    /// Looks at the machine.
+    pub fn gather() -> Result<Self, Error> {
+        let load = read("/proc/loadavg")?;
+        Ok(Machine {
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            cpu: cpu(&read("/proc/cpuinfo")?),
+            load: load
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(0.0),
+        })
+    }
+}
+
 impl Environment {
     /// Looks at the machine; the rest is what the run was told.
     pub fn gather(
@@ -55,16 +82,11 @@ impl Environment {
         client_cpu: u32,
         threaded_napi: bool,
     ) -> Result<Self, Error> {
-        let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
-        let load = read("/proc/loadavg")?;
+        let Machine { kernel, cpu, load } = Machine::gather()?;
         Ok(Environment {
             kernel,
-            cpu: cpu(&read("/proc/cpuinfo")?),
-            load: load
-                .split(' ')
-                .next()
-                .and_then(|load| load.parse().ok())
-                .unwrap_or(0.0),
+            cpu,
+            load,
             mtu,
             congestion: CONGESTION,
             server_cpu,

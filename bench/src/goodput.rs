@@ -19,7 +19,8 @@ use crate::lab::{End, Lab, SERVER, output};
 use crate::report::{Contender, Report};
 use crate::server::{Backend, PORT, Server};
 
-const LARGE: &str = "large.bin";
+/// Name of the large file.
+pub const LARGE: &str = "large.bin";
 const SMALL: &str = "small.bin";
 const SMALL_BYTES: u64 = 16 << 20;
 
@@ -107,7 +108,7 @@ pub struct Run {
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let binary = daemon(options)?;
+    let binary = daemon(options.sluiced.as_deref())?;
     if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
         return Err(Error::NotRoot);
     }
@@ -150,12 +151,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn daemon(options: &Options) -> Result<PathBuf, Error> {
+/// The daemon that was named, or the one beside this program.
+pub fn daemon(named: Option<&Path>) -> Result<PathBuf, Error> {
     let beside = || {
         let own = std::env::current_exe().unwrap_or_default();
         own.with_file_name("sluiced")
     };
-    let path = options.sluiced.clone().unwrap_or_else(beside);
+    let path = named.map_or_else(beside, Path::to_path_buf);
     // The lab runs it by name in another namespace: relative names are looked up in PATH there.
     fs::canonicalize(&path).map_err(|_| Error::NoDaemon(path))
 }
@@ -175,14 +177,16 @@ fn set_up(lab: &Lab, options: &Options) -> Result<(), Error> {
 }
 
 /// The served directory.
-struct Site {
-    root: PathBuf,
+pub struct Site {
+    /// Its path.
+    pub root: PathBuf,
     bytes: u64,
     sha256: String,
 }
 
 impl Site {
-    fn create(lab: &Lab, bytes: u64) -> Result<Site, Error> {
+    /// Fills it with a large file of random bytes and a small one.
+    pub fn create(lab: &Lab, bytes: u64) -> Result<Site, Error> {
         let root = lab.scratch().join("site");
         fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
         random_file(&root.join(LARGE), bytes)?;
@@ -290,7 +294,8 @@ fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
     }
 }
 
-fn url(name: &str) -> String {
+/// Where a file is served.
+pub fn url(name: &str) -> String {
     format!("http://{SERVER}:{PORT}/{name}")
 }
 

@@ -1,4 +1,5 @@
-//! Two network namespaces joined by a veth pair, and a scratch directory; all gone when the value or the process is.
+//! Two network namespaces joined by a veth pair, or three in a row, and a scratch directory; all gone when the value or
+//! the process is.
 //!
 //! `netlab.sh` builds it, the same as for tests and demo. It runs as a child in a process group of its own, so that
 //! Ctrl-C does not reach it, and removes everything when its stdin ends, however this process ended.
@@ -7,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Error;
 
@@ -24,7 +26,7 @@ pub struct Lab {
     holder: Child,
 }
 
-/// An end of the veth pair.
+/// A namespace of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Where `sluiced` runs.
@@ -33,13 +35,36 @@ pub enum End {
     Client,
 }
 
+/// The links of the namespace between the ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Middle {
+    /// The one towards the server.
+    pub to_server: String,
+    /// The one towards the client.
+    pub to_client: String,
+}
+
 impl Lab {
     /// Builds a lab with one queue.
     pub fn new(mtu: u16) -> Result<Lab, Error> {
-        let name = format!("slb{}", std::process::id());
+        Lab::shaped(mtu, &[])
+    }
+
+    /// Builds a lab with a namespace between the ends and all offloads off: nothing gets through before something
+    /// forwards there.
+    pub fn with_middle(mtu: u16) -> Result<Lab, Error> {
+        Lab::shaped(mtu, &["--middle"])
+    }
+
+    fn shaped(mtu: u16, flags: &[&str]) -> Result<Lab, Error> {
+        // Unique among the labs of this process and among processes.
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("slb{}n{number}", std::process::id());
         let mut holder = Command::new("bash")
             .args(["-c", SCRIPT, "netlab", "hold", &name])
             .args(["--mtu", &mtu.to_string()])
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -76,12 +101,34 @@ impl Lab {
 
     /// A command that will run at one end.
     pub fn command(&self, end: End, program: &str) -> Command {
+        self.command_in(&self.namespace(end), program)
+    }
+
+    /// Name of the namespace of one end.
+    pub fn namespace(&self, end: End) -> String {
         let suffix = match end {
             End::Server => "srv",
             End::Client => "cli",
         };
+        format!("{}-{suffix}", self.name)
+    }
+
+    /// Links of the middle.
+    pub fn middle(&self) -> Middle {
+        Middle {
+            to_server: format!("{}x", self.name),
+            to_client: format!("{}y", self.name),
+        }
+    }
+
+    /// A command that will run in the middle.
+    pub fn middle_command(&self, program: &str) -> Command {
+        self.command_in(&format!("{}-mid", self.name), program)
+    }
+
+    fn command_in(&self, namespace: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}-{suffix}", self.name), program]);
+        command.args(["netns", "exec", namespace, program]);
         command
     }
 

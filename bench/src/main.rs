@@ -2,8 +2,12 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`goodput`] | the scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`goodput`] | scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
+//! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
+//! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
+//! | [`path`] | the link as a process between the ends of a lab |
 //! | [`server`] | `sluiced` in the lab, and how much CPU it used |
 //! | [`environment`] | what a number means nothing without |
 //! | [`measure`] | median, range, ratio |
@@ -12,11 +16,15 @@
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
 //! insides compares unlike things.
 
+mod engine;
 mod environment;
 mod error;
 mod goodput;
+mod grid;
 mod lab;
+mod link;
 mod measure;
+mod path;
 mod report;
 mod server;
 
@@ -36,12 +44,21 @@ struct Args {
 enum Scenario {
     /// One flow, one large file, curl over kernel TCP as the client: AF_XDP and kernel backend alternating
     Goodput(goodput::Options),
+    /// Cost of a segment in memory, our stack and smoltcp with the same client, 1 to 10,000 connections
+    Engine(engine::Options),
+    /// Goodput over loss and round-trip time through the link, AF_XDP and kernel CUBIC with the same seeds
+    Grid(grid::Options),
+    /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
+    Link(Box<link::Options>),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.scenario {
         Scenario::Goodput(options) => goodput::run(options),
+        Scenario::Engine(options) => engine::run(options),
+        Scenario::Grid(options) => grid::run(options),
+        Scenario::Link(options) => link::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

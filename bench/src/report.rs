@@ -329,7 +329,7 @@ xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every 
     fn the_json_has_runs_summaries_and_ratios() {
         let text = report(&[5.0, 5.2], &[4.0, 4.0]).json();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["run"]["offload_set"], "sender-off");
+        assert_eq!(value["run"]["offload_set"], "wire");
         assert_eq!(value["run"]["contenders"][0]["runs"][1]["gbit_per_s"], 5.2);
         assert_eq!(value["summaries"][1]["gbit_per_s"]["median"], 4.0);
         assert_eq!(value["ratio"]["min"], 1.25);

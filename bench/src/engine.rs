@@ -1,0 +1,314 @@
+//! Two stacks in memory on one core: what a segment costs our TCP and what it costs smoltcp, with the same client.
+//!
+//! Every server turn gets a batch of the client's acknowledgements, as a worker takes it from a ring, and sends whatever
+//! the windows allow; only that is timed.
+//! Connections are all busy, so the number of them shows what the tables, lists and timers of a stack cost. Servers
+//! alternate, so that a ratio is of neighbours in time.
+//!
+//! | file | role |
+//! |---|---|
+//! | `client` | the ideal client: handshakes, acknowledges every second segment, checks everything |
+//! | `nic` | the frames in between, and the stopwatch |
+//! | `sluice`, `smol` | the two servers |
+//! | `pattern` | the bytes they send |
+//! | `report` | table and JSON |
+
+mod client;
+mod nic;
+mod pattern;
+mod report;
+mod sluice;
+mod smol;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::environment::Machine;
+use crate::error::Error;
+use client::{Client, Faults};
+use nic::{Nic, Server};
+use pattern::Pattern;
+use report::{Report, Row};
+use sluice::Sluice;
+use smol::Smoltcp;
+
+/// Virtual time of a round: the round-trip time that the servers see.
+const ROUND: Duration = Duration::from_millis(1);
+/// Rounds until every window must be full: slow start from 10 segments needs three, the handshake two.
+const WARM_UP_ROUNDS: u32 = 40;
+
+/// Flags of the scenario.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Connections at once, one row each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1000, 10_000], value_parser = clap::value_parser!(u16).range(1..=60_000))]
+    connections: Vec<u16>,
+
+    /// Pairs of runs per row
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+
+    /// Segments in flight per connection: the client's window
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(2..=45))]
+    window: u16,
+
+    /// Frames the server receives before it may send: the batch of a ring
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+
+    /// Least time of the server in a run, milliseconds
+    #[arg(long, default_value_t = 300)]
+    run_ms: u64,
+
+    /// Who sums
+    #[arg(long, value_enum, default_value_t = Checksums::Software)]
+    checksums: Checksums,
+
+    /// CPU to run on
+    #[arg(long)]
+    cpu: Option<usize>,
+
+    /// Write the result as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Who computes and verifies checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksums {
+    /// The stacks, of everything in both directions
+    Software,
+    /// A device that is not there: nobody
+    Offload,
+}
+
+/// What one run of one server gave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Server time per full segment sent, with its share of the acknowledgements, in nanoseconds.
+    pub ns_per_segment: f64,
+    /// Payload bits per second of server time, in units of 10^9.
+    pub gbit_per_s: f64,
+    /// Segments measured.
+    pub segments: u64,
+}
+
+/// Runs the scenario and prints its report.
+pub fn run(options: &Options) -> Result<(), Error> {
+    if let Some(cpu) = options.cpu {
+        pin(cpu)?;
+    }
+    let machine = Machine::gather()?;
+    let pattern = Pattern::new();
+    let mut rows = Vec::new();
+    for &connections in &options.connections {
+        let mut row = Row::new(connections);
+        for round in 1..=options.rounds {
+            let ours = ours(connections, options, &pattern)?;
+            let theirs = theirs(connections, options, &pattern)?;
+            eprintln!(
+                "{connections:6} connections, round {round} of {}: sluice {:7.0} ns, smoltcp {:9.0} ns per segment",
+                options.rounds, ours.ns_per_segment, theirs.ns_per_segment
+            );
+            row.push(ours, theirs);
+        }
+        rows.push(row);
+    }
+    let report = Report {
+        scenario: "engine",
+        mss: client::MSS,
+        window_segments: options.window,
+        batch: options.batch,
+        checksums: options.checksums,
+        machine,
+        rows,
+    };
+    print!("{}", report.markdown());
+    if let Some(path) = &options.json {
+        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
+    }
+    Ok(())
+}
+
+fn pin(cpu: usize) -> Result<(), Error> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus))
+        .map_err(|error| Error::io(format!("CPU {cpu}"))(error.into()))
+}
+
+fn ours(connections: u16, options: &Options, pattern: &Pattern) -> Result<Run, Error> {
+    let mut nic = Nic::new(Client::new(connections, options.window));
+    let mut server = Sluice::new(connections, options.checksums, pattern.clone());
+    measure(
+        "sluice",
+        &mut server,
+        &mut nic,
+        connections,
+        options,
+        pattern,
+    )
+}
+
+fn theirs(connections: u16, options: &Options, pattern: &Pattern) -> Result<Run, Error> {
+    let mut nic = Nic::new(Client::new(connections, options.window));
+    let mut server = Smoltcp::new(
+        connections,
+        options.window,
+        options.checksums,
+        pattern.clone(),
+        &mut nic,
+    );
+    measure(
+        "smoltcp",
+        &mut server,
+        &mut nic,
+        connections,
+        options,
+        pattern,
+    )
+}
+
+/// Warms up until every window is full, with all checks on; then times whole rounds.
+fn measure(
+    name: &'static str,
+    server: &mut impl Server,
+    nic: &mut Nic,
+    connections: u16,
+    options: &Options,
+    pattern: &Pattern,
+) -> Result<Run, Error> {
+    let wrong = |what: String| Error::WrongBytes {
+        backend: name,
+        what,
+    };
+    // Without checksums there is nothing that a check of them could say.
+    if options.checksums == Checksums::Software {
+        nic.client().thorough = Some(pattern.clone());
+    }
+    let full = u64::from(connections) * u64::from(options.window);
+    let mut now = ROUND;
+    let mut warm = 0;
+    while warm < 2 {
+        if now > ROUND * WARM_UP_ROUNDS {
+            return Err(wrong(format!(
+                "the windows were not full after {WARM_UP_ROUNDS} rounds"
+            )));
+        }
+        nic.round(now, options.batch, server);
+        now += ROUND;
+        let (segments, _) = nic.client().take_received();
+        warm += u32::from(nic.client().is_established() && segments == full);
+    }
+    nic.client().thorough = None;
+    nic.take_time();
+    let (mut time, mut segments, mut bytes) = (Duration::ZERO, 0, 0);
+    while time < Duration::from_millis(options.run_ms) {
+        nic.round(now, options.batch, server);
+        now += ROUND;
+        time += nic.take_time();
+        let (more_segments, more_bytes) = nic.client().take_received();
+        if more_segments != full {
+            return Err(wrong(format!(
+                "a round had {more_segments} segments instead of {full}"
+            )));
+        }
+        segments += more_segments;
+        bytes += more_bytes;
+    }
+    let faults = nic.client().faults();
+    if faults != Faults::default() {
+        return Err(wrong(format!("{faults:?}")));
+    }
+    let (least, most) = nic.client().shares();
+    if most - least > u64::from(options.window) * u64::from(client::MSS) * u64::from(WARM_UP_ROUNDS)
+    {
+        return Err(wrong(format!(
+            "connections got between {least} and {most} bytes"
+        )));
+    }
+    Ok(rates(segments, bytes, time))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rates(segments: u64, bytes: u64, time: Duration) -> Run {
+    Run {
+        ns_per_segment: time.as_secs_f64() * 1e9 / segments as f64,
+        gbit_per_s: bytes as f64 * 8.0 / time.as_secs_f64() / 1e9,
+        segments,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(checksums: Checksums) -> Options {
+        Options {
+            connections: Vec::new(),
+            rounds: 1,
+            window: 8,
+            batch: 64,
+            run_ms: 1,
+            checksums,
+            cpu: None,
+            json: None,
+        }
+    }
+
+    /// A few rounds with every check of the client.
+    fn checked(server: &mut impl Server, mut nic: Nic, connections: u64) {
+        let pattern = Pattern::new();
+        nic.client().thorough = Some(pattern);
+        for round in 1..=12 {
+            nic.round(ROUND * round, 5, server);
+        }
+        assert!(nic.client().is_established());
+        assert_eq!(nic.client().faults(), Faults::default());
+        nic.client().take_received();
+        nic.round(ROUND * 13, 5, server);
+        let full = 8 * connections;
+        assert_eq!(
+            nic.client().take_received(),
+            (full, full * u64::from(client::MSS))
+        );
+    }
+
+    #[test]
+    fn our_stack_fills_every_window_with_the_right_bytes() {
+        let server = &mut Sluice::new(33, Checksums::Software, Pattern::new());
+        checked(server, Nic::new(Client::new(33, 8)), 33);
+    }
+
+    #[test]
+    fn smoltcp_fills_every_window_with_the_right_bytes() {
+        let mut nic = Nic::new(Client::new(33, 8));
+        let server = &mut Smoltcp::new(33, 8, Checksums::Software, Pattern::new(), &mut nic);
+        checked(server, nic, 33);
+    }
+
+    #[test]
+    fn both_servers_can_be_measured_without_checksums_too() {
+        for checksums in [Checksums::Software, Checksums::Offload] {
+            let options = options(checksums);
+            for run in [ours, theirs] {
+                let run = run(3, &options, &Pattern::new()).unwrap();
+                assert!(run.segments >= 3 * 8);
+            }
+        }
+    }
+
+    #[test]
+    fn rates_are_of_server_time() {
+        let run = rates(1000, 1_448_000, Duration::from_micros(500));
+        assert!((run.ns_per_segment - 500.0).abs() < 1e-9);
+        assert!((run.gbit_per_s - 23.168).abs() < 1e-9);
+    }
+}

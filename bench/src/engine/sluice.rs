@@ -1,0 +1,135 @@
+//! Our stack as the sender, with what the worker does around it: parse, verify, emit, copy and sum.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sluice_tcp::clock::Instant;
+use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::flow_table::FlowKey;
+use sluice_tcp::isn::Secret;
+use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::{Segment, Stack, StackConfig};
+use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, checksum, parse};
+
+use super::Checksums;
+use super::client::{CLIENT, LINK_TO_SERVER, SERVER};
+use super::nic::{FRAME_BYTES, Nic, Server};
+use super::pattern::Pattern;
+
+/// The application has this much to send: without end.
+const STREAM: u64 = 1 << 60;
+
+/// The server.
+pub struct Sluice {
+    stack: Stack,
+    pattern: Pattern,
+    checksums: Checksums,
+}
+
+impl Sluice {
+    /// A server for that many connections.
+    pub fn new(connections: u16, checksums: Checksums, pattern: Pattern) -> Sluice {
+        let connections = u32::from(connections);
+        let config = StackConfig {
+            connections,
+            half_open: connections,
+            time_wait: 1,
+            mtu: 1500,
+            receive_buffer: 1 << 16,
+            send_limit: 1 << 20,
+            congestion: Algorithm::Cubic,
+            rto: RtoConfig::default(),
+            keep_alive: None,
+            flow_hash_key: *b"a key for a test",
+            secret: Secret::new(*b"a secret of the bench, known all"),
+        };
+        Sluice {
+            stack: Stack::new(config, Instant::ZERO),
+            pattern,
+            checksums,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, frame: &[u8]) {
+        let Ok(Packet::Tcp(packet)) = parse(frame, frame.len(), &ParseConfig::default()) else {
+            return;
+        };
+        if self.checksums == Checksums::Software
+            && packet
+                .verify_checksum([frame], ChecksumPolicy::Verify)
+                .is_err()
+        {
+            return;
+        }
+        let (ours, theirs) = (packet.dst, packet.src);
+        let header = &packet.header;
+        let segment = Segment {
+            key: FlowKey::new(ours, header.dst_port, theirs, header.src_port),
+            header,
+            payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),
+        };
+        // The client sends no data and no segment of another server.
+        let _ = self.stack.on_segment(now, &segment);
+    }
+
+    fn transmit(&mut self, now: Instant, nic: &mut Nic) {
+        let link = LINK_TO_SERVER.reply();
+        while let Some(segment) = self.stack.poll_transmit(now) {
+            let len = segment.payload.end - segment.payload.start;
+            // At most an MSS.
+            let len = usize::try_from(len).unwrap_or(0);
+            let payload = self.pattern.at(segment.payload.start, len);
+            let emit = TcpEmit {
+                link: &link,
+                src: IpAddr::V4(SERVER),
+                dst: IpAddr::V4(CLIENT),
+                ecn: Ecn::NotEct,
+                header: &segment.header,
+                payload_len: len,
+            };
+            let checksums = self.checksums;
+            nic.outbox
+                .send(|frame| write(frame, &emit, payload, checksums));
+        }
+    }
+}
+
+fn write(
+    frame: &mut [u8; FRAME_BYTES],
+    emit: &TcpEmit<'_>,
+    payload: &[u8],
+    checksums: Checksums,
+) -> usize {
+    let unsealed = emit
+        .emit(frame)
+        .expect("headers and an MSS of payload fit the MTU");
+    let from = unsealed.headers_len();
+    let end = from + payload.len();
+    match checksums {
+        Checksums::Software => {
+            let sum = checksum::copy_and_sum(&mut frame[from..end], payload);
+            unsealed.seal_full(frame, sum);
+        }
+        Checksums::Offload => {
+            frame[from..end].copy_from_slice(payload);
+            let _ = unsealed.seal_partial(frame);
+        }
+    }
+    end
+}
+
+impl Server for Sluice {
+    fn turn(&mut self, now: Duration, nic: &mut Nic) {
+        let now = Instant::ZERO + now;
+        while let Some(frame) = nic.inbox.receive() {
+            self.receive(now, frame);
+        }
+        self.stack.on_timers(now);
+        while let Some((conn, events)) = self.stack.poll_event() {
+            if events.established {
+                self.stack.supply(conn, STREAM, true);
+            }
+        }
+        self.transmit(now, nic);
+    }
+}

@@ -1,0 +1,240 @@
+//! Goodput through a bottleneck over loss and round-trip time: our TCP and the kernel's, the same losses for both.
+//!
+//! Three namespaces: server, link, client. Every run has a fresh server and a fresh link, whose seed depends on the
+//! round only, so the n-th packet of a direction has the same fate for both stacks. A run downloads for a fixed time
+//! and counts what came, because a cell with much loss would take minutes for the file that another needs for slow
+//! start alone. Every byte that came is compared.
+//!
+//! The kernel's congestion control is that of its routes ([`CONGESTION`]); ours is the default of the daemon.
+
+mod report;
+
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::goodput::{LARGE, Site, daemon, url};
+use crate::lab::{CONGESTION, End, Lab, output};
+use crate::path::{Path, Road, Traffic};
+use crate::server::{Backend, Server};
+use report::{Cell, Report};
+
+const MTU: u16 = 1500;
+/// The least buffer of the bottleneck: a burst of 10 segments and more must fit at any round-trip time.
+const BUFFER_LEAST: u64 = 64 << 10;
+/// What curl ends with when its time is over.
+const CURL_TIMED_OUT: i32 = 28;
+
+/// Flags of the scenario.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Random loss from server to client, percent
+    #[arg(long, value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0, 3.0])]
+    loss: Vec<f64>,
+
+    /// Round-trip time without queues, milliseconds
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 80])]
+    rtt: Vec<u32>,
+
+    /// Rate of the bottleneck, Mbit/s of frames
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+
+    /// Pairs of runs per cell; each has its own seed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// Length of a run, seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+
+    /// Seed of the first round
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// CPU of the server's worker
+    #[arg(long, default_value_t = 0)]
+    server_cpu: u32,
+
+    /// CPU of client and link
+    #[arg(long, default_value_t = 1)]
+    client_cpu: u32,
+
+    /// The daemon [default: sluiced beside this program]
+    #[arg(long, value_name = "FILE")]
+    sluiced: Option<PathBuf>,
+
+    /// Write the result as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One download.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Payload bits per second at the client, in units of 10^6.
+    pub mbit_per_s: f64,
+    /// Seed of its link.
+    pub seed: u64,
+    /// What the link did from server to client.
+    pub traffic: Traffic,
+}
+
+/// Runs the scenario and prints its report.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let binary = daemon(options.sluiced.as_deref())?;
+    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
+        return Err(Error::NotRoot);
+    }
+    let environment = Environment::gather(MTU, options.server_cpu, options.client_cpu, false)?;
+    let lab = Lab::with_middle(MTU)?;
+    let site = Site::create(&lab, file_bytes(options))?;
+    let mut cells = Vec::new();
+    for &rtt_ms in &options.rtt {
+        for &loss_percent in &options.loss {
+            let mut cell = Cell::new(rtt_ms, loss_percent);
+            for round in 0..options.rounds {
+                let seed = options.seed + u64::from(round);
+                let road = road(options.rate, rtt_ms, loss_percent, seed);
+                let ours = measured(&lab, &binary, &site, Backend::Xdp, &road, options)?;
+                let theirs = measured(&lab, &binary, &site, Backend::Kernel, &road, options)?;
+                eprintln!(
+                    "{rtt_ms:3} ms, {loss_percent} % loss, seed {seed}: xdp {:7.2}, kernel {:7.2} Mbit/s",
+                    ours.mbit_per_s, theirs.mbit_per_s
+                );
+                cell.push(ours, theirs);
+            }
+            cells.push(cell);
+        }
+    }
+    let report = Report {
+        scenario: "grid",
+        rate_mbit_per_s: options.rate,
+        seconds: options.seconds,
+        kernel_congestion: CONGESTION,
+        environment,
+        cells,
+    };
+    print!("{}", report.markdown());
+    if let Some(path) = &options.json {
+        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
+    }
+    Ok(())
+}
+
+/// More than a run can carry.
+fn file_bytes(options: &Options) -> u64 {
+    let bytes_per_second = u64::from(options.rate) * 1_000_000 / 8;
+    bytes_per_second * u64::from(options.seconds + 1)
+}
+
+/// Half of the round-trip time each way; rate and loss where the data is. The buffer is one bandwidth-delay product,
+/// the rule of thumb that lets one flow fill the link.
+fn road(rate: u32, rtt_ms: u32, loss_percent: f64, seed: u64) -> Road {
+    let delay_us = u64::from(rtt_ms) * 500;
+    let bandwidth_delay = u64::from(rate) * 1000 / 8 * u64::from(rtt_ms);
+    let buffer = bandwidth_delay.max(BUFFER_LEAST);
+    Road {
+        to_client: format!(
+            "delay={delay_us}us,rate={rate}mbit,buffer={buffer},loss={loss_percent}%"
+        ),
+        to_server: format!("delay={delay_us}us"),
+        seed,
+    }
+}
+
+fn measured(
+    lab: &Lab,
+    binary: &FilePath,
+    site: &Site,
+    backend: Backend,
+    road: &Road,
+    options: &Options,
+) -> Result<Run, Error> {
+    let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
+    let path = Path::start(lab, road, options.client_cpu)?;
+    let got = lab.scratch().join("got");
+    let (bytes, seconds) = download(lab, &got, options)?;
+    // The server first: while the link is up it hears that the client is gone, and need not wait for it.
+    server.stop()?;
+    let traffic = path.finish()?;
+    compare(&got, &site.root.join(LARGE), bytes, backend)?;
+    Ok(Run {
+        mbit_per_s: mbit_per_s(bytes, seconds),
+        seed: road.seed,
+        traffic,
+    })
+}
+
+/// Downloads until the time is over: bytes and seconds, as curl counts them.
+fn download(lab: &Lab, to: &FilePath, options: &Options) -> Result<(u64, f64), Error> {
+    let _ = fs::remove_file(to);
+    let mut command = lab.command(End::Client, "taskset");
+    command
+        .args(["-c", &options.client_cpu.to_string()])
+        .args(["curl", "--silent", "--fail"])
+        .args(["--max-time", &options.seconds.to_string()])
+        .args(["--write-out", "%{size_download} %{time_total}", "--output"])
+        .arg(to)
+        .arg(url(LARGE));
+    let said = command.output().map_err(Error::io("curl"))?;
+    let counts = String::from_utf8_lossy(&said.stdout).into_owned();
+    let in_time = said.status.success() || said.status.code() == Some(CURL_TIMED_OUT);
+    let parsed = counts
+        .split_once(' ')
+        .and_then(|(bytes, seconds)| Some((bytes.parse().ok()?, seconds.parse().ok()?)));
+    parsed.filter(|_| in_time).ok_or_else(|| Error::Failed {
+        program: "curl".to_owned(),
+        said: format!("{}: {counts}", said.status),
+    })
+}
+
+/// Every byte that came.
+fn compare(got: &FilePath, served: &FilePath, bytes: u64, backend: Backend) -> Result<(), Error> {
+    let mut command = Command::new("cmp");
+    command.arg("--bytes").arg(bytes.to_string());
+    match output("cmp", command.arg(got).arg(served)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::WrongBytes {
+            backend: backend.name(),
+            what: error.to_string(),
+        }),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]
+fn mbit_per_s(bytes: u64, seconds: f64) -> f64 {
+    bytes as f64 * 8.0 / seconds / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::model::Impairment;
+
+    #[test]
+    fn the_link_understands_the_road_of_every_cell() {
+        for (rtt_ms, loss) in [(1, 0.0), (20, 0.1), (80, 3.0)] {
+            let road = road(100, rtt_ms, loss, 1);
+            let to_client: Impairment = road.to_client.parse().unwrap();
+            let to_server: Impairment = road.to_server.parse().unwrap();
+            assert_eq!(
+                (to_client.delay + to_server.delay).as_millis(),
+                u128::from(rtt_ms)
+            );
+            assert!((to_client.loss * 100.0 - loss).abs() < 1e-9);
+            assert_eq!(to_server.loss, 0.0);
+        }
+    }
+
+    #[test]
+    fn the_buffer_is_the_bandwidth_delay_product_but_not_too_small() {
+        assert!(road(100, 80, 0.0, 1).to_client.contains("buffer=1000000,"));
+        assert!(road(100, 1, 0.0, 1).to_client.contains("buffer=65536,"));
+    }
+}
