@@ -261,13 +261,13 @@ impl Connection {
         let window_changed = ack >= una_before
             && self
                 .send
-                .update_window(SeqNumber::new(header.seq), ack, header.window);
+                .update_window(SeqNumber::new(header.seq), ack, header.window, advanced);
         if window_changed {
             self.on_window_changed();
         }
         // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out. A peer
         // with SACK says by a block what came (RFC 6675 section 2); without one its ACK is an echo of a
-        // duplicated packet, not a sign of loss.
+        // duplicated packet, not a sign of loss. Neither is the answer to a window probe, which had no room.
         let duplicate = !advanced
             && if self.sack {
                 news
@@ -276,6 +276,7 @@ impl Connection {
                     && segment.sequence_len() == 0
                     && !window_changed
                     && self.send.in_flight() > 0
+                    && !self.send.is_probing()
             };
         let acked = self.send.snd_una - una_before;
         self.judge(acked, duplicate, in_flight, env);
