@@ -304,13 +304,19 @@ impl Connection {
 
     pub(crate) fn send_view(&self) -> SendView {
         let window_end = self.send.snd_una + u64::from(self.send.window());
-        SendView {
-            acknowledged: self.send.acknowledged(),
-            sent: self.send.sent(),
+        let acknowledged = self.send.acknowledged();
+        let horizon = match self.send.is_stalled_by_window() {
+            true if self.probe_wanted => self.send.probe_end(),
+            true => acknowledged,
             // What was sent may have to be sent again, however small the window is now.
-            horizon: (self.send.snd_nxt + self.send_room())
+            false => (self.send.snd_nxt + self.send_room())
                 .min(window_end)
-                .max(self.send.sent()),
+                .max(self.send.needed()),
+        };
+        SendView {
+            acknowledged,
+            sent: self.send.sent(),
+            horizon,
         }
     }
 }

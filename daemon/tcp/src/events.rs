@@ -47,7 +47,8 @@ pub struct Events {
     pub established: bool,
     /// In-order bytes are available up to [`crate::Stack::delivered`].
     pub readable: bool,
-    /// The peer acknowledged data, or its window changed: see [`crate::Stack::send_view`].
+    /// The peer acknowledged data, its window changed, or a window probe is due or has left: see
+    /// [`crate::Stack::send_view`].
     pub acknowledged: bool,
     /// The peer finished its direction: nothing follows what was delivered.
     pub peer_finished: bool,

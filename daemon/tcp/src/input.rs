@@ -283,18 +283,19 @@ impl Connection {
         let window_changed = ack >= una_before
             && self
                 .send
-                .update_window(SeqNumber::new(header.seq), ack, header.window);
+                .update_window(SeqNumber::new(header.seq), ack, header.window, advanced);
         if window_changed {
             self.on_window_changed(env);
         }
         // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out. A peer
         // with SACK says by a block what came (RFC 6675 section 2); without one its ACK is an echo of a
-        // duplicated packet, not a sign of loss.
+        // duplicated packet, not a sign of loss. Neither is the answer to a window probe, which had no room.
         let duplicate = ack == una_before
             && !advanced
             && segment.sequence_len() == 0
             && !window_changed
             && self.send.in_flight() > 0
+            && !self.send.is_probing()
             && header.options.sack.is_empty();
         let seen = AckSeen {
             snd_una: self.send.snd_una,

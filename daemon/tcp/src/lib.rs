@@ -28,6 +28,8 @@
 //! | `deadlines`, `wheel` | every state has a deadline | 9293 3.8 |
 
 #![forbid(unsafe_code)]
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod challenge;
 pub mod clock;

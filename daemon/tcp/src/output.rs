@@ -67,10 +67,12 @@ impl Connection {
                 return Some(segment);
             }
         }
-        if core::mem::take(&mut self.probe_wanted)
-            && let Some(cut) = self.send.probe()
-        {
-            return Some(self.send_probe(&cut, env));
+        if self.probe_wanted {
+            if let Some(cut) = self.send.probe() {
+                return Some(self.send_probe(&cut, env));
+            }
+            // Still wanted while the driver fetches what it carries.
+            self.probe_wanted = self.send.is_stalled_by_window();
         }
         if core::mem::take(&mut self.keep_alive_wanted) {
             env.counters.keep_alive_probes += 1;
@@ -119,8 +121,11 @@ impl Connection {
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         env.counters.window_probes += 1;
+        self.probe_wanted = false;
         self.send.on_probe_sent(cut, env.now);
         self.record_new(env);
+        // The driver may let go of what it carried.
+        self.events.acknowledged = true;
         self.data_header(cut, env)
     }
 
@@ -166,8 +171,8 @@ impl Connection {
 
     /// Header of a SYN or a SYN-ACK, with what we offer.
     pub(crate) fn syn_header(&mut self, flags: TcpFlags, now: Instant) -> TcpHeader {
-        let mut header = self.header(self.send.iss(), flags, now);
-        header.window = self.receive.unscaled_window();
+        let said = self.receive.advertise_unscaled();
+        let mut header = self.header_saying(said, self.send.iss(), flags, now);
         header.options.mss = Some(self.our_mss);
         header.options.window_scale = self.offered_scale;
         header.options.sack_permitted = self.sack;
@@ -192,7 +197,17 @@ impl Connection {
     }
 
     fn header(&mut self, seq: SeqNumber, flags: TcpFlags, now: Instant) -> TcpHeader {
-        let (ack, window) = self.receive.advertise();
+        let said = self.receive.advertise();
+        self.header_saying(said, seq, flags, now)
+    }
+
+    fn header_saying(
+        &mut self,
+        (ack, window): (SeqNumber, u16),
+        seq: SeqNumber,
+        flags: TcpFlags,
+        now: Instant,
+    ) -> TcpHeader {
         self.last_ack_sent = ack;
         self.deadlines.clear(Timer::DelayedAck);
         TcpHeader {
@@ -268,6 +283,8 @@ impl Connection {
             return;
         }
         self.probe_wanted = true;
+        // The driver has to fetch what the probe carries.
+        self.events.acknowledged = true;
         self.rtt.back_off();
         let next = (env.now + self.rtt.rto()).min(give_up_at);
         self.deadlines.set(Timer::Retransmit, next);

@@ -64,7 +64,7 @@ pub(crate) struct Receiver {
     fin_at: Option<u64>,
     held: RangeSet<HELD_MAX>,
     /// Starts of the held ranges that changed last, newest first (RFC 2018 section 4).
-    recent: [u64; 3],
+    recent: [u64; SackBlocks::MAX],
     duplicate: Option<Range<u64>>,
 }
 
@@ -84,7 +84,7 @@ impl Receiver {
             ack: AckWanted::No,
             fin_at: None,
             held: RangeSet::new(),
-            recent: [u64::MAX; 3],
+            recent: [u64::MAX; SackBlocks::MAX],
             duplicate: None,
         }
     }
@@ -186,7 +186,9 @@ impl Receiver {
         let growth = self.limit().saturating_sub(self.right_edge);
         let starved = self.right_edge.saturating_sub(self.rcv_nxt) < u64::from(self.mss);
         let half = u64::from(self.capacity / 2).max(1);
-        if growth >= half || (starved && growth >= self.least_growth()) {
+        // What a SYN-ACK could not promise of the first buffer is not news: any acknowledgement says it.
+        let freed = self.limit() - self.right_edge.max(self.capacity.into()).min(self.limit());
+        if freed >= half || (starved && growth >= self.least_growth()) {
             self.ack = AckWanted::Now;
         }
     }
@@ -199,6 +201,13 @@ impl Receiver {
         self.ack = AckWanted::No;
         self.unacknowledged = 0;
         (self.ack_number(), field)
+    }
+
+    /// The same for a SYN-ACK, whose window is never scaled (RFC 7323 section 2.2): what it does not promise is not
+    /// acceptable.
+    pub(crate) fn advertise_unscaled(&mut self) -> (SeqNumber, u16) {
+        self.ack = AckWanted::No;
+        (self.ack_number(), self.unscaled_window())
     }
 
     /// Window field of a segment that leaves now.
@@ -366,7 +375,8 @@ impl Receiver {
 
     fn remember(&mut self, start: u64) {
         if self.recent[0] != start {
-            self.recent = [start, self.recent[0], self.recent[1]];
+            self.recent.rotate_right(1);
+            self.recent[0] = start;
         }
     }
 

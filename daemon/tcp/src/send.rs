@@ -115,10 +115,10 @@ impl Sender {
     }
 
     /// The driver can produce bytes up to `until`. That may be less than before, if it dropped what was read
-    /// ahead, but never less than what was sent.
+    /// ahead, but never less than [`Self::needed`].
     pub(crate) fn supply(&mut self, until: u64, more_follows: bool) {
         if self.fin_at.is_none() {
-            self.supplied = until.max(self.snd_max);
+            self.supplied = until.max(self.needed());
             self.more_follows = more_follows;
         }
     }
@@ -151,6 +151,16 @@ impl Sender {
         self.snd_max.min(self.fin_at.unwrap_or(u64::MAX))
     }
 
+    /// End of what may have to be sent again. The byte of a window probe does not belong to it: it is asked for
+    /// anew each time, so that a peer that does not read keeps nobody's memory.
+    pub(crate) fn needed(&self) -> u64 {
+        if self.probe_outstanding {
+            self.snd_una
+        } else {
+            self.snd_nxt
+        }
+    }
+
     pub(crate) fn window(&self) -> u32 {
         self.snd_wnd
     }
@@ -169,16 +179,26 @@ impl Sender {
     }
 
     /// RFC 9293 section 3.10.7.4: only a newer segment updates the window. True if the window changed.
-    pub(crate) fn update_window(&mut self, seq: SeqNumber, ack: u64, field: u16) -> bool {
+    ///
+    /// A segment whose acknowledgement `advanced` SND.UNA is newer than all before it, whatever its SEQ: it may be
+    /// a FIN or data sent again. Without its window the right edge would move on with SND.UNA, beyond what the
+    /// peer ever offered.
+    pub(crate) fn update_window(
+        &mut self,
+        seq: SeqNumber,
+        ack: u64,
+        field: u16,
+        advanced: bool,
+    ) -> bool {
         let newer = self.snd_wl1.lt(seq) || (self.snd_wl1 == seq && self.snd_wl2 <= ack);
-        if !newer {
+        if !newer && !advanced {
             return false;
         }
         let window = u32::from(field) << self.scale;
         let changed = window != self.snd_wnd;
         self.snd_wnd = window;
         self.max_snd_wnd = self.max_snd_wnd.max(window);
-        self.snd_wl1 = seq;
+        self.snd_wl1 = self.snd_wl1.max(seq);
         self.snd_wl2 = ack;
         changed
     }
@@ -223,20 +243,38 @@ impl Sender {
 
     /// Whether data waits for a window that lets nothing useful through, with nothing in flight to bring an
     /// update: the condition for window probes.
+    ///
+    /// The driver need not hold the data meanwhile: that more follows is enough, as long as the window has no room
+    /// for a segment that is sure to leave.
     pub(crate) fn is_stalled_by_window(&self) -> bool {
-        self.probe_outstanding
-            || (self.in_flight() == 0 && self.unsent() > 0 && self.next_new(u64::MAX).is_none())
+        if self.probe_outstanding || self.in_flight() > 0 {
+            return self.probe_outstanding;
+        }
+        if self.unsent() > 0 {
+            return self.next_new(u64::MAX).is_none();
+        }
+        let useful = self.smss.min((self.max_snd_wnd / 2).max(1));
+        self.more_follows && self.snd_wnd < useful
     }
 
-    /// What a window probe carries: one byte beyond a closed window, or all that a window takes which is too
+    /// Stream offset up to which a probe sent now would reach.
+    pub(crate) fn probe_end(&self) -> u64 {
+        self.snd_una + u64::from(self.snd_wnd.clamp(1, self.smss))
+    }
+
+    /// Whether a byte was sent into a closed window and waits for its answer.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probe_outstanding
+    }
+
+    /// What a window probe carries, or `None` while the driver has to fetch it: one byte beyond a closed window, or all that a window takes which is too
     /// small for a useful segment (the override of RFC 9293 section 3.8.6.2.1).
     pub(crate) fn probe(&self) -> Option<Cut> {
         if !self.is_stalled_by_window() {
             return None;
         }
         let at = self.snd_una;
-        let len = u64::from(self.snd_wnd.clamp(1, self.smss));
-        let end = self.supplied.min(at + len);
+        let end = self.supplied.min(self.probe_end());
         (at < end).then_some(Cut {
             payload: at..end,
             fin: false,
@@ -387,7 +425,7 @@ mod tests {
         let probe = sender.probe().expect("data waits");
         sender.on_probe_sent(&probe, Instant::ZERO);
         assert!(sender.is_stalled_by_window());
-        assert!(sender.update_window(SeqNumber::new(6), 0, 1000));
+        assert!(sender.update_window(SeqNumber::new(6), 0, 1000, false));
         sender.take_back_probe();
         assert_eq!(send(&mut sender).map(|cut| cut.payload), Some(0..10));
     }
@@ -398,11 +436,11 @@ mod tests {
         sender.supply(10, false);
         let probe = sender.probe().expect("data waits");
         sender.on_probe_sent(&probe, Instant::ZERO);
-        assert!(sender.update_window(SeqNumber::new(6), 0, 1000));
+        assert!(sender.update_window(SeqNumber::new(6), 0, 1000, false));
         sender.take_back_probe();
         assert_eq!((sender.snd_nxt, sender.snd_max()), (0, 1));
         sender.supply(0, true);
-        assert_eq!(sender.unsent(), 1, "what was sent can be asked for again");
+        assert_eq!(sender.unsent(), 0, "the byte of a probe need not be kept");
         let _ = sender.on_acknowledged(1, Instant::ZERO);
         assert_eq!((sender.snd_una, sender.snd_nxt), (1, 1));
     }
@@ -411,7 +449,7 @@ mod tests {
     fn a_window_too_small_for_a_useful_segment_is_filled_by_the_probe() {
         // RFC 9293 section 3.8.6.2.1: the override time-out.
         let mut sender = sender(60_000);
-        assert!(sender.update_window(SeqNumber::new(6), 0, 300));
+        assert!(sender.update_window(SeqNumber::new(6), 0, 300, false));
         sender.supply(5000, false);
         assert_eq!(send(&mut sender), None);
         assert!(sender.is_stalled_by_window());
@@ -422,7 +460,7 @@ mod tests {
     fn all_there_is_leaves_when_nothing_is_in_flight() {
         // It fits the window exactly and more follows: without this neither data nor probe would ever leave.
         let mut sender = sender(60_000);
-        assert!(sender.update_window(SeqNumber::new(6), 0, 300));
+        assert!(sender.update_window(SeqNumber::new(6), 0, 300, false));
         sender.supply(300, true);
         assert_eq!(send(&mut sender).map(|cut| cut.payload), Some(0..300));
     }
@@ -439,7 +477,7 @@ mod tests {
     #[test]
     fn an_old_segment_does_not_update_the_window() {
         let mut sender = sender(1000);
-        assert!(!sender.update_window(SeqNumber::new(4), 0, 50));
+        assert!(!sender.update_window(SeqNumber::new(4), 0, 50, false));
         assert_eq!(sender.window(), 1000);
     }
 

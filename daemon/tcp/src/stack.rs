@@ -321,7 +321,12 @@ impl Stack {
             };
             if let Some((header, payload)) = connection.next_segment(&mut env) {
                 let key = connection.key;
+                let has_news = !connection.events.is_empty() && !connection.in_event_queue;
+                connection.in_event_queue |= has_news;
                 self.counters.segments_out += 1;
+                if has_news {
+                    self.events.push_back(slot);
+                }
                 self.take_turn();
                 return Some(Outgoing {
                     conn: self.id(slot),

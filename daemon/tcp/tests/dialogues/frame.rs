@@ -1,0 +1,110 @@
+//! Patterns to frames: bytes are laid out here one by one, not by the code under test, and read by
+//! `sluice_wire`, so that options, lengths and checksums of a dialogue are those of a wire.
+
+use core::net::IpAddr;
+
+use sluice_wire::{ChecksumPolicy, Packet, ParseConfig, TcpHeader};
+
+/// Numbers of a segment with nothing left to be resolved.
+#[derive(Debug)]
+pub struct Wire<'a> {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub window: u16,
+    pub urgent: u16,
+    pub options: &'a [u8],
+    pub payload_len: usize,
+    pub bad_checksum: bool,
+}
+
+const PROTOCOL_TCP: u8 = 6;
+const TCP_FIXED: usize = 20;
+
+/// The segment as an Ethernet frame.
+pub fn frame(wire: &Wire<'_>) -> Vec<u8> {
+    let mut options = wire.options.to_vec();
+    while !options.len().is_multiple_of(4) {
+        options.push(0);
+    }
+    let header_len = TCP_FIXED + options.len();
+    let mut tcp = Vec::new();
+    tcp.extend(wire.src_port.to_be_bytes());
+    tcp.extend(wire.dst_port.to_be_bytes());
+    tcp.extend(wire.seq.to_be_bytes());
+    tcp.extend(wire.ack.to_be_bytes());
+    tcp.push(u8::try_from(header_len * 4).expect("at most 60 bytes of header"));
+    tcp.push(wire.flags);
+    tcp.extend(wire.window.to_be_bytes());
+    tcp.extend([0, 0]);
+    tcp.extend(wire.urgent.to_be_bytes());
+    tcp.extend(options);
+    tcp.resize(header_len + wire.payload_len, 0x5a);
+    let len = u32::try_from(tcp.len()).expect("a segment");
+    let mut summed = address_bytes(wire.src);
+    summed.extend(address_bytes(wire.dst));
+    summed.extend(u32::from(PROTOCOL_TCP).to_be_bytes());
+    summed.extend(len.to_be_bytes());
+    summed.extend(&tcp);
+    let checksum = !ones_complement_sum(&summed) ^ u16::from(wire.bad_checksum);
+    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    let total = u16::try_from(tcp.len()).expect("a segment fits a packet");
+    if wire.src.is_ipv4() {
+        frame.extend([8, 0]);
+        let mut ip = vec![0x45, 0];
+        ip.extend((total + 20).to_be_bytes());
+        ip.extend([0, 0, 0x40, 0, 64, PROTOCOL_TCP, 0, 0]);
+        ip.extend(address_bytes(wire.src));
+        ip.extend(address_bytes(wire.dst));
+        let checksum = !ones_complement_sum(&ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        frame.extend(ip);
+    } else {
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([PROTOCOL_TCP, 64]);
+        frame.extend(address_bytes(wire.src));
+        frame.extend(address_bytes(wire.dst));
+    }
+    frame.extend(tcp);
+    frame
+}
+
+/// What `sluice_wire` makes of a frame: header and payload length, or why not.
+pub fn read(frame: &[u8]) -> Result<(TcpHeader, u32), String> {
+    match sluice_wire::parse(frame, frame.len(), &ParseConfig::default()) {
+        Ok(Packet::Tcp(packet)) => {
+            packet
+                .verify_checksum([frame], ChecksumPolicy::Verify)
+                .map_err(|reason| reason.name().to_owned())?;
+            let len = u32::try_from(packet.payload_len).expect("a segment");
+            Ok((packet.header, len))
+        }
+        Ok(other) => Err(format!("{other:?}")),
+        Err(reason) => Err(reason.name().to_owned()),
+    }
+}
+
+fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// RFC 1071 as it is written there.
+fn ones_complement_sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = 0;
+    for pair in bytes.chunks(2) {
+        let low = pair.get(1).copied().unwrap_or(0);
+        sum += u32::from(u16::from_be_bytes([pair[0], low]));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).expect("folded to 16 bits")
+}
