@@ -277,7 +277,7 @@ impl Connection {
             snd_nxt: self.send.snd_nxt,
             acked: self.send.snd_una - una_before,
             duplicate,
-            dsack: self.duplicate_sack(header),
+            dsack: self.duplicate_sack(header, ack),
             echoed_ms: self.echoed_ms(header, env.now),
         };
         let news = self.hear_ack(&seen, header, in_flight, env);

@@ -58,19 +58,15 @@ impl Connection {
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
         self.act(&judged, Some((ack, &delivered)), in_flight, env);
         let safe = ack.acked > 0 && !judged.found_lost;
-        self.loss.regulate(
-            delivered.bytes,
-            safe,
-            path.smss,
-            self.congestion.cwnd(),
-            env.flights,
-        );
+        self.loss
+            .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
         delivered.bytes > 0
     }
 
-    /// The DSACK in an acknowledgement of everything below `snd_una`: its first block, if that lies below or
-    /// inside the second one (RFC 2883 section 4).
-    pub(crate) fn duplicate_sack(&self, header: &TcpHeader) -> Option<Range<u64>> {
+    /// The DSACK in a segment that acknowledges everything below `ack`: its first block, if that lies below or inside
+    /// the second one (RFC 2883 section 4). Compared with what the segment itself acknowledges: an old one that was
+    /// overtaken reports what was news then.
+    pub(crate) fn duplicate_sack(&self, header: &TcpHeader, ack: u64) -> Option<Range<u64>> {
         let mut blocks = header.options.sack.iter();
         let first = blocks.next().filter(|_| self.sack)?;
         let start = offset(&self.send, first.start)?;
@@ -79,7 +75,7 @@ impl Connection {
             let (left, right) = (SeqNumber::new(second.start), SeqNumber::new(second.end));
             left.le(SeqNumber::new(first.start)) && SeqNumber::new(first.end).le(right)
         });
-        let duplicate = start < self.send.snd_una || repeated;
+        let duplicate = start < ack || repeated;
         (duplicate && start < end && end <= self.send.snd_max()).then_some(start..end)
     }
 
@@ -142,7 +138,7 @@ impl Connection {
         let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
         self.act(&judged, None, 0, env);
         self.loss
-            .regulate(0, false, path.smss, self.congestion.cwnd(), env.flights);
+            .regulate(0, false, path.smss, self.congestion.cwnd());
         self.keep_tail_probe(env.now);
     }
 

@@ -280,6 +280,7 @@ impl Stack {
                 });
             }
             connection.in_transmit_queue = false;
+            connection.loss.rest(env.flights);
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
