@@ -64,6 +64,8 @@ pub(crate) struct Connection {
     /// Over: nothing more than a last segment leaves.
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
+    /// We sent the first SYN, or one that crossed the peer's.
+    pub active: bool,
     /// A SYN-ACK is to be sent, or in SYN-SENT a SYN.
     pub syn_wanted: bool,
     /// SYNs or SYN-ACKs sent, with those for a repeated SYN.
@@ -189,6 +191,7 @@ impl Connection {
             in_event_queue: false,
             finish: None,
             reset_wanted: false,
+            active: state == State::SynSent,
             syn_wanted: true,
             syns_sent: 0,
             syn_repeats: 0,

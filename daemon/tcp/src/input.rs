@@ -117,7 +117,7 @@ impl Connection {
                     ..Outcome::default()
                 });
             }
-            if is_first && header.ack == self.send.seq(0).raw() {
+            if self.active && is_first && header.ack == self.send.seq(0).raw() {
                 // Simultaneous open (RFC 9293 section 3.5, figure 7): the peer repeats its SYN to say that it has
                 // ours. The window of a SYN is never scaled (RFC 7323 section 2.2).
                 self.establish(header, false, env);
@@ -302,11 +302,11 @@ impl Connection {
             snd_nxt: self.send.snd_nxt,
             acked: self.send.snd_una - una_before,
             duplicate,
-            dsack: self.duplicate_sack(header),
+            dsack: self.duplicate_sack(header, ack),
             echoed_ms: self.echoed_ms(header, env.now),
         };
         let news = self.hear_ack(&seen, header, in_flight, env);
-        if advanced || window_changed || duplicate || news {
+        if advanced || window_changed || news || (duplicate && !self.sack) {
             // Each of them moves the horizon of the driver.
             self.events.acknowledged = true;
             self.keep_retransmission_timer(advanced, env.now);
@@ -322,8 +322,9 @@ impl Connection {
     fn advance(&mut self, ack: u64, header: &TcpHeader, env: &mut Env<'_>, outcome: &mut Outcome) {
         // The timed segment is exact to the nanosecond; timestamps tick in milliseconds but survive
         // retransmission.
+        let untimed = self.send.was_sent_again() || self.rtt.srtt().is_none();
         let mut sample = self.send.on_acknowledged(ack, env.now);
-        if sample.is_none() && (self.time_outs > 0 || self.rtt.srtt().is_none()) {
+        if sample.is_none() && untimed {
             sample = self.echoed_round_trip(header, env.now);
         }
         if let Some(rtt) = sample {

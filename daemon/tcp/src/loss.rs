@@ -63,7 +63,6 @@ impl Loss {
     pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.take_back(snd_nxt, pool);
-            self.rest(pool);
         }
     }
 
@@ -128,17 +127,9 @@ impl Loss {
     }
 
     /// What may leave after an acknowledgement that delivered `bytes`; the end of its processing.
-    pub(crate) fn regulate(
-        &mut self,
-        bytes: u64,
-        safe: bool,
-        smss: u32,
-        cwnd: u32,
-        pool: &mut FlightPool,
-    ) {
+    pub(crate) fn regulate(&mut self, bytes: u64, safe: bool, smss: u32, cwnd: u32) {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.regulate(bytes, safe, smss, cwnd);
-            self.rest(pool);
         }
     }
 
@@ -251,8 +242,9 @@ impl Loss {
         }
     }
 
-    /// Gives the memory back if nothing is in flight any more.
-    fn rest(&mut self, pool: &mut FlightPool) {
+    /// Gives the memory back if nothing is in flight. To be called when nothing more can leave, not as soon as
+    /// everything is acknowledged: a flow whose acknowledgements come in clumps is not idle between two of them.
+    pub(crate) fn rest(&mut self, pool: &mut FlightPool) {
         if self.is(Outstanding::is_over) {
             self.release(pool);
         }
@@ -286,7 +278,8 @@ mod tests {
         };
         let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
         let _ = loss.judge(&ack, &delivered, &PATH, pool);
-        loss.regulate(delivered.bytes, true, 1000, 10_000, pool);
+        loss.regulate(delivered.bytes, true, 1000, 10_000);
+        loss.rest(pool);
     }
 
     #[test]

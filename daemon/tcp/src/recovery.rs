@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use sluice_wire::TcpHeader;
+use sluice_wire::{SackBlocks, TcpHeader};
 
 use crate::clock::Instant;
 use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX};
@@ -40,14 +40,8 @@ impl Connection {
         env: &mut Env<'_>,
     ) -> bool {
         let path = self.path(env.now);
-        let send = &self.send;
         let skip = usize::from(ack.dsack.is_some());
-        let blocks = header.options.sack.iter().skip(skip).filter_map(|block| {
-            let start = offset(send, block.start)?;
-            let end = offset(send, block.end)?;
-            // Below, above or inverted: ignored (RFC 2018 section 3).
-            (start >= send.snd_una && start < end && end <= send.snd_nxt).then_some(start..end)
-        });
+        let blocks = self.reported(header, skip);
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
             self.rtt.observe(rtt);
@@ -58,19 +52,40 @@ impl Connection {
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
         self.act(&judged, Some((ack, &delivered)), in_flight, env);
         let safe = ack.acked > 0 && !judged.found_lost;
-        self.loss.regulate(
-            delivered.bytes,
-            safe,
-            path.smss,
-            self.congestion.cwnd(),
-            env.flights,
-        );
+        self.loss
+            .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
         delivered.bytes > 0
     }
 
-    /// The DSACK in an acknowledgement of everything below `snd_una`: its first block, if that lies below or
-    /// inside the second one (RFC 2883 section 4).
-    pub(crate) fn duplicate_sack(&self, header: &TcpHeader) -> Option<Range<u64>> {
+    /// What the SACK blocks behind the first `skip` report, in the order of the sequence: the newest comes first on
+    /// the wire (RFC 2018 section 4), and in that order the others would look reordered.
+    fn reported(
+        &self,
+        header: &TcpHeader,
+        skip: usize,
+    ) -> impl Iterator<Item = Range<u64>> + use<> {
+        let send = &self.send;
+        let mut ranges = [const { 0..0 }; SackBlocks::MAX];
+        let mut count = 0;
+        for block in header.options.sack.iter().skip(skip) {
+            if let (Some(start), Some(end)) = (offset(send, block.start), offset(send, block.end))
+                // Below, above or inverted: ignored (RFC 2018 section 3).
+                && start >= send.snd_una
+                && start < end
+                && end <= send.snd_nxt
+            {
+                ranges[count] = start..end;
+                count += 1;
+            }
+        }
+        ranges[..count].sort_unstable_by_key(|range| range.start);
+        ranges.into_iter().take(count)
+    }
+
+    /// The DSACK in a segment that acknowledges everything below `ack`: its first block, if that lies below or inside
+    /// the second one (RFC 2883 section 4). Compared with what the segment itself acknowledges: an old one that was
+    /// overtaken reports what was news then.
+    pub(crate) fn duplicate_sack(&self, header: &TcpHeader, ack: u64) -> Option<Range<u64>> {
         let mut blocks = header.options.sack.iter();
         let first = blocks.next().filter(|_| self.sack)?;
         let start = offset(&self.send, first.start)?;
@@ -79,7 +94,7 @@ impl Connection {
             let (left, right) = (SeqNumber::new(second.start), SeqNumber::new(second.end));
             left.le(SeqNumber::new(first.start)) && SeqNumber::new(first.end).le(right)
         });
-        let duplicate = start < self.send.snd_una || repeated;
+        let duplicate = start < ack || repeated;
         (duplicate && start < end && end <= self.send.snd_max()).then_some(start..end)
     }
 
@@ -142,7 +157,7 @@ impl Connection {
         let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
         self.act(&judged, None, 0, env);
         self.loss
-            .regulate(0, false, path.smss, self.congestion.cwnd(), env.flights);
+            .regulate(0, false, path.smss, self.congestion.cwnd());
         self.keep_tail_probe(env.now);
     }
 

@@ -36,6 +36,7 @@ pub(crate) struct Sender {
     pub last_sent_at: Instant,
     /// One segment at a time is timed (Karn): its end and when it left.
     timed: Option<(u64, Instant)>,
+    sent_again: bool,
 }
 
 /// A range of our sequence space ready to leave.
@@ -66,6 +67,7 @@ impl Sender {
             probe_outstanding: false,
             last_sent_at: now,
             timed: None,
+            sent_again: false,
         }
     }
 
@@ -327,6 +329,7 @@ impl Sender {
         self.last_sent_at = now;
         if self.timed.is_none() {
             self.timed = Some((self.snd_nxt, now));
+            self.sent_again = false;
         }
     }
 
@@ -334,6 +337,13 @@ impl Sender {
     pub(crate) fn on_sent_again(&mut self, now: Instant) {
         self.last_sent_at = now;
         self.timed = None;
+        self.sent_again = true;
+    }
+
+    /// Whether something was sent again since the last segment that was timed: acknowledgements are then ambiguous
+    /// (Karn) unless they carry an echo.
+    pub(crate) fn was_sent_again(&self) -> bool {
+        self.sent_again
     }
 
     /// SND.UNA moves to `ack`; the round trip of the timed segment if it is covered.

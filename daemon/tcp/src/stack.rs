@@ -335,6 +335,7 @@ impl Stack {
                     payload,
                 });
             }
+            connection.loss.rest(env.flights);
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }

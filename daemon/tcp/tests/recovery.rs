@@ -230,6 +230,41 @@ fn an_outage_is_no_spurious_time_out() {
     }
 }
 
+/// Bytes of a segment without timestamps.
+const SEGMENT: u64 = peer::MSS as u64;
+
+/// Reductions undone by a report of the retransmitted segment in an acknowledgement up to `ack` bytes before it.
+fn undone_by_a_report(before: u64) -> u64 {
+    let mut bed = Bed::connected(Offer {
+        timestamps: false,
+        ..Offer::default()
+    });
+    bed.stack.supply(bed.conn, 4 * MIB, false);
+    let end = bed.now + ms(1000);
+    let victim = 20 * SEGMENT;
+    bed.run(end, |bed| bed.peer.received > victim, losing(20, 1));
+    assert_eq!(bed.repeated().len(), 1);
+    bed.run(bed.now + ONE_WAY, |_| false, |_| arrives());
+    let mut header = bed.peer.acknowledge(bed.now);
+    if before > 0 {
+        header.ack = bed.peer.wire(victim - before);
+    }
+    header.options.sack = sluice_wire::SackBlocks::default();
+    header.options.sack.push(sluice_wire::SackBlock {
+        start: bed.peer.wire(victim),
+        end: bed.peer.wire(victim + SEGMENT),
+    });
+    bed.inject(&header);
+    bed.counters().spurious_undone
+}
+
+#[test]
+fn a_block_is_a_duplicate_report_only_against_its_own_acknowledgement() {
+    // RFC 2883 section 4: an acknowledgement that was overtaken reports what was news when it left.
+    assert_eq!(undone_by_a_report(0), 1);
+    assert_eq!(undone_by_a_report(SEGMENT), 0);
+}
+
 #[test]
 fn a_recovery_neither_falls_silent_nor_bursts() {
     // RFC 9937: PRR.
