@@ -10,6 +10,7 @@ use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::{FIN_WAIT_2, MSS_FLOOR, StackConfig};
 use crate::congestion::Controller;
+use crate::control::Control;
 use crate::deadlines::{Deadlines, Timer};
 use crate::events::{CloseReason, Events};
 use crate::flow_table::FlowKey;
@@ -52,6 +53,7 @@ pub(crate) struct Connection {
     pub loss: Loss,
     pub rtt: RttEstimator,
     pub congestion: Controller,
+    pub control: Control,
     pub timestamps: Option<TimestampState>,
     pub deadlines: Deadlines,
     /// Where the wheel holds this connection; never later than the earliest deadline.
@@ -142,7 +144,8 @@ impl Connection {
             send,
             loss: Loss::new(options.sack_permitted),
             rtt: RttEstimator::new(config.rto),
-            congestion: Controller::new(config.congestion, smss),
+            congestion: controller(config, smss, iss),
+            control: Control::new(segment.header.flags, smss, config, now),
             timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
@@ -261,6 +264,16 @@ impl Connection {
                 .max(self.send.sent()),
         }
     }
+}
+
+fn controller(config: &StackConfig, smss: u32, iss: SeqNumber) -> Controller {
+    let mut controller = Controller::new(config.congestion, smss).with_seed(iss.raw());
+    if config.pacing.is_some() {
+        // RFC 9406 section 4.2: without a limit when paced. Where the round trip is too short for that, nothing
+        // is gained by counting a super-ACK of 64 KiB as two segments either.
+        controller.set_slow_start_limit(u32::MAX);
+    }
+    controller
 }
 
 /// ISS. A connection that follows another of its tuple within TIME-WAIT begins above everything that one sent

@@ -20,15 +20,18 @@ pub(crate) enum Timer {
     FinWait2,
     /// The driver's own deadline.
     Driver,
+    /// The pacer lets the next segment go.
+    Pacing,
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 5] = [
+    pub(crate) const ALL: [Timer; 6] = [
         Timer::Retransmit,
         Timer::DelayedAck,
         Timer::KeepAlive,
         Timer::FinWait2,
         Timer::Driver,
+        Timer::Pacing,
     ];
 }
 

@@ -10,11 +10,11 @@ use sluice_wire::{TcpFlags, TcpHeader};
 
 use crate::clock::Instant;
 use crate::config::DELAYED_ACK;
-use crate::congestion::AckSample;
 use crate::connection::{Connection, Env};
+use crate::control::JudgedAck;
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
-use crate::loss::{AckSeen, Verdict};
+use crate::loss::AckSeen;
 use crate::receive::{AckWanted, NewBytes};
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
@@ -87,6 +87,7 @@ impl Connection {
             trusted: true,
             ..Outcome::default()
         };
+        self.note_codepoint(segment, env);
         self.process_ack(segment, ack, env, &mut outcome);
         self.process_payload(segment, env, &mut outcome);
         outcome
@@ -104,6 +105,7 @@ impl Connection {
             if is_first && !header.flags.contains(TcpFlags::ACK) {
                 // Our SYN-ACK may be lost; say it again without waiting for the timer.
                 self.syn_ack_wanted = true;
+                self.control.ecn.on_syn_again(header.flags);
                 return Some(Outcome {
                     trusted: true,
                     ..Outcome::default()
@@ -210,6 +212,7 @@ impl Connection {
         self.events.established = true;
         self.syn_ack_wanted = false;
         env.counters.accepted += 1;
+        env.counters.ecn_negotiated += u64::from(self.control.ecn.is_negotiated());
         self.deadlines.clear(Timer::Retransmit);
         self.send
             .set_first_window(SeqNumber::new(header.seq), header.window, true);
@@ -253,10 +256,11 @@ impl Connection {
         let una_before = self.send.snd_una;
         let ack = u64::try_from(ack).unwrap_or(0);
         let in_flight = u32::try_from(self.pipe()).unwrap_or(u32::MAX);
-        let news = self.mark_sacked(header, ack.max(una_before));
+        let news = self.mark_sacked(header, ack.max(una_before), env.now);
         let advanced = ack > una_before;
         if advanced {
             self.advance(ack, header, env, outcome);
+            self.note_acknowledged(una_before, env.now);
         }
         let window_changed = ack >= una_before
             && self
@@ -278,7 +282,7 @@ impl Connection {
                     && self.send.in_flight() > 0
             };
         let acked = self.send.snd_una - una_before;
-        self.judge(acked, duplicate, in_flight, env);
+        self.judge(acked, duplicate, in_flight, header, env);
         if advanced || window_changed || duplicate {
             // Each of them moves the horizon of the driver.
             self.events.acknowledged = true;
@@ -322,7 +326,7 @@ impl Connection {
 
     /// SACK blocks inside `[snd_una, snd_nxt)`; blocks below, above or inverted are ignored (RFC 2018
     /// section 3; a block below the acknowledgement is a DSACK). True if one brought news.
-    fn mark_sacked(&mut self, header: &TcpHeader, snd_una: u64) -> bool {
+    fn mark_sacked(&mut self, header: &TcpHeader, snd_una: u64, now: Instant) -> bool {
         let mut news = false;
         for block in header.options.sack.iter() {
             let start = self.send.offset_of(SeqNumber::new(block.start));
@@ -333,37 +337,35 @@ impl Connection {
                 && end <= self.send.snd_nxt
             {
                 news |= self.loss.on_sack(start..end);
+                self.note_sacked(&(start..end), now);
             }
         }
         news
     }
 
-    fn judge(&mut self, acked: u64, duplicate: bool, in_flight: u32, env: &mut Env<'_>) {
-        let smss = self.send.smss();
+    fn judge(
+        &mut self,
+        acked: u64,
+        duplicate: bool,
+        in_flight: u32,
+        header: &TcpHeader,
+        env: &mut Env<'_>,
+    ) {
         let flight_size = self.flight_size();
         let verdict = self.loss.on_ack(AckSeen {
             snd_una: self.send.snd_una,
             snd_nxt: self.send.snd_nxt,
             acked,
             duplicate,
-            smss,
+            smss: self.send.smss(),
         });
-        match verdict {
-            Verdict::Grow if acked > 0 => self.congestion.on_ack(&AckSample {
-                now: env.now,
-                acked_bytes: u32::try_from(acked).unwrap_or(u32::MAX),
-                srtt: self.rtt.srtt(),
-                min_rtt: self.rtt.min_rtt(),
-                in_flight,
-                // RFC 7661: a window that was not used is no evidence that a larger one would be safe.
-                cwnd_limited: in_flight.saturating_add(2 * smss) >= self.congestion.cwnd(),
-            }),
-            Verdict::Reduce => {
-                env.counters.fast_recoveries += 1;
-                self.congestion.on_congestion(env.now, flight_size);
-            }
-            Verdict::Grow | Verdict::Hold => {}
-        }
+        let judged = JudgedAck {
+            acked,
+            in_flight,
+            flight_size,
+            verdict,
+        };
+        self.steer(&judged, header, env);
     }
 
     /// RFC 6298 section 5: off when everything is acknowledged, restarted by acknowledgements of new data and by

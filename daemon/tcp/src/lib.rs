@@ -19,7 +19,12 @@
 //! | `send` | our sequence space, windows | 9293 |
 //! | `scoreboard`, `loss` | what the peer holds, what is lost, what to send again | 6675, 6582 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
-//! | `congestion/*` | congestion window | 5681, 9438, 6928 |
+//! | `congestion/*` | congestion window and pacing rate | 5681, 9438, 9406, 8257, 6928, draft BBR |
+//! | `control` | where the two meet what follows | |
+//! | `delivery_rate`, `markers` | how fast the path delivers | draft delivery rate estimation |
+//! | `pacing` | when a segment may leave | |
+//! | `validation` | whether the window is in use | 7661 |
+//! | `ecn` | congestion marks | 3168, 8511 |
 //! | `timestamps` | RTTM and PAWS | 7323 |
 //! | `challenge` | limit of challenge ACKs | 5961 |
 //! | `deadlines`, `wheel` | every state has a deadline | 9293 3.8 |
@@ -31,14 +36,19 @@ pub mod clock;
 pub mod config;
 pub mod congestion;
 mod connection;
+mod control;
 mod deadlines;
+pub mod delivery_rate;
+mod ecn;
 pub mod events;
 pub mod flow_table;
 mod input;
 pub mod isn;
 mod listener;
 mod loss;
+mod markers;
 mod output;
+pub mod pacing;
 pub mod ranges;
 mod receive;
 pub mod rtt;
@@ -51,6 +61,7 @@ pub mod state;
 pub mod stats;
 mod time_wait;
 mod timestamps;
+mod validation;
 pub mod wheel;
 
 pub use config::StackConfig;

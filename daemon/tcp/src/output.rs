@@ -52,9 +52,15 @@ impl Connection {
 
     fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
         if let Some(cut) = self.next_lost() {
+            if self.is_held(env.now) {
+                return None;
+            }
             return Some(self.send_again(&cut, env));
         }
         if let Some(cut) = self.next_new(env) {
+            if self.is_held(env.now) {
+                return None;
+            }
             return Some(self.send_new(&cut, env));
         }
         if let Some(segment) = self.next_suspect(env) {
@@ -71,6 +77,7 @@ impl Connection {
             let seq = self.send.seq(self.send.snd_nxt).add(u32::MAX);
             return Some((self.header(seq, TcpFlags::ACK, env.now), 0..0));
         }
+        self.on_nothing_to_send();
         None
     }
 
@@ -83,7 +90,11 @@ impl Connection {
     /// Nothing is known to be lost and nothing new can leave: NextSeg rules 3 and 4 of RFC 6675.
     fn next_suspect(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
         let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
-        match self.loss.next_suspect(una, nxt, self.send.smss())? {
+        let suspect = self.loss.next_suspect(una, nxt, self.send.smss())?;
+        if self.is_held(env.now) {
+            return None;
+        }
+        match suspect {
             Suspect::Hole(range) => {
                 let cut = self.send.recut(&range);
                 self.fits(&cut).then(|| self.send_again(&cut, env))
@@ -95,6 +106,7 @@ impl Connection {
                 }
                 self.loss.on_rescued();
                 env.counters.retransmitted_fast += 1;
+                self.note_again(&(cut.payload.start..Sender::end_of(&cut)), env);
                 self.send.on_sent_again(env.now);
                 Some(self.data_header(&cut, env))
             }
@@ -113,12 +125,15 @@ impl Connection {
             && env.now.saturating_since(self.send.last_sent_at) > self.rtt.rto()
         {
             // Restart after idle (RFC 5681 section 4.1).
-            self.congestion.on_idle_restart();
+            self.steer_restart(env);
         }
         let pipe = self.pipe();
         let window = u64::from(self.congestion.cwnd()).saturating_sub(pipe);
         let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
         let whole = u64::from(self.send.smss());
+        if window < whole.min(self.send.unsent()) {
+            self.on_refused_by_window();
+        }
         let mut allowance = window.min(budget);
         if allowance < whole.min(self.send.unsent()) {
             // A congestion window of less than a segment still lets one out when nothing is in flight; else
@@ -134,6 +149,7 @@ impl Connection {
         } else {
             env.counters.retransmitted_fast += 1;
         }
+        self.note_again(&(cut.payload.start..Sender::end_of(cut)), env);
         self.loss.on_retransmitted(Sender::end_of(cut));
         self.send.on_sent_again(env.now);
         // The timer guards the first segment: only its repetition begins a new wait (RFC 6298 section 5.1).
@@ -148,13 +164,16 @@ impl Connection {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
         }
+        self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
         self.send.on_sent_new(cut, env.now);
         env.counters.bytes_out += cut.payload.end - cut.payload.start;
         if !self.deadlines.is_set(Timer::Retransmit) {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
-        self.data_header(cut, env)
+        let (mut header, payload) = self.data_header(cut, env);
+        header.flags = header.flags.union(self.control.ecn.on_new_data());
+        (header, payload)
     }
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
@@ -200,7 +219,9 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
-        let flags = TcpFlags::SYN.union(TcpFlags::ACK);
+        let flags = TcpFlags::SYN
+            .union(TcpFlags::ACK)
+            .union(self.control.ecn.syn_ack_flags());
         let mut header = self.header(self.send.iss(), flags, env.now);
         header.window = self.receive.unscaled_window();
         header.options.mss = Some(self.our_mss);
@@ -216,6 +237,11 @@ impl Connection {
     }
 
     fn header(&mut self, seq: SeqNumber, flags: TcpFlags, now: Instant) -> TcpHeader {
+        let flags = if flags.intersects(TcpFlags::SYN.union(TcpFlags::RST)) {
+            flags
+        } else {
+            flags.union(self.control.ecn.ack_flags())
+        };
         let (ack, window) = self.receive.advertise();
         self.last_ack_sent = ack;
         self.deadlines.clear(Timer::DelayedAck);
@@ -252,6 +278,8 @@ impl Connection {
         if self.deadlines.take_due(Timer::Driver, now) {
             self.events.deadline = true;
         }
+        // What the pacer held leaves because the connection may transmit again after any timer.
+        self.deadlines.take_due(Timer::Pacing, now);
     }
 
     fn on_retransmission_timer(&mut self, env: &mut Env<'_>) {
@@ -306,7 +334,7 @@ impl Connection {
         env.counters.timeouts += 1;
         let flight_size = self.flight_size();
         let first = self.loss.on_timeout(self.send.snd_una, self.send.snd_nxt);
-        self.congestion.on_rto(env.now, flight_size, first);
+        self.steer_time_out(flight_size, first, env);
         self.rtt.back_off();
         self.deadlines
             .set(Timer::Retransmit, env.now + self.rtt.rto());

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_wire::TcpHeader;
+use sluice_wire::{Ecn, TcpHeader};
 
 use crate::events::ConnId;
 use crate::flow_table::FlowKey;
@@ -19,6 +19,8 @@ pub struct Segment<'a> {
     pub header: &'a TcpHeader,
     /// Payload bytes.
     pub payload_len: u32,
+    /// ECN codepoint of the IP header it came in.
+    pub ecn: Ecn,
 }
 
 impl Segment<'_> {
@@ -98,6 +100,8 @@ pub struct Outgoing {
     pub header: TcpHeader,
     /// Bytes of our stream that follow the header.
     pub payload: Range<u64>,
+    /// Whether the IP header says ECT(0) (RFC 3168 section 5); else Not-ECT.
+    pub ect: bool,
 }
 
 /// The sending side of a connection in stream offsets.

@@ -251,6 +251,7 @@ impl Stack {
             };
             if let Some((header, payload)) = connection.next_segment(&mut env) {
                 let key = connection.key;
+                let ect = connection.control.ecn.take_ect();
                 self.counters.segments_out += 1;
                 self.take_turn();
                 return Some(Outgoing {
@@ -258,6 +259,7 @@ impl Stack {
                     key,
                     header,
                     payload,
+                    ect,
                 });
             }
             connection.in_transmit_queue = false;

@@ -6,16 +6,17 @@ use super::*;
 
 const MSS: u32 = 1_000;
 const RTT: Duration = Duration::from_millis(10);
+/// Those that know a window and react to losses.
 const BOTH: [Algorithm; 2] = [Algorithm::Cubic, Algorithm::NewReno];
 
 fn ack(now: Instant, acked_bytes: u32) -> AckSample {
     AckSample {
         now,
         acked_bytes,
+        delivered_bytes: acked_bytes,
         srtt: Some(RTT),
-        min_rtt: Some(RTT),
-        in_flight: 0,
         cwnd_limited: true,
+        ..AckSample::default()
     }
 }
 
@@ -33,7 +34,7 @@ fn avoiding(algorithm: Algorithm, bytes: u32) -> Controller {
     let mut controller = Controller::new(algorithm, MSS);
     let flight = match algorithm {
         Algorithm::Cubic => bytes.div_ceil(7) * 10,
-        Algorithm::NewReno => bytes * 2,
+        _ => bytes * 2,
     };
     controller.on_congestion(Instant::ZERO, flight);
     assert_eq!(controller.cwnd(), bytes);

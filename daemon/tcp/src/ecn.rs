@@ -1,0 +1,246 @@
+//! Explicit congestion notification of one connection (RFC 3168), both halves.
+//!
+//! As a receiver: CE on data makes every acknowledgement carry ECE until the peer says CWR; DCTCP instead
+//! echoes the mark of the newest segment (RFC 8257 section 3.2). As a sender: new data leaves as ECT(0), and
+//! nothing else does; ECE asks for one reduction per window, announced by CWR on the next new segment. Who
+//! never hears of the first marked flight takes it that the path drops marked packets and goes on without.
+//! A SYN that offers AccECN (RFC 9768) also has ECE and CWR set and is answered as this one.
+
+use sluice_wire::{Ecn, TcpFlags};
+
+/// ECE and CWR: an ECN-setup SYN (RFC 3168 section 6.1.1).
+const SETUP: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR);
+
+/// What the echo follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Echo {
+    /// From the first CE until CWR.
+    UntilCwr,
+    /// The newest segment.
+    Newest,
+}
+
+/// ECN state of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EcnState {
+    negotiated: bool,
+    /// New data leaves as ECT(0).
+    marking: bool,
+    echo: Echo,
+    echoing: bool,
+    cwr_wanted: bool,
+    /// The reduction under way covers what was sent below this offset.
+    reduced_until: u64,
+    /// Something that left as ECT was acknowledged.
+    proven: bool,
+    ect_next: bool,
+}
+
+impl EcnState {
+    /// From the flags of the peer's SYN. `wanted`: configured, and the congestion control answers to it.
+    pub(crate) fn from_syn(flags: TcpFlags, wanted: bool, dctcp: bool) -> Self {
+        let negotiated = wanted && flags.contains(SETUP);
+        EcnState {
+            negotiated,
+            marking: negotiated,
+            echo: if dctcp { Echo::Newest } else { Echo::UntilCwr },
+            echoing: false,
+            cwr_wanted: false,
+            reduced_until: 0,
+            proven: false,
+            ect_next: false,
+        }
+    }
+
+    /// The SYN came again. One without the offer means that the first got no answer: no ECN then
+    /// (RFC 3168 section 6.1.1).
+    pub(crate) fn on_syn_again(&mut self, flags: TcpFlags) {
+        if !flags.contains(SETUP) {
+            self.negotiated = false;
+            self.marking = false;
+        }
+    }
+
+    pub(crate) fn is_negotiated(&self) -> bool {
+        self.negotiated
+    }
+
+    /// What a SYN-ACK adds to its flags: ECE alone.
+    pub(crate) fn syn_ack_flags(&self) -> TcpFlags {
+        if self.negotiated {
+            TcpFlags::ECE
+        } else {
+            TcpFlags::EMPTY
+        }
+    }
+
+    /// What every other segment with an acknowledgement adds.
+    pub(crate) fn ack_flags(&self) -> TcpFlags {
+        if self.echoing {
+            TcpFlags::ECE
+        } else {
+            TcpFlags::EMPTY
+        }
+    }
+
+    /// An acceptable segment with payload arrived. True if the peer should hear at once: DCTCP must not
+    /// blur which bytes were marked (RFC 8257 section 3.2).
+    pub(crate) fn on_data(&mut self, ecn: Ecn, flags: TcpFlags) -> bool {
+        if !self.negotiated {
+            return false;
+        }
+        let before = self.echoing;
+        let marked = ecn == Ecn::Ce;
+        match self.echo {
+            Echo::Newest => self.echoing = marked,
+            // CWR first: its own segment may have been marked again.
+            Echo::UntilCwr => {
+                self.echoing = marked || (self.echoing && !flags.contains(TcpFlags::CWR));
+            }
+        }
+        self.echo == Echo::Newest && self.echoing != before
+    }
+
+    /// Data below `snd_una` is acknowledged: marked packets pass.
+    pub(crate) fn on_acknowledged(&mut self) {
+        self.proven |= self.marking;
+    }
+
+    /// Whether an acknowledgement with these flags says ECE, to a sender who marks.
+    pub(crate) fn is_echo(&self, flags: TcpFlags) -> bool {
+        self.negotiated && flags.contains(TcpFlags::ECE)
+    }
+
+    /// Whether the window is being reduced for what was sent below SND.NXT of the last reduction.
+    pub(crate) fn is_reducing(&self, snd_una: u64) -> bool {
+        snd_una < self.reduced_until
+    }
+
+    /// The window was reduced, by loss or by echo: once per window of data, and the peer has to hear
+    /// (RFC 3168 section 6.1.2).
+    pub(crate) fn on_reduced(&mut self, snd_nxt: u64) {
+        if self.negotiated {
+            self.reduced_until = snd_nxt;
+            self.cwr_wanted = true;
+        }
+    }
+
+    /// A time-out. True if it ends ECN: nothing of what left marked has ever been acknowledged.
+    pub(crate) fn on_time_out(&mut self) -> bool {
+        let ends = self.marking && !self.proven;
+        self.marking &= self.proven;
+        ends
+    }
+
+    /// New data leaves: its extra flags. [`Self::take_ect`] then says how it is marked.
+    pub(crate) fn on_new_data(&mut self) -> TcpFlags {
+        self.ect_next = self.marking;
+        if core::mem::take(&mut self.cwr_wanted) {
+            TcpFlags::CWR
+        } else {
+            TcpFlags::EMPTY
+        }
+    }
+
+    /// Whether the segment that was just cut leaves as ECT(0).
+    pub(crate) fn take_ect(&mut self) -> bool {
+        core::mem::take(&mut self.ect_next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn negotiated() -> EcnState {
+        EcnState::from_syn(SETUP.union(TcpFlags::SYN), true, false)
+    }
+
+    /// RFC 3168 section 6.1.1.
+    #[test]
+    fn only_a_syn_with_both_flags_is_an_offer() {
+        assert!(negotiated().is_negotiated());
+        assert_eq!(negotiated().syn_ack_flags(), TcpFlags::ECE);
+        for flags in [TcpFlags::SYN, TcpFlags::ECE, TcpFlags::CWR] {
+            let state = EcnState::from_syn(flags.union(TcpFlags::SYN), true, false);
+            assert_eq!(state.syn_ack_flags(), TcpFlags::EMPTY);
+        }
+        assert!(!EcnState::from_syn(SETUP, false, false).is_negotiated());
+    }
+
+    #[test]
+    fn a_repeated_syn_without_the_offer_takes_it_back() {
+        let mut state = negotiated();
+        state.on_syn_again(SETUP);
+        assert!(state.is_negotiated());
+        state.on_syn_again(TcpFlags::SYN);
+        assert!(!state.is_negotiated());
+        let _ = state.on_new_data();
+        assert!(!state.take_ect());
+    }
+
+    /// RFC 3168 section 6.1.3.
+    #[test]
+    fn a_mark_is_echoed_until_cwr() {
+        let mut state = negotiated();
+        assert!(!state.on_data(Ecn::Ect0, TcpFlags::ACK));
+        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
+        state.on_data(Ecn::Ce, TcpFlags::ACK);
+        state.on_data(Ecn::Ect0, TcpFlags::ACK);
+        assert_eq!(state.ack_flags(), TcpFlags::ECE);
+        state.on_data(Ecn::Ect0, TcpFlags::ACK.union(TcpFlags::CWR));
+        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
+        state.on_data(Ecn::Ce, TcpFlags::ACK.union(TcpFlags::CWR));
+        assert_eq!(state.ack_flags(), TcpFlags::ECE, "marked again");
+    }
+
+    /// RFC 8257 section 3.2.
+    #[test]
+    fn dctcp_echoes_the_newest_segment_and_says_so_at_once() {
+        let mut state = EcnState::from_syn(SETUP, true, true);
+        assert!(state.on_data(Ecn::Ce, TcpFlags::ACK));
+        assert!(!state.on_data(Ecn::Ce, TcpFlags::ACK));
+        assert_eq!(state.ack_flags(), TcpFlags::ECE);
+        assert!(state.on_data(Ecn::Ect0, TcpFlags::ACK));
+        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
+    }
+
+    /// RFC 3168 sections 6.1.2 and 6.1.5.
+    #[test]
+    fn a_reduction_is_announced_once_on_new_data() {
+        let mut state = negotiated();
+        assert!(state.is_echo(TcpFlags::ACK.union(TcpFlags::ECE)));
+        state.on_reduced(5_000);
+        assert!(state.is_reducing(4_999) && !state.is_reducing(5_000));
+        assert_eq!(state.on_new_data(), TcpFlags::CWR);
+        assert!(state.take_ect());
+        assert!(!state.take_ect(), "a retransmission after it is not marked");
+        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+    }
+
+    #[test]
+    fn a_first_flight_that_vanishes_ends_marking() {
+        let mut state = negotiated();
+        let _ = state.on_new_data();
+        assert!(state.on_time_out());
+        let _ = state.on_new_data();
+        assert!(!state.take_ect());
+        assert!(!state.on_time_out(), "said once");
+
+        let mut state = negotiated();
+        state.on_acknowledged();
+        assert!(!state.on_time_out());
+        let _ = state.on_new_data();
+        assert!(state.take_ect());
+    }
+
+    #[test]
+    fn without_the_handshake_marks_and_echoes_mean_nothing() {
+        let mut state = EcnState::from_syn(TcpFlags::SYN, true, false);
+        state.on_data(Ecn::Ce, TcpFlags::ACK);
+        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
+        assert!(!state.is_echo(TcpFlags::ECE));
+        state.on_reduced(1_000);
+        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+    }
+}
