@@ -19,7 +19,7 @@ use crate::ecn::EcnState;
 use crate::loss::Verdict;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
-use crate::segment::Segment;
+use crate::segment::{ControlView, Segment};
 use crate::validation::{Validation, WindowUse};
 
 /// The parts that steer a connection, besides [`Connection::congestion`].
@@ -157,7 +157,7 @@ impl Connection {
         let now = env.now;
         let una_before = self.send.snd_una - ack.acked;
         let echo = self.control.ecn.is_echo(header.flags);
-        let reducing = self.control.ecn.is_reducing(self.send.snd_una);
+        let holding = self.control.ecn.is_holding(self.send.snd_una);
         self.steer_repair(ack.verdict);
         let window = WindowUse {
             cwnd: self.congestion.cwnd(),
@@ -180,11 +180,11 @@ impl Connection {
                 .validation
                 .is_limited(una_before, ack.in_flight, &window),
             // Nothing grows on an ACK that reports congestion (RFC 3168 section 6.1.2).
-            recovering: ack.verdict != Verdict::Grow || reducing || echo,
+            recovering: ack.verdict != Verdict::Grow || holding || echo,
             ecn_echo: echo,
             rate,
         });
-        self.steer_reduction(ack, echo, reducing, env);
+        self.steer_reduction(ack, echo, holding, env);
         let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
         if self.control.validation.on_ack(now, una, nxt, window.cwnd) {
             self.congestion.on_unvalidated();
@@ -203,28 +203,29 @@ impl Connection {
         self.control.repairing = repairing;
     }
 
-    /// One reduction per window of data, by loss or by echo, whichever comes first.
-    fn steer_reduction(&mut self, ack: &JudgedAck, echo: bool, reducing: bool, env: &mut Env<'_>) {
+    /// One reduction per window of data, by loss or by echo, whichever comes first (RFC 3168 section 6.1.2).
+    fn steer_reduction(&mut self, ack: &JudgedAck, echo: bool, holding: bool, env: &mut Env<'_>) {
+        let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
         match ack.verdict {
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
-                if reducing {
-                    return;
+                if !holding {
+                    self.congestion.on_congestion(env.now, ack.flight_size);
+                    self.control.ecn.on_reduced_by_loss(nxt);
                 }
-                self.congestion.on_congestion(env.now, ack.flight_size);
             }
-            Verdict::Grow if echo && !reducing => {
+            Verdict::Grow if echo && !self.control.ecn.is_answered(una) => {
                 env.counters.ecn_reductions += 1;
                 self.congestion.on_ecn_echo(env.now, ack.flight_size);
+                self.control.ecn.on_reduced_by_echo(nxt);
             }
-            Verdict::Grow | Verdict::Hold => return,
+            Verdict::Grow | Verdict::Hold => {}
         }
-        self.control.ecn.on_reduced(self.send.snd_nxt);
     }
 
     /// The retransmission timer expired and everything outstanding is taken as lost.
     pub(crate) fn steer_time_out(&mut self, flight_size: u32, first: bool, env: &mut Env<'_>) {
-        if self.control.ecn.on_time_out() {
+        if self.control.ecn.on_time_out(self.send.snd_nxt) {
             env.counters.ecn_fallbacks += 1;
         }
         self.control.repairing = true;
@@ -240,6 +241,18 @@ impl Connection {
         let window = self.congestion.cwnd().min(initial_window(self.send.smss()));
         self.control.pacer.grant(window);
         self.refresh_pacing(env);
+    }
+
+    pub(crate) fn control_view(&self) -> ControlView {
+        ControlView {
+            cwnd: self.congestion.cwnd(),
+            ssthresh: self.congestion.ssthresh(),
+            in_flight: self.pipe(),
+            srtt: self.rtt.srtt(),
+            pacing_rate: self.control.pacer.rate(),
+            quantum: self.control.pacer.quantum(),
+            ecn: self.control.ecn.is_negotiated(),
+        }
     }
 
     fn refresh_pacing(&mut self, env: &Env<'_>) {

@@ -29,8 +29,10 @@ pub(crate) struct EcnState {
     echo: Echo,
     echoing: bool,
     cwr_wanted: bool,
-    /// The reduction under way covers what was sent below this offset.
-    reduced_until: u64,
+    /// Congestion of what was sent below this offset has been answered, by whichever kind of reduction.
+    answered_until: u64,
+    /// The same, but the answer was to an echo: until then the window does not grow.
+    held_until: u64,
     /// Something that left as ECT was acknowledged.
     proven: bool,
     ect_next: bool,
@@ -46,7 +48,8 @@ impl EcnState {
             echo: if dctcp { Echo::Newest } else { Echo::UntilCwr },
             echoing: false,
             cwr_wanted: false,
-            reduced_until: 0,
+            answered_until: 0,
+            held_until: 0,
             proven: false,
             ect_next: false,
         }
@@ -111,22 +114,35 @@ impl EcnState {
         self.negotiated && flags.contains(TcpFlags::ECE)
     }
 
-    /// Whether the window is being reduced for what was sent below SND.NXT of the last reduction.
-    pub(crate) fn is_reducing(&self, snd_una: u64) -> bool {
-        snd_una < self.reduced_until
-    }
-
-    /// The window was reduced, by loss or by echo: once per window of data, and the peer has to hear
+    /// Whether an echo was answered less than a window ago: then neither growth nor another reduction
     /// (RFC 3168 section 6.1.2).
-    pub(crate) fn on_reduced(&mut self, snd_nxt: u64) {
-        if self.negotiated {
-            self.reduced_until = snd_nxt;
-            self.cwr_wanted = true;
-        }
+    pub(crate) fn is_holding(&self, snd_una: u64) -> bool {
+        snd_una < self.held_until
     }
 
-    /// A time-out. True if it ends ECN: nothing of what left marked has ever been acknowledged.
-    pub(crate) fn on_time_out(&mut self) -> bool {
+    /// Whether an echo now is about a window whose congestion was answered already.
+    pub(crate) fn is_answered(&self, snd_una: u64) -> bool {
+        snd_una < self.answered_until
+    }
+
+    /// The window was reduced for an echo.
+    pub(crate) fn on_reduced_by_echo(&mut self, snd_nxt: u64) {
+        self.held_until = snd_nxt;
+        self.on_reduced_by_loss(snd_nxt);
+    }
+
+    /// The window was reduced for a loss. The peer hears of it all the same (RFC 3168 section 6.1.2).
+    pub(crate) fn on_reduced_by_loss(&mut self, snd_nxt: u64) {
+        self.answered_until = snd_nxt;
+        self.cwr_wanted = self.negotiated;
+    }
+
+    /// A time-out, with everything sent so far ending at `snd_nxt`. True if it ends ECN: nothing of what left
+    /// marked has ever been acknowledged.
+    pub(crate) fn on_time_out(&mut self, snd_nxt: u64) -> bool {
+        // Slow start follows, and it must not wait for the acknowledgement of what is lost.
+        self.held_until = 0;
+        self.on_reduced_by_loss(snd_nxt);
         let ends = self.marking && !self.proven;
         self.marking &= self.proven;
         ends
@@ -210,8 +226,9 @@ mod tests {
     fn a_reduction_is_announced_once_on_new_data() {
         let mut state = negotiated();
         assert!(state.is_echo(TcpFlags::ACK.union(TcpFlags::ECE)));
-        state.on_reduced(5_000);
-        assert!(state.is_reducing(4_999) && !state.is_reducing(5_000));
+        state.on_reduced_by_echo(5_000);
+        assert!(state.is_holding(4_999) && !state.is_holding(5_000));
+        assert!(state.is_answered(4_999) && !state.is_answered(5_000));
         assert_eq!(state.on_new_data(), TcpFlags::CWR);
         assert!(state.take_ect());
         assert!(!state.take_ect(), "a retransmission after it is not marked");
@@ -219,17 +236,26 @@ mod tests {
     }
 
     #[test]
+    fn a_time_out_lets_the_window_grow_again_but_answers_old_echoes() {
+        let mut state = negotiated();
+        state.on_reduced_by_echo(5_000);
+        state.on_time_out(8_000);
+        assert!(!state.is_holding(1_000));
+        assert!(state.is_answered(7_999));
+    }
+
+    #[test]
     fn a_first_flight_that_vanishes_ends_marking() {
         let mut state = negotiated();
         let _ = state.on_new_data();
-        assert!(state.on_time_out());
+        assert!(state.on_time_out(1_000));
         let _ = state.on_new_data();
         assert!(!state.take_ect());
-        assert!(!state.on_time_out(), "said once");
+        assert!(!state.on_time_out(1_000), "said once");
 
         let mut state = negotiated();
         state.on_acknowledged();
-        assert!(!state.on_time_out());
+        assert!(!state.on_time_out(1_000));
         let _ = state.on_new_data();
         assert!(state.take_ect());
     }
@@ -240,7 +266,7 @@ mod tests {
         state.on_data(Ecn::Ce, TcpFlags::ACK);
         assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
         assert!(!state.is_echo(TcpFlags::ECE));
-        state.on_reduced(1_000);
+        state.on_reduced_by_loss(1_000);
         assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
     }
 }

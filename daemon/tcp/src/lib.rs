@@ -67,7 +67,7 @@ pub mod wheel;
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
-pub use segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+pub use segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 pub use stack::Stack;
 pub use state::State;
 pub use stats::{SegmentDrop, StackCounters};

@@ -115,9 +115,13 @@ impl Pacer {
     }
 
     /// Longest burst in bytes; 0 if not paced.
-    #[cfg(test)]
     pub(crate) fn quantum(&self) -> u32 {
-        self.quantum
+        if self.rate == 0 { 0 } else { self.quantum }
+    }
+
+    /// Bytes per second; 0 if not paced.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate
     }
 
     /// When a segment of `len` bytes may leave: `None` for now.

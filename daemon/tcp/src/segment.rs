@@ -104,6 +104,25 @@ pub struct Outgoing {
     pub ect: bool,
 }
 
+/// How a connection is steered at this moment, for traces and diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlView {
+    /// Congestion window in bytes.
+    pub cwnd: u32,
+    /// Slow start threshold in bytes; `u32::MAX` while the path is unknown.
+    pub ssthresh: u32,
+    /// Bytes believed to be in the network.
+    pub in_flight: u64,
+    /// Smoothed round-trip time.
+    pub srtt: Option<Duration>,
+    /// Bytes per second at which segments leave; 0 if they are not paced.
+    pub pacing_rate: u64,
+    /// Longest burst of the pacer in bytes; 0 if it has none.
+    pub quantum: u32,
+    /// Whether ECN was negotiated.
+    pub ecn: bool,
+}
+
 /// The sending side of a connection in stream offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendView {

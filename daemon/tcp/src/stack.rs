@@ -10,7 +10,7 @@ use crate::connection::{Connection, Env};
 use crate::events::{CloseReason, ConnId, Events};
 use crate::flow_table::FlowTable;
 use crate::listener::{self, Arrival};
-use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::{SegmentDrop, StackCounters};
@@ -352,6 +352,12 @@ impl Stack {
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
         self.get(conn).map(Connection::send_view)
+    }
+
+    /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
+    #[must_use]
+    pub fn control_view(&self, conn: ConnId) -> Option<ControlView> {
+        self.get(conn).map(Connection::control_view)
     }
 
     /// State of a connection, or `None` if it is gone.
