@@ -216,6 +216,12 @@ impl Controller {
         !matches!(self, Controller::Bbr(_))
     }
 
+    /// Whether it wants [`AckSample::rate`]; the others do without.
+    #[must_use]
+    pub fn needs_rate(&self) -> bool {
+        matches!(self, Controller::Bbr(_))
+    }
+
     /// Whether it sends less than the path carries on purpose: delivery rates measured now are too low, and
     /// the sampler has to be told so (BBR's ProbeRTT).
     #[must_use]

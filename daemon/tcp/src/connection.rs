@@ -13,6 +13,7 @@ use crate::congestion::Controller;
 use crate::control::Control;
 use crate::deadlines::{Deadlines, Timer};
 use crate::events::{CloseReason, Events};
+use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowKey;
 use crate::isn;
 use crate::loss::Loss;
@@ -42,6 +43,8 @@ pub(crate) struct Env<'a> {
     pub now: Instant,
     pub config: &'a StackConfig,
     pub counters: &'a mut StackCounters,
+    /// Memory for what is in flight.
+    pub flights: &'a mut FlightPool,
 }
 
 #[derive(Debug)]
@@ -172,8 +175,13 @@ impl Connection {
     }
 
     pub(crate) fn pipe(&self) -> u64 {
-        self.loss
-            .pipe(self.send.snd_una, self.send.snd_nxt, self.send.smss())
+        self.loss.pipe(self.send.smss())
+    }
+
+    /// Bytes that the congestion window, or PRR in a recovery, lets out now.
+    pub(crate) fn send_room(&self) -> u64 {
+        let window = self.loss.window(self.congestion.cwnd());
+        window.saturating_sub(self.pipe())
     }
 
     /// FlightSize (RFC 5681 section 2) for a reduction. What limited transmit let out beyond cwnd does not count
@@ -254,12 +262,11 @@ impl Connection {
 
     pub(crate) fn send_view(&self) -> SendView {
         let window_end = self.send.snd_una + u64::from(self.send.window());
-        let room = u64::from(self.congestion.cwnd()).saturating_sub(self.pipe());
         SendView {
             acknowledged: self.send.acknowledged(),
             sent: self.send.sent(),
             // What was sent may have to be sent again, however small the window is now.
-            horizon: (self.send.snd_nxt + room)
+            horizon: (self.send.snd_nxt + self.send_room())
                 .min(window_end)
                 .max(self.send.sent()),
         }

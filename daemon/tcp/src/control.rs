@@ -6,6 +6,7 @@
 //! of one another's answers; none of them knows another. What was lost is loss detection's business alone.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use sluice_wire::{TcpFlags, TcpHeader};
 
@@ -14,12 +15,14 @@ use crate::config::StackConfig;
 use crate::congestion::{AckSample, Algorithm, LossSample, initial_window};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
-use crate::delivery_rate::DeliveryRate;
+use crate::delivery_rate::{DeliveryRate, RateSample};
 use crate::ecn::EcnState;
+use crate::flight_pool::FlightPool;
 use crate::loss::Verdict;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
 use crate::segment::{ControlView, Segment};
+use crate::seq::SeqNumber;
 use crate::validation::{Validation, WindowUse};
 
 /// The parts that steer a connection, besides [`Connection::congestion`].
@@ -56,10 +59,12 @@ impl Control {
 pub(crate) struct JudgedAck {
     /// Bytes by which it moved SND.UNA.
     pub acked: u64,
+    /// Bytes that it delivered.
+    pub delivered: u64,
+    /// Shortest round trip of what it delivered and was sent once.
+    pub rtt: Option<Duration>,
     /// Bytes in flight before it.
     pub in_flight: u32,
-    /// FlightSize for a reduction.
-    pub flight_size: u32,
     pub verdict: Verdict,
 }
 
@@ -90,13 +95,17 @@ impl Connection {
     }
 
     /// New data is about to leave.
-    pub(crate) fn note_new(&mut self, range: &Range<u64>, env: &Env<'_>) {
+    pub(crate) fn note_new(&mut self, range: &Range<u64>, env: &mut Env<'_>) {
         let len = range.end - range.start;
         let in_flight = self.pipe();
-        let record = self.control.delivery.on_sent(env.now, in_flight, len);
-        let cwnd = self.congestion.cwnd();
-        self.control.markers.on_sent(range.end, cwnd, &record);
-        self.control.validation.on_sent(saturated(record.in_flight));
+        let control = &mut self.control;
+        let record = control.delivery.on_sent(env.now, in_flight, len);
+        if self.congestion.needs_rate() {
+            let cwnd = self.congestion.cwnd();
+            let pool = &mut env.flights.markers;
+            control.markers.on_sent(range.end, cwnd, &record, pool);
+        }
+        control.validation.on_sent(saturated(record.in_flight));
         self.congestion
             .on_sent(env.now, in_flight, record.app_limited);
         if in_flight == 0 {
@@ -106,36 +115,32 @@ impl Connection {
         self.control.pacer.on_sent(env.now, saturated(len));
     }
 
-    /// `range` is about to be sent again. Until loss detection names what it declares lost when it does,
-    /// this is the moment at which congestion control hears of it.
+    /// `range` is about to be sent again.
     pub(crate) fn note_again(&mut self, range: &Range<u64>, env: &Env<'_>) {
-        let len = range.end - range.start;
-        let record = self.control.markers.near(range.start);
-        self.control.delivery.on_lost(len);
+        self.control.markers.on_sent_again(range);
+        let len = saturated(range.end - range.start);
+        self.control.pacer.on_sent(env.now, len);
+    }
+
+    /// Loss detection has looked at what is in flight, of which `pipe` bytes were in the network by its account
+    /// before. What is not any more is lost.
+    pub(crate) fn note_lost(&mut self, pipe: u64) {
+        let lost = pipe.saturating_sub(self.pipe());
+        if lost == 0 || !self.sack {
+            // Without SACK a duplicate takes a segment out of the pipe as well.
+            return;
+        }
+        let first = self.loss.next_retransmission();
+        let record = first.and_then(|(range, _)| self.control.markers.near(range.start));
+        let delivery = &mut self.control.delivery;
+        delivery.on_lost(lost);
         self.congestion.on_loss(&LossSample {
-            bytes: saturated(len),
-            delivered_total: self.control.delivery.delivered(),
-            in_flight: record.map_or_else(|| self.pipe(), |record| record.in_flight),
-            lost_since: record.map_or(len, |record| self.control.delivery.lost() - record.lost),
+            bytes: saturated(lost),
+            delivered_total: delivery.delivered(),
+            in_flight: record.map_or(pipe, |record| record.in_flight),
+            lost_since: record.map_or(lost, |record| delivery.lost() - record.lost),
             app_limited: record.is_some_and(|record| record.app_limited),
         });
-        self.control.markers.on_sent_again(range);
-        self.control.pacer.on_sent(env.now, saturated(len));
-    }
-
-    /// A SACK block above SND.UNA.
-    pub(crate) fn note_sacked(&mut self, range: &Range<u64>, now: Instant) {
-        let control = &mut self.control;
-        control.markers.on_sack(now, range, &mut control.delivery);
-    }
-
-    /// SND.UNA moved.
-    pub(crate) fn note_acknowledged(&mut self, una_before: u64, now: Instant) {
-        let control = &mut self.control;
-        control.ecn.on_acknowledged();
-        control
-            .markers
-            .on_acknowledged(now, una_before, self.send.snd_una, &mut control.delivery);
     }
 
     /// Payload arrived in an acceptable segment.
@@ -152,75 +157,103 @@ impl Connection {
         }
     }
 
-    /// Loss detection has judged an ACK: now the window, the rate and the pacing follow.
+    /// Loss detection has judged an ACK: congestion control hears of it. The reduction that the judgement may
+    /// ask for follows with [`Self::steer_reduction`].
     pub(crate) fn steer(&mut self, ack: &JudgedAck, header: &TcpHeader, env: &mut Env<'_>) {
         let now = env.now;
-        let una_before = self.send.snd_una - ack.acked;
-        let echo = self.control.ecn.is_echo(header.flags);
-        let holding = self.control.ecn.is_holding(self.send.snd_una);
+        let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
         self.steer_repair(ack.verdict);
+        let echo = self.control.ecn.is_echo(header.flags);
+        let rate = self.measure(ack.delivered, header, env);
         let window = WindowUse {
             cwnd: self.congestion.cwnd(),
             smss: self.send.smss(),
             slow_start: self.congestion.in_slow_start(),
         };
-        let rate = self.control.delivery.take_sample(now, self.rtt.min_rtt());
-        self.congestion.on_ack(&AckSample {
+        let control = &mut self.control;
+        let cwnd_limited = control
+            .validation
+            .is_limited(una - ack.acked, ack.in_flight, &window);
+        let sample = AckSample {
             now,
             acked_bytes: saturated(ack.acked),
-            delivered_bytes: saturated(self.control.markers.take_delivered()),
-            delivered_total: self.control.delivery.delivered(),
+            delivered_bytes: saturated(ack.delivered),
+            delivered_total: control.delivery.delivered(),
             srtt: self.rtt.srtt(),
-            rtt: rate.map(|rate| rate.rtt),
-            in_flight: saturated(self.pipe()),
-            snd_una: self.send.snd_una,
-            snd_nxt: self.send.snd_nxt,
-            cwnd_limited: self
-                .control
-                .validation
-                .is_limited(una_before, ack.in_flight, &window),
+            rtt: ack.rtt,
+            in_flight: saturated(self.loss.pipe(window.smss)),
+            snd_una: una,
+            snd_nxt: nxt,
+            cwnd_limited,
             // Nothing grows on an ACK that reports congestion (RFC 3168 section 6.1.2).
-            recovering: ack.verdict != Verdict::Grow || holding || echo,
+            recovering: ack.verdict != Verdict::Grow || echo || control.ecn.is_holding(una),
             ecn_echo: echo,
             rate,
-        });
-        self.steer_reduction(ack, echo, holding, env);
-        let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
-        if self.control.validation.on_ack(now, una, nxt, window.cwnd) {
+        };
+        self.congestion.on_ack(&sample);
+        if control.validation.on_ack(now, una, nxt, window.cwnd) {
             self.congestion.on_unvalidated();
         }
         if self.congestion.holds_back() {
-            self.control.delivery.on_app_limited(self.pipe());
+            control.delivery.on_app_limited(u64::from(sample.in_flight));
         }
-        self.refresh_pacing(env);
+    }
+
+    /// What was delivered, and how fast. SACK blocks that are not ours name no marker.
+    fn measure(&mut self, bytes: u64, header: &TcpHeader, env: &mut Env<'_>) -> Option<RateSample> {
+        let control = &mut self.control;
+        if bytes == 0 {
+            return None;
+        }
+        control.ecn.on_delivered();
+        control.delivery.on_delivered(env.now, bytes);
+        let pool = &mut env.flights.markers;
+        for block in header.options.sack.iter() {
+            let start = self.send.offset_of(SeqNumber::new(block.start));
+            let end = self.send.offset_of(SeqNumber::new(block.end));
+            if let (Ok(start), Ok(end)) = (u64::try_from(start), u64::try_from(end)) {
+                control
+                    .markers
+                    .on_sack(&(start..end), &mut control.delivery);
+            }
+        }
+        control
+            .markers
+            .on_acknowledged(self.send.snd_una, &mut control.delivery, pool);
+        control.delivery.take_sample(env.now, self.rtt.min_rtt())
     }
 
     fn steer_repair(&mut self, verdict: Verdict) {
-        let repairing = verdict != Verdict::Grow || self.loss.is_timeout();
+        let repairing = verdict == Verdict::Hold
+            || verdict == Verdict::Reduce
+            || (verdict == Verdict::Grow && self.loss.is_timeout());
         if self.control.repairing && !repairing {
             self.congestion.on_recovery_end();
         }
         self.control.repairing = repairing;
     }
 
-    /// One reduction per window of data, by loss or by echo, whichever comes first (RFC 3168 section 6.1.2).
-    fn steer_reduction(&mut self, ack: &JudgedAck, echo: bool, holding: bool, env: &mut Env<'_>) {
-        let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
-        match ack.verdict {
-            Verdict::Reduce => {
-                env.counters.fast_recoveries += 1;
-                if !holding {
-                    self.congestion.on_congestion(env.now, ack.flight_size);
-                    self.control.ecn.on_reduced_by_loss(nxt);
-                }
-            }
-            Verdict::Grow if echo && !self.control.ecn.is_answered(una) => {
-                env.counters.ecn_reductions += 1;
-                self.congestion.on_ecn_echo(env.now, ack.flight_size);
-                self.control.ecn.on_reduced_by_echo(nxt);
-            }
-            Verdict::Grow | Verdict::Hold => {}
+    /// A loss was proven. One reduction per window of data, by loss or by echo, whichever comes first
+    /// (RFC 3168 section 6.1.2).
+    pub(crate) fn steer_reduction(&mut self, now: Instant) {
+        if !self.control.ecn.is_holding(self.send.snd_una) {
+            self.congestion.on_congestion(now, self.flight_size());
+            self.control.ecn.on_reduced_by_loss(self.send.snd_nxt);
         }
+    }
+
+    /// The same for an echo, and pacing follows what has become of the window.
+    pub(crate) fn steer_by_echo(&mut self, ack: &JudgedAck, header: &TcpHeader, env: &mut Env<'_>) {
+        let ecn = &mut self.control.ecn;
+        if ack.verdict == Verdict::Grow
+            && ecn.is_echo(header.flags)
+            && !ecn.is_answered(self.send.snd_una)
+        {
+            ecn.on_reduced_by_echo(self.send.snd_nxt);
+            env.counters.ecn_reductions += 1;
+            self.congestion.on_ecn_echo(env.now, self.flight_size());
+        }
+        self.refresh_pacing(env);
     }
 
     /// The retransmission timer expired and everything outstanding is taken as lost.
@@ -229,7 +262,6 @@ impl Connection {
             env.counters.ecn_fallbacks += 1;
         }
         self.control.repairing = true;
-        self.control.markers.forget();
         self.congestion.on_rto(env.now, flight_size, first);
         self.refresh_pacing(env);
     }
@@ -241,6 +273,11 @@ impl Connection {
         let window = self.congestion.cwnd().min(initial_window(self.send.smss()));
         self.control.pacer.grant(window);
         self.refresh_pacing(env);
+    }
+
+    /// The connection is over: memory goes back.
+    pub(crate) fn release_markers(&mut self, pool: &mut FlightPool) {
+        self.control.markers.release(&mut pool.markers);
     }
 
     pub(crate) fn control_view(&self) -> ControlView {

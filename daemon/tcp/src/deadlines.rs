@@ -12,6 +12,10 @@ use crate::clock::Instant;
 pub(crate) enum Timer {
     /// Retransmission, or the window probe when the peer's window is closed (RFC 9293 section 3.8.6.1).
     Retransmit,
+    /// What may only be late is looked at again (RFC 8985 section 6.2).
+    Reorder,
+    /// Tail loss probe (RFC 8985 section 7.2).
+    TailProbe,
     /// Delayed acknowledgement.
     DelayedAck,
     /// Keep-alive probe.
@@ -25,8 +29,10 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 6] = [
+    pub(crate) const ALL: [Timer; 8] = [
         Timer::Retransmit,
+        Timer::Reorder,
+        Timer::TailProbe,
         Timer::DelayedAck,
         Timer::KeepAlive,
         Timer::FinWait2,
@@ -56,6 +62,11 @@ impl Deadlines {
 
     pub(crate) fn clear(&mut self, timer: Timer) {
         self.at[timer as usize] = NEVER;
+    }
+
+    /// When it is due; the end of the clock if it is not set.
+    pub(crate) fn at(&self, timer: Timer) -> Instant {
+        self.at[timer as usize]
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {

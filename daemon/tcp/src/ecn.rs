@@ -33,7 +33,7 @@ pub(crate) struct EcnState {
     answered_until: u64,
     /// The same, but the answer was to an echo: until then the window does not grow.
     held_until: u64,
-    /// Something that left as ECT was acknowledged.
+    /// Something that left as ECT was delivered.
     proven: bool,
     ect_next: bool,
 }
@@ -104,8 +104,8 @@ impl EcnState {
         self.echo == Echo::Newest && self.echoing != before
     }
 
-    /// Data below `snd_una` is acknowledged: marked packets pass.
-    pub(crate) fn on_acknowledged(&mut self) {
+    /// Data was delivered: marked packets pass.
+    pub(crate) fn on_delivered(&mut self) {
         self.proven |= self.marking;
     }
 
@@ -254,7 +254,7 @@ mod tests {
         assert!(!state.on_time_out(1_000), "said once");
 
         let mut state = negotiated();
-        state.on_acknowledged();
+        state.on_delivered();
         assert!(!state.on_time_out(1_000));
         let _ = state.on_new_data();
         assert!(state.take_ect());

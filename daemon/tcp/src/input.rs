@@ -11,7 +11,6 @@ use sluice_wire::{TcpFlags, TcpHeader};
 use crate::clock::Instant;
 use crate::config::DELAYED_ACK;
 use crate::connection::{Connection, Env};
-use crate::control::JudgedAck;
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
 use crate::loss::AckSeen;
@@ -256,37 +255,42 @@ impl Connection {
         let una_before = self.send.snd_una;
         let ack = u64::try_from(ack).unwrap_or(0);
         let in_flight = u32::try_from(self.pipe()).unwrap_or(u32::MAX);
-        let news = self.mark_sacked(header, ack.max(una_before), env.now);
         let advanced = ack > una_before;
         if advanced {
             self.advance(ack, header, env, outcome);
-            self.note_acknowledged(una_before, env.now);
         }
         let window_changed = ack >= una_before
             && self
                 .send
                 .update_window(SeqNumber::new(header.seq), ack, header.window);
         if window_changed {
-            self.on_window_changed();
+            self.on_window_changed(env);
         }
         // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out. A peer
         // with SACK says by a block what came (RFC 6675 section 2); without one its ACK is an echo of a
         // duplicated packet, not a sign of loss.
-        let duplicate = !advanced
-            && if self.sack {
-                news
-            } else {
-                ack == una_before
-                    && segment.sequence_len() == 0
-                    && !window_changed
-                    && self.send.in_flight() > 0
-            };
-        let acked = self.send.snd_una - una_before;
-        self.judge(acked, duplicate, in_flight, header, env);
-        if advanced || window_changed || duplicate {
+        let duplicate = ack == una_before
+            && !advanced
+            && segment.sequence_len() == 0
+            && !window_changed
+            && self.send.in_flight() > 0
+            && header.options.sack.is_empty();
+        let seen = AckSeen {
+            snd_una: self.send.snd_una,
+            snd_nxt: self.send.snd_nxt,
+            acked: self.send.snd_una - una_before,
+            duplicate,
+            dsack: self.duplicate_sack(header),
+            echoed_ms: self.echoed_ms(header, env.now),
+        };
+        let news = self.hear_ack(&seen, header, in_flight, env);
+        if advanced || window_changed || duplicate || news {
             // Each of them moves the horizon of the driver.
             self.events.acknowledged = true;
             self.keep_retransmission_timer(advanced, env.now);
+        }
+        if advanced || news {
+            self.keep_tail_probe(env.now);
         }
         if advanced && self.send.is_fin_acknowledged() {
             outcome.time_wait |= self.on_fin_acknowledged(env.now);
@@ -302,6 +306,7 @@ impl Connection {
         }
         if let Some(rtt) = sample {
             self.rtt.sample(rtt);
+            self.loss.probe.on_rtt_sample();
             outcome.rtt = Some(rtt);
         }
         self.rtt.reset_back_off();
@@ -316,56 +321,20 @@ impl Connection {
         state.round_trip(echo, now)
     }
 
-    fn on_window_changed(&mut self) {
+    /// When the segment left that an acknowledgement echoes.
+    fn echoed_ms(&self, header: &TcpHeader, now: Instant) -> Option<u64> {
+        let echo = header.options.timestamps?.echo;
+        let state = self.timestamps.as_ref().filter(|_| echo != 0)?;
+        state.echoed_ms(echo, now)
+    }
+
+    fn on_window_changed(&mut self, env: &mut Env<'_>) {
         self.send.take_back_probe();
+        self.loss.take_back(self.send.snd_nxt, env.flights);
         if self.send.window() > 0 && self.time_outs == 0 {
             // What was backed off were the probes (RFC 9293 section 3.8.6.1), not retransmissions.
             self.rtt.reset_back_off();
         }
-    }
-
-    /// SACK blocks inside `[snd_una, snd_nxt)`; blocks below, above or inverted are ignored (RFC 2018
-    /// section 3; a block below the acknowledgement is a DSACK). True if one brought news.
-    fn mark_sacked(&mut self, header: &TcpHeader, snd_una: u64, now: Instant) -> bool {
-        let mut news = false;
-        for block in header.options.sack.iter() {
-            let start = self.send.offset_of(SeqNumber::new(block.start));
-            let end = self.send.offset_of(SeqNumber::new(block.end));
-            if let (Ok(start), Ok(end)) = (u64::try_from(start), u64::try_from(end))
-                && start >= snd_una
-                && start < end
-                && end <= self.send.snd_nxt
-            {
-                news |= self.loss.on_sack(start..end);
-                self.note_sacked(&(start..end), now);
-            }
-        }
-        news
-    }
-
-    fn judge(
-        &mut self,
-        acked: u64,
-        duplicate: bool,
-        in_flight: u32,
-        header: &TcpHeader,
-        env: &mut Env<'_>,
-    ) {
-        let flight_size = self.flight_size();
-        let verdict = self.loss.on_ack(AckSeen {
-            snd_una: self.send.snd_una,
-            snd_nxt: self.send.snd_nxt,
-            acked,
-            duplicate,
-            smss: self.send.smss(),
-        });
-        let judged = JudgedAck {
-            acked,
-            in_flight,
-            flight_size,
-            verdict,
-        };
-        self.steer(&judged, header, env);
     }
 
     /// RFC 6298 section 5: off when everything is acknowledged, restarted by acknowledgements of new data and by

@@ -17,7 +17,9 @@
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
-//! | `scoreboard`, `loss` | what the peer holds, what is lost, what to send again | 6675, 6582 |
+//! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
+//! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
+//! | `loss`, `recovery` | the phases of a recovery, and what the connection does in them | 5681, 6298 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
 //! | `congestion/*` | congestion window and pacing rate | 5681, 9438, 9406, 8257, 6928, draft BBR |
 //! | `control` | where the two meet what follows | |
@@ -39,8 +41,11 @@ mod connection;
 mod control;
 mod deadlines;
 pub mod delivery_rate;
+mod duplicates;
 mod ecn;
 pub mod events;
+mod flight;
+mod flight_pool;
 pub mod flow_table;
 mod input;
 pub mod isn;
@@ -49,18 +54,22 @@ mod loss;
 mod markers;
 mod output;
 pub mod pacing;
+mod prr;
+mod rack;
 pub mod ranges;
 mod receive;
+mod recovery;
 pub mod rtt;
-mod scoreboard;
 mod segment;
 mod send;
 pub mod seq;
 pub mod stack;
 pub mod state;
 pub mod stats;
+mod tail_probe;
 mod time_wait;
 mod timestamps;
+mod undo;
 mod validation;
 pub mod wheel;
 

@@ -1,35 +1,61 @@
-//! Loss recovery: when to send again, and what (RFC 6675; RFC 6582 for peers without SACK; RFC 6298
-//! section 5 for the time-out).
+//! Loss recovery: what is lost, when to send it again, and how much may leave meanwhile.
 //!
-//! Three phases. *Open*: nothing is known to be lost. *Fast*: a loss was proven by acknowledgements; the
-//! window was reduced once and stays until `until` is acknowledged. *Timeout*: the timer fired, everything not
-//! SACKed counts as lost and is sent again in slow start. The congestion controller is told by the caller,
-//! from the returned [`Verdict`].
+//! Composes the parts: [`Flight`] records what was sent, [`Rack`] finds what is lost, [`TailProbe`] provokes the
+//! acknowledgement that a tail lacks, [`Prr`] paces a recovery, [`Undo`] takes back what was not deserved, and
+//! [`Duplicates`] stands in for all of it with a peer that has no SACK.
+//!
+//! Three phases. *Open*: nothing is known to be lost. *Fast*: a loss was proven by acknowledgements; the window
+//! was reduced once, and the phase lasts until everything that was out then is acknowledged. *Timeout*: the timer
+//! fired, and what is lost is sent again in slow start. Congestion control is told by the caller, from the
+//! [`Verdict`].
 
 use core::ops::Range;
+use core::time::Duration;
 
-use crate::scoreboard::{DUP_THRESH, Scoreboard};
+use crate::clock::Instant;
+use crate::congestion::Controller;
+use crate::duplicates::Duplicates;
+use crate::flight::{Delivery, Flight};
+use crate::flight_pool::FlightPool;
+use crate::prr::{Prr, PrrAck};
+use crate::rack::{Path, Rack};
+use crate::tail_probe::{ProbeEnd, TailProbe};
+use crate::undo::{Frto, FrtoAck, Undo};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A window that limits nothing.
+const NO_LIMIT: u64 = u64::MAX;
+
+#[derive(Clone, Copy, Debug)]
 enum Phase {
     Open,
-    Fast { until: u64 },
-    Timeout { until: u64 },
+    Fast {
+        until: u64,
+        /// Not with a peer without SACK: its deliveries cannot be counted.
+        prr: Option<Prr>,
+    },
+    Timeout {
+        until: u64,
+        frto: Frto,
+    },
 }
 
 /// What an acknowledgement means for the congestion window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The window may grow by what was acknowledged.
+    /// The window may grow by what was delivered.
     Grow,
-    /// A loss was proven: reduce the window now.
+    /// A loss was proven: reduce the window now, and call [`Loss::begin_recovery`].
     Reduce,
     /// A recovery is under way: the window stays.
     Hold,
+    /// A tail loss probe was the repair: reduce the window, nothing has to be sent again.
+    ReduceForProbe,
+    /// The last reduction was spurious: [`Loss::take_undo`] has the state to return to.
+    Undo,
 }
 
 /// An acknowledgement as the loss detector sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AckSeen {
     /// SND.UNA after it, in stream offsets.
     pub snd_una: u64,
@@ -37,178 +63,420 @@ pub(crate) struct AckSeen {
     pub snd_nxt: u64,
     /// Bytes by which it moved SND.UNA.
     pub acked: u64,
-    /// With SACK: it brought new SACK information (RFC 6675 section 2). Without: it is a duplicate in the sense
-    /// of RFC 5681 section 2.
+    /// A duplicate in the sense of RFC 5681 section 2 (without any SACK block).
     pub duplicate: bool,
-    /// Sender's MSS in bytes.
-    pub smss: u32,
+    /// What it says came twice (RFC 2883).
+    pub dsack: Option<Range<u64>>,
+    /// When the segment left whose timestamp it echoes, in milliseconds.
+    pub echoed_ms: Option<u64>,
 }
 
-/// What is sent again on suspicion.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Suspect {
-    /// A hole below what is SACKed.
-    Hole(Range<u64>),
-    /// The end of what was sent.
-    Tail(Range<u64>),
+/// What an acknowledgement delivered: collected first, judged when the round trip is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    /// Bytes that were not known to have arrived.
+    pub bytes: u64,
+    /// Round trip of what was sent once and arrived now: the shortest.
+    pub rtt: Option<Duration>,
+    /// Bytes that were neither acknowledged nor SACKed before.
+    outstanding_before: u64,
+    /// Some were sent before the time-out and never again.
+    original: bool,
+}
+
+/// What the caller has to do about an acknowledgement or a timer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged {
+    pub verdict: Verdict,
+    /// Look again after this time (RFC 8985 section 6.2, step 5).
+    pub reorder_timeout: Option<Duration>,
+    /// More was found lost.
+    pub found_lost: bool,
 }
 
 /// Loss state of one connection.
 #[derive(Debug)]
 pub(crate) struct Loss {
-    board: Scoreboard,
-    phase: Phase,
-    duplicates: u32,
     sack: bool,
-    /// End of the last recovery. Without SACK, duplicates up to there are echoes of what was sent again and
-    /// prove nothing (RFC 6582 section 3.2, "recover").
-    recover: Option<u64>,
-    /// The one rescue retransmission of a recovery was used (RFC 6675 section 4, RescueRxt).
-    rescued: bool,
     /// The first retransmission of a recovery does not wait for the window (RFC 6675 section 5, step 4.3).
     first_goes_at_once: bool,
+    phase: Phase,
+    flight: Flight,
+    rack: Rack,
+    pub probe: TailProbe,
+    undo: Undo,
+    duplicates: Duplicates,
+    /// After a recovery the flight returns to cwnd no faster than in slow start, not in one burst.
+    catch_up: u64,
 }
 
 impl Loss {
     pub(crate) fn new(sack: bool) -> Self {
         Loss {
-            board: Scoreboard::new(),
-            phase: Phase::Open,
-            duplicates: 0,
             sack,
-            recover: None,
-            rescued: false,
             first_goes_at_once: false,
+            phase: Phase::Open,
+            flight: Flight::new(),
+            rack: Rack::new(),
+            probe: TailProbe::default(),
+            undo: Undo::default(),
+            duplicates: Duplicates::default(),
+            catch_up: NO_LIMIT,
         }
     }
 
-    /// A SACKed range inside `[snd_una, snd_nxt)`; true if it is news.
-    pub(crate) fn on_sack(&mut self, range: Range<u64>) -> bool {
-        self.sack && self.board.mark(range)
+    /// New data up to `end` left.
+    pub(crate) fn on_sent(
+        &mut self,
+        end: u64,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        let len = end.saturating_sub(self.flight.end());
+        self.flight.on_sent(end, now, grain, pool);
+        match &mut self.phase {
+            Phase::Fast { prr: Some(prr), .. } => prr.on_sent(len),
+            Phase::Timeout { frto, .. } => *frto = frto.on_new_segment(),
+            _ => {}
+        }
     }
 
-    /// After SND.UNA and the scoreboard were updated.
-    pub(crate) fn on_ack(&mut self, ack: AckSeen) -> Verdict {
+    /// `range` left again.
+    pub(crate) fn on_sent_again(
+        &mut self,
+        range: &Range<u64>,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        self.first_goes_at_once = false;
+        let len = range.end - range.start;
+        self.flight.on_sent_again(range, now, grain, pool);
+        self.undo.on_retransmitted(len, now);
+        if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
+            prr.on_sent(len);
+        }
+    }
+
+    /// A window probe was taken back: SND.NXT is `snd_nxt` again.
+    pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
+        self.flight.take_back(snd_nxt, pool);
+    }
+
+    /// First half of an acknowledgement: what it says has arrived. `blocks` lie in `[snd_una, snd_nxt]`.
+    pub(crate) fn deliver(
+        &mut self,
+        ack: &AckSeen,
+        blocks: impl Iterator<Item = Range<u64>>,
+        path: &Path,
+        pool: &mut FlightPool,
+    ) -> Delivered {
+        let original_below = match self.phase {
+            Phase::Timeout { until, .. } => until,
+            _ => 0,
+        };
+        let mut delivered = Delivered {
+            bytes: 0,
+            rtt: None,
+            outstanding_before: self.flight.unsacked_bytes(),
+            original: false,
+        };
+        let mut min_rtt = path.min_rtt;
+        let rack = &mut self.rack;
+        let mut note = |delivery: Delivery| {
+            delivered.bytes += delivery.range.end - delivery.range.start;
+            if !delivery.retransmitted {
+                let rtt = path.now.saturating_since(delivery.sent_at);
+                delivered.rtt = Some(delivered.rtt.map_or(rtt, |least| least.min(rtt)));
+                // RFC 8985 section 6.2, step 1.
+                min_rtt = Some(min_rtt.map_or(rtt, |least| least.min(rtt)));
+                delivered.original |= delivery.range.start < original_below;
+            }
+            rack.on_delivered(&delivery, path.now, min_rtt, ack.echoed_ms);
+        };
+        // In the order of the sequence, or SACK blocks of one acknowledgement would make what it acknowledges
+        // cumulatively look reordered.
+        self.flight.acknowledge(ack.snd_una, pool, &mut note);
+        if self.sack {
+            for range in blocks {
+                self.flight.sack(range, pool, &mut note);
+            }
+        }
+        delivered
+    }
+
+    /// Second half: what follows from it. `path` has the round trips of this acknowledgement.
+    pub(crate) fn judge(
+        &mut self,
+        ack: &AckSeen,
+        delivered: &Delivered,
+        path: &Path,
+        pool: &mut FlightPool,
+    ) -> Judged {
+        self.undo.on_acknowledged(ack.snd_una, pool);
+        if !self.sack {
+            return Judged::quiet(self.judge_duplicates(ack, path, pool));
+        }
+        let probe_end = self.hear_probe(ack);
+        if self.is_spurious(ack, delivered) {
+            self.end_recovery(ack.snd_nxt, path.smss);
+            self.flight.forget_losses();
+            self.rack.on_spurious();
+            return Judged::quiet(Verdict::Undo);
+        }
+        let before = self.verdict_of_phase();
+        if self.until().is_some_and(|until| ack.snd_una >= until) {
+            self.rack.on_recovery_exit();
+            self.undo.recovery_ended(ack.snd_nxt);
+            self.end_recovery(ack.snd_nxt, path.smss);
+        }
+        let judged = self.look_for_losses(ack.snd_nxt, path);
+        if judged.verdict == Verdict::Reduce {
+            return judged;
+        }
+        let verdict = match probe_end {
+            ProbeEnd::Repaired if self.is_open() => Verdict::ReduceForProbe,
+            _ => before,
+        };
+        Judged { verdict, ..judged }
+    }
+
+    /// The reordering timer fired.
+    pub(crate) fn on_reorder_timer(&mut self, snd_nxt: u64, path: &Path) -> Judged {
+        self.look_for_losses(snd_nxt, path)
+    }
+
+    fn look_for_losses(&mut self, snd_nxt: u64, path: &Path) -> Judged {
+        let recovering = !self.is_open();
+        let (found_lost, reorder_timeout) =
+            self.rack.detect_loss(&mut self.flight, path, recovering);
+        let verdict = if !recovering && self.flight.lost_bytes() > 0 {
+            self.enter_fast(snd_nxt);
+            Verdict::Reduce
+        } else {
+            self.verdict_of_phase()
+        };
+        Judged {
+            verdict,
+            reorder_timeout,
+            found_lost,
+        }
+    }
+
+    fn verdict_of_phase(&self) -> Verdict {
+        match self.phase {
+            Phase::Fast { .. } => Verdict::Hold,
+            Phase::Open | Phase::Timeout { .. } => Verdict::Grow,
+        }
+    }
+
+    fn enter_fast(&mut self, snd_nxt: u64) {
+        self.phase = Phase::Fast {
+            until: snd_nxt,
+            prr: None,
+        };
+        self.probe.abandon();
+        self.first_goes_at_once = true;
+        self.catch_up = NO_LIMIT;
+    }
+
+    fn hear_probe(&mut self, ack: &AckSeen) -> ProbeEnd {
+        if let Some(range) = &ack.dsack
+            && self.undo.on_dsack(range)
+        {
+            self.rack.on_dsack(ack.snd_una, ack.snd_nxt);
+        }
+        let dsack_end = ack.dsack.as_ref().map(|range| range.end);
+        self.probe.on_ack(ack.snd_una, ack.duplicate, dsack_end)
+    }
+
+    fn is_spurious(&mut self, ack: &AckSeen, delivered: &Delivered) -> bool {
+        if !self.undo.is_open() {
+            return false;
+        }
+        let mut spurious = self.undo.is_all_duplicates();
+        if !self.is_open() {
+            spurious |= ack.acked > 0 && self.undo.is_echo_older(ack.echoed_ms);
+        }
+        if let Phase::Timeout { until, frto } = &mut self.phase {
+            let (next, late) = frto.on_ack(FrtoAck {
+                original_delivered: delivered.original,
+                advanced: ack.acked > 0 && ack.snd_una < *until,
+                delivered: delivered.bytes > 0,
+            });
+            *frto = next;
+            spurious |= late;
+        }
+        spurious
+    }
+
+    /// The phase is over. `smss` bounds what may follow at once.
+    fn end_recovery(&mut self, until: u64, smss: u32) {
+        self.phase = Phase::Open;
+        self.duplicates.recovery_ended(until);
+        self.first_goes_at_once = false;
+        self.catch_up = self.flight.pipe() + u64::from(smss);
+    }
+
+    /// Without SACK: RFC 5681 section 3.2 and RFC 6582.
+    fn judge_duplicates(&mut self, ack: &AckSeen, path: &Path, pool: &mut FlightPool) -> Verdict {
+        let smss = path.smss;
         if ack.acked > 0 {
-            self.board.advance(ack.snd_una);
-            self.forget_duplicates(&ack);
+            let recovering = matches!(self.phase, Phase::Fast { .. });
+            self.duplicates.on_acknowledged(ack.acked, recovering, smss);
         } else if ack.duplicate {
-            self.duplicates = self.duplicates.saturating_add(1);
+            self.duplicates.on_duplicate();
+        }
+        let verdict = self.verdict_of_phase();
+        if let Some(until) = self.until()
+            && ack.snd_una >= until
+        {
+            self.end_recovery(until, smss);
+            return verdict;
         }
         match self.phase {
-            Phase::Open => self.on_ack_open(ack),
-            Phase::Fast { until } => self.on_ack_fast(ack, until),
-            Phase::Timeout { until } => {
-                if ack.snd_una >= until {
-                    self.close(ack.snd_una, until);
-                }
-                Verdict::Grow
+            Phase::Open if self.duplicates.prove_loss(ack.snd_una) => {
+                self.enter_fast(ack.snd_nxt);
+                self.lose_first(ack.snd_una, smss, pool);
+                Verdict::Reduce
             }
-        }
-    }
-
-    /// Duplicates below the new SND.UNA are spent. In recovery those of segments above stay: the
-    /// acknowledgement covers one segment that was sent again, and others that had been duplicates.
-    fn forget_duplicates(&mut self, ack: &AckSeen) {
-        self.duplicates = match self.phase {
-            Phase::Fast { .. } => {
-                let segments = ack.acked.div_ceil(u64::from(ack.smss.max(1)));
-                let spent = u32::try_from(segments - 1).unwrap_or(u32::MAX);
-                self.duplicates.saturating_sub(spent)
+            Phase::Fast { .. } if ack.acked > 0 => {
+                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3).
+                self.lose_first(ack.snd_una, smss, pool);
+                self.first_goes_at_once = true;
+                verdict
             }
-            Phase::Open | Phase::Timeout { .. } => 0,
-        };
+            _ => verdict,
+        }
     }
 
-    fn on_ack_open(&mut self, ack: AckSeen) -> Verdict {
-        if self.board.is_clean(ack.snd_una) && self.duplicates < DUP_THRESH {
-            return Verdict::Grow;
-        }
-        let proven = if self.sack {
-            self.board.detect_loss(ack.smss) || self.duplicates >= DUP_THRESH
-        } else {
-            self.duplicates >= DUP_THRESH && self.recover.is_none_or(|end| ack.snd_una > end)
-        };
-        if !proven {
-            return Verdict::Grow;
-        }
-        self.phase = Phase::Fast { until: ack.snd_nxt };
-        self.rescued = false;
-        self.board.restart_retransmission(ack.snd_una);
-        self.board.lose_below(self.first_segment_end(&ack));
-        self.first_goes_at_once = true;
-        Verdict::Reduce
+    fn lose_first(&mut self, snd_una: u64, smss: u32, pool: &mut FlightPool) {
+        let end = (snd_una + u64::from(smss)).min(self.flight.end());
+        self.flight.lose(&(snd_una..end), pool);
     }
 
-    fn on_ack_fast(&mut self, ack: AckSeen, until: u64) -> Verdict {
-        if ack.snd_una >= until {
-            self.close(ack.snd_una, until);
-            return Verdict::Hold;
-        }
+    /// Before the reduction that a [`Verdict`] asked for.
+    pub(crate) fn remember(
+        &mut self,
+        controller: &Controller,
+        snd_una: u64,
+        pool: &mut FlightPool,
+    ) {
         if self.sack {
-            self.board.detect_loss(ack.smss);
-        } else if ack.acked > 0 {
-            // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3).
-            self.board.restart_retransmission(ack.snd_una);
-            self.board.lose_below(self.first_segment_end(&ack));
-            self.first_goes_at_once = true;
+            self.undo.begin(controller, snd_una, pool);
         }
-        Verdict::Hold
     }
 
-    fn first_segment_end(&self, ack: &AckSeen) -> u64 {
-        (ack.snd_una + u64::from(ack.smss)).min(ack.snd_nxt)
+    /// After the reduction: from now on `ssthresh` is where PRR leads to.
+    pub(crate) fn begin_recovery(&mut self, ssthresh: u32, delivered: Option<&Delivered>) {
+        let outstanding = delivered.map_or_else(
+            || self.flight.unsacked_bytes(),
+            |delivered| delivered.outstanding_before,
+        );
+        if let Phase::Fast { prr, .. } = &mut self.phase
+            && self.sack
+        {
+            *prr = Some(Prr::new(ssthresh, outstanding));
+        }
     }
 
-    fn close(&mut self, snd_una: u64, until: u64) {
-        self.phase = Phase::Open;
-        self.recover = Some(until);
-        self.duplicates = 0;
-        self.first_goes_at_once = false;
-        self.board.clear_loss(snd_una);
+    /// What may leave after this acknowledgement.
+    pub(crate) fn regulate(&mut self, bytes: u64, safe: bool, smss: u32, cwnd: u32) {
+        let in_flight = self.flight.pipe();
+        if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
+            prr.on_ack(PrrAck {
+                delivered: bytes,
+                in_flight,
+                safe,
+                smss,
+            });
+        } else if self.flight.is_empty() {
+            self.catch_up = NO_LIMIT;
+        } else if self.catch_up != NO_LIMIT {
+            self.catch_up = self.catch_up.max(in_flight + bytes + u64::from(smss));
+            if self.catch_up >= u64::from(cwnd) {
+                self.catch_up = NO_LIMIT;
+            }
+        }
     }
 
-    /// The retransmission timer fired. True if this is the first time-out of an episode, which lowers
-    /// ssthresh; further ones do not (RFC 5681 section 3.1).
-    pub(crate) fn on_timeout(&mut self, snd_una: u64, snd_nxt: u64) -> bool {
-        let first = !matches!(self.phase, Phase::Timeout { .. });
-        if self.board.is_sacked(snd_una) {
+    /// The state of congestion control to return to.
+    pub(crate) fn take_undo(&mut self) -> Option<Box<Controller>> {
+        self.undo.take()
+    }
+
+    /// The window to send by, where `cwnd` is that of congestion control.
+    pub(crate) fn window(&self, cwnd: u32) -> u64 {
+        match self.phase {
+            Phase::Fast { prr: Some(prr), .. } => prr.cwnd(),
+            _ => self.catch_up.min(u64::from(cwnd)),
+        }
+    }
+
+    /// The retransmission timer fired. True if no recovery was under way: then ssthresh is lowered (RFC 5681
+    /// section 3.1), else it has been.
+    pub(crate) fn on_timeout(&mut self, path: &Path, snd_nxt: u64, pool: &mut FlightPool) -> bool {
+        let first = self.is_open();
+        if self.flight.is_first_sacked() {
             // The peer SACKed what it now wants again: it reneged (RFC 2018 section 8).
-            self.board.forget();
+            self.flight.forget_sacks();
         }
-        self.phase = Phase::Timeout { until: snd_nxt };
-        self.duplicates = 0;
-        self.board.lose_below(snd_nxt);
-        self.board.restart_retransmission(snd_una);
+        let snd_una = self.flight.start();
+        if self.sack {
+            self.rack.mark_on_time_out(&mut self.flight, path);
+            self.lose_first(snd_una, path.smss, pool);
+        } else {
+            self.flight.lose(&(snd_una..snd_nxt), pool);
+        }
+        // Not after a fast recovery: what arrives then may answer its retransmissions (RFC 5682 section 3.1).
+        let frto = match self.phase {
+            Phase::Open | Phase::Timeout { .. } if self.sack => Frto::AwaitFirst,
+            _ => Frto::Off,
+        };
+        self.phase = Phase::Timeout {
+            until: snd_nxt,
+            frto,
+        };
+        self.probe.abandon();
+        self.duplicates.forget();
         self.first_goes_at_once = true;
+        self.catch_up = NO_LIMIT;
         first
     }
 
-    /// The range to send again next, if any.
-    pub(crate) fn next_retransmission(&self, snd_una: u64) -> Option<Range<u64>> {
-        if self.phase == Phase::Open {
-            return None;
+    /// The range to send again next, and whether it was sent again before.
+    pub(crate) fn next_retransmission(&mut self) -> Option<(Range<u64>, bool)> {
+        match self.phase {
+            Phase::Open
+            | Phase::Timeout {
+                frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
+                ..
+            } => None,
+            Phase::Fast { .. } | Phase::Timeout { .. } => self.flight.next_lost(),
         }
-        self.board.next_lost(snd_una)
     }
 
-    /// What to send again in a fast recovery when nothing is known to be lost and nothing new can leave: a hole
-    /// below what is SACKed, and once per recovery the tail that no SACK can vouch for (RFC 6675 section 4,
-    /// NextSeg rules 3 and 4).
-    pub(crate) fn next_suspect(&self, snd_una: u64, snd_nxt: u64, smss: u32) -> Option<Suspect> {
-        if !self.sack || !matches!(self.phase, Phase::Fast { .. }) {
-            return None;
-        }
-        if let Some(range) = self.board.next_suspect(snd_una) {
-            return Some(Suspect::Hole(range));
-        }
-        let tail = self.board.tail(snd_una, snd_nxt, smss);
-        tail.filter(|_| !self.rescued).map(Suspect::Tail)
+    /// Whether nothing may leave until F-RTO has its answer.
+    pub(crate) fn awaits_verdict(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Timeout {
+                frto: Frto::AwaitVerdict,
+                ..
+            }
+        )
     }
 
-    /// The tail was sent again. HighRxt stays (RFC 6675 section 4, NextSeg rule 4).
-    pub(crate) fn on_rescued(&mut self) {
-        self.rescued = true;
+    /// No new data can leave. True if something is lost that had waited for new data to leave first.
+    pub(crate) fn on_nothing_new(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Timeout { frto, .. } if *frto != Frto::Off => {
+                *frto = frto.on_nothing_new();
+                *frto == Frto::Off
+            }
+            _ => false,
+        }
     }
 
     /// Whether the next retransmission ignores the congestion window.
@@ -216,196 +484,68 @@ impl Loss {
         self.first_goes_at_once
     }
 
-    pub(crate) fn on_retransmitted(&mut self, end: u64) {
-        self.first_goes_at_once = false;
-        self.board.on_retransmitted(end);
-    }
-
     /// Whether the current recovery began with a time-out.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(self.phase, Phase::Timeout { .. })
     }
 
-    /// Bytes believed to be in the network (RFC 6675 section 4). Without SACK each duplicate acknowledgement
-    /// says that one segment has left (RFC 5681 section 3.2, step 4; RFC 3042 for the first two).
-    pub(crate) fn pipe(&self, snd_una: u64, snd_nxt: u64, smss: u32) -> u64 {
-        let pipe = self.board.pipe(snd_una, snd_nxt);
-        let left = u64::from(self.duplicates) * u64::from(smss);
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// What has to be acknowledged for the phase to end.
+    fn until(&self) -> Option<u64> {
         match self.phase {
-            _ if self.sack => pipe,
-            Phase::Open => pipe.saturating_sub(left),
+            Phase::Open => None,
+            Phase::Fast { until, .. } | Phase::Timeout { until, .. } => Some(until),
+        }
+    }
+
+    /// Whether a quiet tail is to be probed (RFC 8985 section 7.2): nothing is known to be wrong with what is in
+    /// flight.
+    pub(crate) fn may_probe(&self) -> bool {
+        self.sack && self.is_open() && self.flight.sacked_bytes() == 0 && self.probe.is_allowed()
+    }
+
+    /// The range that a probe without new data sends again.
+    pub(crate) fn tail(&self, smss: u32) -> Option<Range<u64>> {
+        self.flight.tail(smss)
+    }
+
+    /// Bytes believed to be in the network (RFC 6675 section 4).
+    pub(crate) fn pipe(&self, smss: u32) -> u64 {
+        let pipe = self.flight.pipe();
+        if self.sack {
+            return pipe;
+        }
+        let departed = self.duplicates.departed(smss);
+        match self.phase {
+            Phase::Open => pipe.saturating_sub(departed),
             // A receiver that invents duplicates must not get more out of it than the flight in which the loss
             // happened (RFC 5681 section 5).
-            Phase::Fast { until } => pipe.saturating_sub(left.min(until.saturating_sub(snd_una))),
+            Phase::Fast { until, .. } => {
+                pipe.saturating_sub(departed.min(until.saturating_sub(self.flight.start())))
+            }
             Phase::Timeout { .. } => pipe,
+        }
+    }
+
+    /// The connection is over: memory goes back.
+    pub(crate) fn release(&mut self, pool: &mut FlightPool) {
+        self.flight.release(pool);
+        self.undo.end(pool);
+    }
+}
+
+impl Judged {
+    fn quiet(verdict: Verdict) -> Self {
+        Judged {
+            verdict,
+            reorder_timeout: None,
+            found_lost: false,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An acknowledgement of `acked` bytes up to `snd_una`; a duplicate if that is none.
-    fn ack(snd_una: u64, acked: u64) -> AckSeen {
-        AckSeen {
-            snd_una,
-            snd_nxt: 10_000,
-            acked,
-            duplicate: acked == 0,
-            smss: 1000,
-        }
-    }
-
-    #[test]
-    fn third_duplicate_enters_recovery_once() {
-        // RFC 5681 section 3.2; RFC 6675 section 5.
-        let mut loss = Loss::new(false);
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Grow);
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Grow);
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Reduce);
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Hold);
-        assert_eq!(loss.next_retransmission(0), Some(0..1000));
-    }
-
-    #[test]
-    fn partial_acknowledgement_names_the_next_hole() {
-        // RFC 6582 section 3.2.
-        let mut loss = Loss::new(false);
-        for _ in 0..3 {
-            let _ = loss.on_ack(ack(0, 0));
-        }
-        loss.on_retransmitted(1000);
-        assert_eq!(loss.on_ack(ack(4000, 4000)), Verdict::Hold);
-        assert_eq!(loss.next_retransmission(4000), Some(4000..5000));
-        assert_eq!(loss.on_ack(ack(10_000, 6000)), Verdict::Hold);
-        assert_eq!(loss.next_retransmission(10_000), None);
-    }
-
-    #[test]
-    fn sacked_ranges_prove_the_loss_of_all_holes_below() {
-        let mut loss = Loss::new(true);
-        assert!(loss.on_sack(1000..2000));
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Grow);
-        assert!(loss.on_sack(3000..4000));
-        assert!(loss.on_sack(5000..6000));
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Reduce);
-        assert_eq!(loss.next_retransmission(0), Some(0..1000));
-        loss.on_retransmitted(1000);
-        assert_eq!(loss.next_retransmission(0), None);
-        assert!(loss.on_sack(6000..9000));
-        let _ = loss.on_ack(ack(0, 0));
-        assert_eq!(loss.next_retransmission(0), Some(2000..3000));
-    }
-
-    #[test]
-    fn time_out_sends_everything_again_that_is_not_sacked() {
-        let mut loss = Loss::new(true);
-        assert!(loss.on_sack(2000..3000));
-        assert!(loss.on_timeout(0, 5000));
-        assert!(!loss.on_timeout(0, 5000));
-        assert_eq!(loss.next_retransmission(0), Some(0..2000));
-        loss.on_retransmitted(2000);
-        assert_eq!(loss.next_retransmission(0), Some(3000..5000));
-    }
-
-    #[test]
-    fn reneging_is_noticed_at_the_time_out() {
-        // RFC 2018 section 8.
-        let mut loss = Loss::new(true);
-        assert!(loss.on_sack(0..2000));
-        assert!(loss.on_timeout(0, 5000));
-        assert_eq!(loss.next_retransmission(0), Some(0..5000));
-    }
-
-    #[test]
-    fn duplicates_without_sack_information_prove_nothing_to_a_sack_sender() {
-        // RFC 6675 section 2: duplicated packets cause such acknowledgements too.
-        let mut loss = Loss::new(true);
-        let plain = AckSeen {
-            duplicate: false,
-            ..ack(0, 0)
-        };
-        for _ in 0..5 {
-            assert_eq!(loss.on_ack(plain), Verdict::Grow);
-        }
-    }
-
-    #[test]
-    fn duplicates_right_after_a_recovery_are_its_echo() {
-        // RFC 6582 section 3.2: only acknowledgements beyond "recover" count.
-        let mut loss = Loss::new(false);
-        assert!(loss.on_timeout(0, 10_000));
-        let _ = loss.on_ack(ack(10_000, 10_000));
-        for _ in 0..4 {
-            let echo = AckSeen {
-                snd_nxt: 20_000,
-                ..ack(10_000, 0)
-            };
-            assert_eq!(loss.on_ack(echo), Verdict::Grow);
-        }
-        let mut later = AckSeen {
-            snd_nxt: 20_000,
-            ..ack(11_000, 1000)
-        };
-        let _ = loss.on_ack(later);
-        (later.acked, later.duplicate) = (0, true);
-        assert_eq!(loss.on_ack(later), Verdict::Grow);
-        assert_eq!(loss.on_ack(later), Verdict::Grow);
-        assert_eq!(loss.on_ack(later), Verdict::Reduce);
-    }
-
-    #[test]
-    fn invented_duplicates_gain_no_more_than_the_flight_of_the_loss() {
-        // RFC 5681 section 5.
-        let mut loss = Loss::new(false);
-        for _ in 0..1000 {
-            let _ = loss.on_ack(ack(0, 0));
-        }
-        assert_eq!(loss.pipe(0, 15_000, 1000), 4000);
-    }
-
-    #[test]
-    fn a_partial_acknowledgement_keeps_the_duplicates_above_it() {
-        // RFC 6582 section 3.2, step 3: deflate by what was acknowledged, add one segment.
-        let mut loss = Loss::new(false);
-        for _ in 0..8 {
-            let _ = loss.on_ack(ack(0, 0));
-        }
-        loss.on_retransmitted(1000);
-        assert_eq!(loss.pipe(0, 10_000, 1000), 2000);
-        let _ = loss.on_ack(ack(1000, 1000));
-        assert_eq!(loss.pipe(1000, 10_000, 1000), 0);
-        loss.on_retransmitted(2000);
-        assert_eq!(loss.pipe(1000, 10_000, 1000), 1000);
-    }
-
-    #[test]
-    fn a_recovery_with_nothing_better_to_send_repeats_holes_and_once_the_tail() {
-        // RFC 6675 section 4, NextSeg rules 3 and 4.
-        let mut loss = Loss::new(true);
-        for range in [1000..2000, 3000..4000, 5000..6000] {
-            assert!(loss.on_sack(range));
-        }
-        assert_eq!(loss.on_ack(ack(0, 0)), Verdict::Reduce);
-        loss.on_retransmitted(1000);
-        let suspect = |loss: &Loss| loss.next_suspect(0, 10_000, 1000);
-        assert_eq!(suspect(&loss), Some(Suspect::Hole(2000..3000)));
-        loss.on_retransmitted(3000);
-        assert_eq!(suspect(&loss), Some(Suspect::Hole(4000..5000)));
-        loss.on_retransmitted(5000);
-        assert_eq!(suspect(&loss), Some(Suspect::Tail(9000..10_000)));
-        loss.on_rescued();
-        assert_eq!(suspect(&loss), None);
-    }
-
-    #[test]
-    fn a_lost_retransmission_is_sent_again_after_the_next_time_out() {
-        let mut loss = Loss::new(true);
-        assert!(loss.on_timeout(0, 3000));
-        loss.on_retransmitted(3000);
-        assert_eq!(loss.next_retransmission(0), None);
-        assert!(!loss.on_timeout(0, 3000));
-        assert_eq!(loss.next_retransmission(0), Some(0..3000));
-    }
-}
+mod tests;

@@ -1,8 +1,7 @@
 //! What a connection sends next, and what its timers do.
 //!
 //! [`Connection::next_segment`] is asked until it answers `None`. The order: RST, SYN-ACK, an ACK with SACK
-//! blocks, what is lost, new data with the FIN, what is suspected to be lost, a window probe, a keep-alive
-//! probe, a bare ACK. Every segment carries the acknowledgement, so an ACK is only bare when nothing else
+//! blocks, a tail loss probe, what is lost, new data with the FIN, a window probe, a keep-alive probe, a bare ACK. Every segment carries the acknowledgement, so an ACK is only bare when nothing else
 //! leaves, or when it carries blocks: a data segment has no room for them and is no duplicate ACK.
 
 use core::ops::Range;
@@ -10,11 +9,10 @@ use core::ops::Range;
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 
 use crate::clock::Instant;
-use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX, SYN_ACK_REPEATS_MAX};
+use crate::config::{NO_PROGRESS, SYN_ACK_REPEATS_MAX};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
-use crate::loss::Suspect;
 use crate::receive::AckWanted;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
@@ -51,20 +49,23 @@ impl Connection {
     }
 
     fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if let Some(cut) = self.next_lost() {
-            if self.is_held(env.now) {
-                return None;
-            }
-            return Some(self.send_again(&cut, env));
-        }
-        if let Some(cut) = self.next_new(env) {
-            if self.is_held(env.now) {
-                return None;
-            }
-            return Some(self.send_new(&cut, env));
-        }
-        if let Some(segment) = self.next_suspect(env) {
+        if let Some(segment) = self.next_tail_probe(env) {
             return Some(segment);
+        }
+        if !self.loss.awaits_verdict() {
+            if let Some((cut, again)) = self.next_lost() {
+                let held = self.is_held(env.now);
+                return (!held).then(|| self.resend(&cut, again, env));
+            }
+            if let Some(cut) = self.next_new(env) {
+                let held = self.is_held(env.now);
+                return (!held).then(|| self.send_new(&cut, env));
+            }
+            if self.loss.on_nothing_new()
+                && let Some((cut, again)) = self.next_lost()
+            {
+                return Some(self.resend(&cut, again, env));
+            }
         }
         if core::mem::take(&mut self.probe_wanted)
             && let Some(cut) = self.send.probe()
@@ -81,44 +82,6 @@ impl Connection {
         None
     }
 
-    fn next_lost(&self) -> Option<Cut> {
-        let range = self.loss.next_retransmission(self.send.snd_una)?;
-        let cut = self.send.recut(&range);
-        (self.fits(&cut) || self.loss.goes_at_once()).then_some(cut)
-    }
-
-    /// Nothing is known to be lost and nothing new can leave: NextSeg rules 3 and 4 of RFC 6675.
-    fn next_suspect(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
-        let suspect = self.loss.next_suspect(una, nxt, self.send.smss())?;
-        if self.is_held(env.now) {
-            return None;
-        }
-        match suspect {
-            Suspect::Hole(range) => {
-                let cut = self.send.recut(&range);
-                self.fits(&cut).then(|| self.send_again(&cut, env))
-            }
-            Suspect::Tail(range) => {
-                let cut = self.send.recut(&range);
-                if !self.fits(&cut) {
-                    return None;
-                }
-                self.loss.on_rescued();
-                env.counters.retransmitted_fast += 1;
-                self.note_again(&(cut.payload.start..Sender::end_of(&cut)), env);
-                self.send.on_sent_again(env.now);
-                Some(self.data_header(&cut, env))
-            }
-        }
-    }
-
-    /// Whether the congestion window has room for a cut (RFC 6675 section 5, step C).
-    fn fits(&self, cut: &Cut) -> bool {
-        let room = u64::from(self.congestion.cwnd()).saturating_sub(self.pipe());
-        room >= Sender::end_of(cut) - cut.payload.start
-    }
-
     fn next_new(&mut self, env: &Env<'_>) -> Option<Cut> {
         if self.send.in_flight() == 0
             && self.send.unsent() > 0
@@ -128,7 +91,7 @@ impl Connection {
             self.steer_restart(env);
         }
         let pipe = self.pipe();
-        let window = u64::from(self.congestion.cwnd()).saturating_sub(pipe);
+        let window = self.send_room();
         let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
         let whole = u64::from(self.send.smss());
         if window < whole.min(self.send.unsent()) {
@@ -143,34 +106,19 @@ impl Connection {
         self.send.next_new(allowance)
     }
 
-    fn send_again(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
-        if self.loss.is_timeout() {
-            env.counters.retransmitted_timeout += 1;
-        } else {
-            env.counters.retransmitted_fast += 1;
-        }
-        self.note_again(&(cut.payload.start..Sender::end_of(cut)), env);
-        self.loss.on_retransmitted(Sender::end_of(cut));
-        self.send.on_sent_again(env.now);
-        // The timer guards the first segment: only its repetition begins a new wait (RFC 6298 section 5.1).
-        if cut.payload.start == self.send.snd_una || !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
-        }
-        self.data_header(cut, env)
-    }
-
-    fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
+    pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
         }
         self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
         self.send.on_sent_new(cut, env.now);
+        self.record_new(env);
         env.counters.bytes_out += cut.payload.end - cut.payload.start;
         if !self.deadlines.is_set(Timer::Retransmit) {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
+        self.keep_tail_probe(env.now);
         let (mut header, payload) = self.data_header(cut, env);
         header.flags = header.flags.union(self.control.ecn.on_new_data());
         (header, payload)
@@ -179,10 +127,16 @@ impl Connection {
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         env.counters.window_probes += 1;
         self.send.on_probe_sent(cut, env.now);
+        self.record_new(env);
         self.data_header(cut, env)
     }
 
-    fn data_header(&mut self, cut: &Cut, env: &Env<'_>) -> (TcpHeader, Range<u64>) {
+    fn record_new(&mut self, env: &mut Env<'_>) {
+        self.loss
+            .on_sent(self.send.snd_nxt, env.now, self.rtt.grain(), env.flights);
+    }
+
+    pub(crate) fn data_header(&mut self, cut: &Cut, env: &Env<'_>) -> (TcpHeader, Range<u64>) {
         let mut flags = TcpFlags::ACK;
         if cut.push {
             flags = flags.union(TcpFlags::PSH);
@@ -263,6 +217,12 @@ impl Connection {
     /// Acts on every timer that is due.
     pub(crate) fn on_timers(&mut self, env: &mut Env<'_>) {
         let now = env.now;
+        if self.deadlines.take_due(Timer::Reorder, now) {
+            self.on_reorder_timer(env);
+        }
+        if self.deadlines.take_due(Timer::TailProbe, now) {
+            self.on_tail_probe_timer(env);
+        }
         if self.deadlines.take_due(Timer::Retransmit, now) {
             self.on_retransmission_timer(env);
         }
@@ -315,29 +275,6 @@ impl Connection {
         self.rtt.back_off();
         let next = (env.now + self.rtt.rto()).min(give_up_at);
         self.deadlines.set(Timer::Retransmit, next);
-    }
-
-    /// RFC 6298 section 5.4-5.7, RFC 5681 section 3.1.
-    fn on_time_out(&mut self, env: &mut Env<'_>) {
-        if self.send.window() == 0 {
-            // The peer took its window back. It is not given up as dead while it has no room (SHLD-17): the
-            // retransmissions are its window probes, and progress is what counts (RFC 6429).
-            if env.now >= self.progress_at + NO_PROGRESS {
-                self.end(CloseReason::NoProgress, true);
-                return;
-            }
-        } else if self.time_outs >= RETRANSMISSIONS_MAX {
-            self.end(CloseReason::RetransmissionTimeout, true);
-            return;
-        }
-        self.time_outs = self.time_outs.saturating_add(1);
-        env.counters.timeouts += 1;
-        let flight_size = self.flight_size();
-        let first = self.loss.on_timeout(self.send.snd_una, self.send.snd_nxt);
-        self.steer_time_out(flight_size, first, env);
-        self.rtt.back_off();
-        self.deadlines
-            .set(Timer::Retransmit, env.now + self.rtt.rto());
     }
 
     fn on_keep_alive_timer(&mut self, env: &mut Env<'_>) {

@@ -101,6 +101,18 @@ impl RttEstimator {
         self.back_offs = 0;
     }
 
+    /// A round trip beside those that are sampled: it may be the smallest so far, and changes nothing else. Many
+    /// samples per round trip would make RTTVAR forget within one (RFC 7323 appendix G).
+    pub fn observe(&mut self, rtt: Duration) {
+        self.min_rtt_ns = self.min_rtt_ns.min(nanos(rtt));
+    }
+
+    /// A span that is short against a round trip: a 32nd of SRTT; zero before the first sample.
+    #[must_use]
+    pub fn grain(&self) -> Duration {
+        Duration::from_nanos(self.srtt_ns / 32)
+    }
+
     /// The timeout to arm now, back-off included.
     #[must_use]
     pub fn rto(&self) -> Duration {

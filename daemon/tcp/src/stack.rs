@@ -8,6 +8,7 @@ use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
 use crate::events::{CloseReason, ConnId, Events};
+use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowTable;
 use crate::listener::{self, Arrival};
 use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
@@ -45,6 +46,7 @@ pub struct Stack {
     slots: Vec<Slot>,
     free: Vec<u32>,
     wheel: TimerWheel,
+    flights: FlightPool,
     transmit: VecDeque<u32>,
     turn_left: u32,
     events: VecDeque<u32>,
@@ -65,6 +67,7 @@ impl Stack {
             slots: Vec::with_capacity(reserve),
             free: Vec::with_capacity(reserve),
             wheel: TimerWheel::new(capacity, now),
+            flights: FlightPool::new(capacity),
             transmit: VecDeque::with_capacity(reserve),
             turn_left: TURN_SEGMENTS,
             events: VecDeque::with_capacity(reserve),
@@ -93,9 +96,14 @@ impl Stack {
     }
 
     fn on_connection_segment(&mut self, slot: u32, now: Instant, segment: &Segment<'_>) -> Receipt {
-        let Some((connection, mut env)) =
-            split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-        else {
+        let Some((connection, mut env)) = split(
+            &mut self.slots,
+            &self.config,
+            &mut self.counters,
+            &mut self.flights,
+            slot,
+            now,
+        ) else {
             return Receipt::unknown();
         };
         let was_half_open = connection.is_half_open();
@@ -165,6 +173,7 @@ impl Stack {
             now,
             config: &self.config,
             counters: &mut self.counters,
+            flights: &mut self.flights,
         };
         let connection = Connection::from_syn(segment, after, &mut env);
         self.slots[slot as usize].connection = Some(connection);
@@ -193,9 +202,14 @@ impl Stack {
             let Some(slot) = self.wheel.pop_expired(now) else {
                 return;
             };
-            let Some((connection, mut env)) =
-                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-            else {
+            let Some((connection, mut env)) = split(
+                &mut self.slots,
+                &self.config,
+                &mut self.counters,
+                &mut self.flights,
+                slot,
+                now,
+            ) else {
                 continue;
             };
             connection.scheduled_at = None;
@@ -243,9 +257,14 @@ impl Stack {
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
         while let Some(&slot) = self.transmit.front() {
-            let Some((connection, mut env)) =
-                split(&mut self.slots, &self.config, &mut self.counters, slot, now)
-            else {
+            let Some((connection, mut env)) = split(
+                &mut self.slots,
+                &self.config,
+                &mut self.counters,
+                &mut self.flights,
+                slot,
+                now,
+            ) else {
                 self.transmit.pop_front();
                 continue;
             };
@@ -498,6 +517,8 @@ impl Stack {
         self.wheel.cancel(slot);
         if let Some(connection) = self.slots[slot as usize].connection.as_mut() {
             self.flows.remove(&connection.key);
+            connection.loss.release(&mut self.flights);
+            connection.release_markers(&mut self.flights);
             connection.events.closed = Some(reason);
             if !connection.in_event_queue {
                 connection.in_event_queue = true;
@@ -512,6 +533,7 @@ fn split<'a>(
     slots: &'a mut [Slot],
     config: &'a StackConfig,
     counters: &'a mut StackCounters,
+    flights: &'a mut FlightPool,
     slot: u32,
     now: Instant,
 ) -> Option<(&'a mut Connection, Env<'a>)> {
@@ -520,6 +542,7 @@ fn split<'a>(
         now,
         config,
         counters,
+        flights,
     };
     Some((connection, env))
 }

@@ -78,8 +78,13 @@ pub struct StackCounters {
     pub bytes_out: u64,
     /// Connections that reached ESTABLISHED.
     pub accepted: u64,
-    /// Segments sent again by fast retransmit (RFC 6675).
+    /// Segments sent again in fast recovery, for the first time.
     pub retransmitted_fast: u64,
+    /// Segments sent once more in fast recovery, because the first repetition was lost too: what only RACK finds
+    /// without a time-out (RFC 8985).
+    pub retransmitted_rack: u64,
+    /// Segments sent again as a tail loss probe (RFC 8985 section 7).
+    pub retransmitted_tlp: u64,
     /// Segments sent again after a time-out (RFC 6298).
     pub retransmitted_timeout: u64,
     /// SYN-ACKs sent again.
@@ -88,6 +93,10 @@ pub struct StackCounters {
     pub timeouts: u64,
     /// Fast recoveries entered.
     pub fast_recoveries: u64,
+    /// Reductions taken back, because what was called lost was late (RFC 3522, 3708, 5682).
+    pub spurious_undone: u64,
+    /// Tail loss probes sent, with those that carry new data.
+    pub tail_probes: u64,
     /// Zero-window probes sent.
     pub window_probes: u64,
     /// Keep-alive probes sent.
@@ -125,10 +134,14 @@ impl StackCounters {
             ("bytes_out", self.bytes_out),
             ("accepted", self.accepted),
             ("retransmitted_fast", self.retransmitted_fast),
+            ("retransmitted_rack", self.retransmitted_rack),
+            ("retransmitted_tlp", self.retransmitted_tlp),
             ("retransmitted_timeout", self.retransmitted_timeout),
             ("retransmitted_syn_ack", self.retransmitted_syn_ack),
             ("timeouts", self.timeouts),
             ("fast_recoveries", self.fast_recoveries),
+            ("spurious_undone", self.spurious_undone),
+            ("tail_probes", self.tail_probes),
             ("window_probes", self.window_probes),
             ("keep_alive_probes", self.keep_alive_probes),
             ("challenge_acks", self.challenge_acks),

@@ -75,6 +75,12 @@ impl TimestampState {
         // An echo from the future or from hours ago is a peer's mistake or an attack on our RTO.
         (elapsed < 600_000).then(|| Duration::from_millis(u64::from(elapsed)))
     }
+
+    /// When the segment left that `echo` names, in milliseconds of our clock; `None` as above.
+    pub(crate) fn echoed_ms(&self, echo: u32, now: Instant) -> Option<u64> {
+        let elapsed = self.round_trip(echo, now)?.as_millis();
+        now.as_millis().checked_sub(u64::try_from(elapsed).ok()?)
+    }
 }
 
 #[cfg(test)]

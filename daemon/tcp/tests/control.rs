@@ -45,33 +45,84 @@ fn every_controller_fills_a_path_of_100_mbit_and_20_ms() {
         };
         let mut lab = lab(algorithm, path);
         let share = steady_share(&mut lab);
-        println!("{algorithm:?}: {share:.3} of the link, queue {:?}", lab.queue);
+        println!(
+            "{algorithm:?}: {share:.3} of the link, queue {:?}",
+            lab.queue
+        );
         assert!(share >= 0.90, "{algorithm:?}: {share}");
     }
 }
 
 #[test]
 fn trace() {
-    let alg = match std::env::var("ALG").as_deref() { Ok("reno") => Algorithm::NewReno, Ok("bbr") => Algorithm::Bbr, Ok("dctcp") => Algorithm::Dctcp, _ => Algorithm::Cubic };
-    let loss = std::env::var("LOSS").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let step: u64 = std::env::var("STEP").ok().and_then(|v| v.parse().ok()).unwrap_or(50);
-    let mut lab = lab(alg, Path { loss_ppm: loss, ..Path::USUAL });
+    let alg = match std::env::var("ALG").as_deref() {
+        Ok("reno") => Algorithm::NewReno,
+        Ok("bbr") => Algorithm::Bbr,
+        Ok("dctcp") => Algorithm::Dctcp,
+        _ => Algorithm::Cubic,
+    };
+    let loss = std::env::var("LOSS")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
+    let step: u64 = std::env::var("STEP")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(50);
+    let mut lab = lab(
+        alg,
+        Path {
+            loss_ppm: loss,
+            ..Path::USUAL
+        },
+    );
     for i in 0..60 {
         let b = lab.run(Duration::from_millis(step))[0];
         let v = lab.view(0);
         let c = lab.stack.counters();
-        println!("{:5} ms {:.2} cwnd {} ssthresh {} flight {} srtt {:?} rate {} q {} drops {} lost {} rtx {} rto {} fr {} mean q {}", (i+1)*step, lab.utilisation(b, Duration::from_millis(step)), v.cwnd/1448, v.ssthresh/1448, v.in_flight/1448, v.srtt, v.pacing_rate, v.quantum, lab.queue.dropped, lab.queue.lost, c.retransmitted_fast+c.retransmitted_timeout, c.timeouts, c.fast_recoveries, lab.queue.mean_backlog());
+        println!(
+            "{:5} ms {:.2} cwnd {} ssthresh {} flight {} srtt {:?} rate {} q {} drops {} lost {} rtx {} rto {} fr {} mean q {}",
+            (i + 1) * step,
+            lab.utilisation(b, Duration::from_millis(step)),
+            v.cwnd / 1448,
+            v.ssthresh / 1448,
+            v.in_flight / 1448,
+            v.srtt,
+            v.pacing_rate,
+            v.quantum,
+            lab.queue.dropped,
+            lab.queue.lost,
+            c.retransmitted_fast + c.retransmitted_timeout,
+            c.timeouts,
+            c.fast_recoveries,
+            lab.queue.mean_backlog()
+        );
         lab.forget_queue();
     }
 }
 #[test]
 fn lossy() {
     for seed in 1..5 {
-    let mut s = Setup::new(Algorithm::Bbr, Path { loss_ppm: 10_000, ..Path::USUAL });
-    s.seed = seed * 7919;
-    s.rto_min = Duration::from_millis(std::env::var("RTO").ok().and_then(|v| v.parse().ok()).unwrap_or(200));
-    let mut lab = Lab::new(s, 1, Duration::ZERO);
-    let share = steady_share(&mut lab);
-    println!("share {share:.3} rto {} mean q {}", lab.stack.counters().timeouts, lab.queue.mean_backlog());
+        let mut s = Setup::new(
+            Algorithm::Bbr,
+            Path {
+                loss_ppm: 10_000,
+                ..Path::USUAL
+            },
+        );
+        s.seed = seed * 7919;
+        s.rto_min = Duration::from_millis(
+            std::env::var("RTO")
+                .ok()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(200),
+        );
+        let mut lab = Lab::new(s, 1, Duration::ZERO);
+        let share = steady_share(&mut lab);
+        println!(
+            "share {share:.3} rto {} mean q {}",
+            lab.stack.counters().timeouts,
+            lab.queue.mean_backlog()
+        );
     }
 }

@@ -4,6 +4,8 @@
 
 use core::time::Duration;
 
+use sluice_tcp::StackCounters;
+
 use crate::bed::{Bed, deliver, get};
 use crate::client::{Client, Offer};
 use crate::frames;
@@ -94,12 +96,32 @@ fn several_holes_in_one_window_are_filled_in_one_recovery() {
 }
 
 #[test]
+fn a_lost_tail_is_found_by_a_probe_without_a_time_out() {
+    // RFC 8985 section 7.
+    let tcp = lose_a_whole_response(Offer::default());
+    assert_eq!(
+        (tcp.tail_probes, tcp.retransmitted_tlp, tcp.timeouts),
+        (1, 1, 0)
+    );
+}
+
+#[test]
 fn a_lost_tail_is_sent_again_when_the_retransmission_timer_fires() {
-    // RFC 6298 section 5.
+    // RFC 6298 section 5: a peer without SACK cannot be probed.
+    let tcp = lose_a_whole_response(Offer {
+        sack: false,
+        ..Offer::default()
+    });
+    assert_eq!((tcp.tail_probes, tcp.timeouts), (0, 1));
+    assert!(tcp.retransmitted_timeout >= 1);
+}
+
+/// All of a short response is lost; it arrives whole in the end.
+fn lose_a_whole_response(offer: Offer) -> StackCounters {
     let site = Site::new();
     let content = site.file("small", 3000);
     let mut bed = Bed::new(&site);
-    let mut client = bed.connect();
+    let mut client = Client::with(bed.take_port(), offer);
     client.write(get("/small"));
     while round_losing(&mut bed, &mut client, |_, frame| {
         frames::read(frame).1.is_empty()
@@ -110,10 +132,9 @@ fn a_lost_tail_is_sent_again_when_the_retransmission_timer_fires() {
     bed.pass(RTO);
     assert!(bed.response(&mut client).body == content);
     let tcp = *bed.worker.stack().counters();
-    assert_eq!(tcp.timeouts, 1);
-    assert!(tcp.retransmitted_timeout >= 1);
     bed.close(client);
     bed.assert_at_rest();
+    tcp
 }
 
 #[test]

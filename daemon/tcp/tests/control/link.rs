@@ -144,7 +144,8 @@ pub struct QueueStats {
 
 impl QueueStats {
     pub fn mean_backlog(&self) -> u64 {
-        u64::try_from(self.backlog_sum / u128::from(self.enqueued.max(1))).expect("bytes of a buffer")
+        u64::try_from(self.backlog_sum / u128::from(self.enqueued.max(1)))
+            .expect("bytes of a buffer")
     }
 }
 
@@ -221,7 +222,9 @@ impl Lab {
 
     /// Runs for `time`; the bytes that each flow delivered in it.
     pub fn run(&mut self, time: Duration) -> Vec<u64> {
-        let before: Vec<u64> = (0..self.flows.len()).map(|flow| self.received(flow)).collect();
+        let before: Vec<u64> = (0..self.flows.len())
+            .map(|flow| self.received(flow))
+            .collect();
         let end = self.now + time;
         while let Some(next) = self.next_time().filter(|next| *next <= end) {
             self.now = next;
@@ -249,7 +252,11 @@ impl Lab {
             .stack
             .next_deadline()
             .map(|at| at.max(self.now) + self.setup.late);
-        event.into_iter().chain(deadline).min().map(|at| at.max(self.now))
+        event
+            .into_iter()
+            .chain(deadline)
+            .min()
+            .map(|at| at.max(self.now))
     }
 
     fn step(&mut self) {
@@ -274,7 +281,9 @@ impl Lab {
     }
 
     fn supply(&mut self, flow: usize) {
-        let Flow { conn, available, .. } = self.flows[flow];
+        let Flow {
+            conn, available, ..
+        } = self.flows[flow];
         if let Some(conn) = conn {
             self.stack.supply(conn, available, available == ENDLESS);
         }

@@ -178,7 +178,11 @@ impl Receiver {
         let mut blocks = SackBlocks::default();
         let newest = self.held.range(..=self.newest).next_back();
         let newest = newest.filter(|(_, end)| **end > self.newest);
-        let others = self.held.iter().rev().filter(|range| Some(*range) != newest);
+        let others = self
+            .held
+            .iter()
+            .rev()
+            .filter(|range| Some(*range) != newest);
         for (start, end) in newest.into_iter().chain(others).take(3) {
             blocks.push(SackBlock {
                 start: self.seq(*start),

@@ -1,0 +1,97 @@
+//! Duplicate acknowledgements of a peer without SACK: all it says about what arrived out of order
+//! (RFC 5681 section 3.2, RFC 6582).
+
+use crate::rack::DUP_THRESH;
+
+/// Counter of duplicates, and where they prove nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Duplicates {
+    count: u32,
+    /// End of the last recovery. Duplicates up to there are echoes of what was sent again and prove nothing
+    /// (RFC 6582 section 3.2, "recover").
+    recover: Option<u64>,
+}
+
+impl Duplicates {
+    pub(crate) fn on_duplicate(&mut self) {
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// `acked` bytes of new data were acknowledged: the duplicates below are spent. In recovery those of
+    /// segments above stay, because the acknowledgement covers one segment that was sent again, and others that
+    /// had been duplicates.
+    pub(crate) fn on_acknowledged(&mut self, acked: u64, recovering: bool, smss: u32) {
+        self.count = if recovering {
+            let segments = acked.div_ceil(u64::from(smss.max(1)));
+            let spent = u32::try_from(segments - 1).unwrap_or(u32::MAX);
+            self.count.saturating_sub(spent)
+        } else {
+            0
+        };
+    }
+
+    /// Whether they prove that the segment at `snd_una` is lost.
+    pub(crate) fn prove_loss(&self, snd_una: u64) -> bool {
+        self.count >= DUP_THRESH && self.recover.is_none_or(|end| snd_una > end)
+    }
+
+    /// Bytes that have left the network: each duplicate says so of one segment (RFC 5681 section 3.2, step 4;
+    /// RFC 3042 for the first two).
+    pub(crate) fn departed(&self, smss: u32) -> u64 {
+        u64::from(self.count) * u64::from(smss)
+    }
+
+    /// A recovery that was to repair everything below `until` is over.
+    pub(crate) fn recovery_ended(&mut self, until: u64) {
+        self.recover = Some(until);
+        self.count = 0;
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(count: u32) -> Duplicates {
+        let mut duplicates = Duplicates::default();
+        for _ in 0..count {
+            duplicates.on_duplicate();
+        }
+        duplicates
+    }
+
+    #[test]
+    fn the_third_duplicate_proves_a_loss() {
+        // RFC 5681 section 3.2.
+        assert!(!counted(2).prove_loss(0));
+        assert!(counted(3).prove_loss(0));
+    }
+
+    #[test]
+    fn duplicates_up_to_the_end_of_the_last_recovery_are_its_echo() {
+        // RFC 6582 section 3.2.
+        let mut duplicates = Duplicates::default();
+        duplicates.recovery_ended(10_000);
+        for _ in 0..4 {
+            duplicates.on_duplicate();
+        }
+        assert!(!duplicates.prove_loss(10_000));
+        assert!(duplicates.prove_loss(10_001));
+    }
+
+    #[test]
+    fn a_partial_acknowledgement_keeps_the_duplicates_above_it() {
+        // RFC 6582 section 3.2, step 3: deflate by what was acknowledged, add one segment.
+        let mut duplicates = counted(8);
+        duplicates.on_acknowledged(1000, true, 1000);
+        assert_eq!(duplicates.departed(1000), 8000);
+        duplicates.on_acknowledged(3000, true, 1000);
+        assert_eq!(duplicates.departed(1000), 6000);
+        duplicates.on_acknowledged(1000, false, 1000);
+        assert_eq!(duplicates.departed(1000), 0);
+    }
+}

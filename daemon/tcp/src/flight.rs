@@ -1,0 +1,583 @@
+//! What is in flight: when each byte between SND.UNA and SND.NXT left last, and what became of it.
+//!
+//! The record is a sequence of *runs*, ascending and without gaps: `runs` cover exactly `[start, end())`. A run
+//! is one or more neighbouring segments with one fate, one send time and one answer to "was it sent again?".
+//! Segments of one batch share a run, and so do segments sent within `grain` of each other (RACK compares times
+//! with a quarter of an RTT, so a 32nd of one is exact enough); the run then keeps the *later* time, which can
+//! only delay a verdict. Ranges that are SACKed or lost merge whatever their times. So a window of any size is
+//! some dozen runs, a hole costs two, and [`RUNS_MAX`] bounds memory and work per acknowledgement
+//! (CVE-2019-11477/8): beyond it SACK blocks that need another run are ignored, as if they had not come.
+//!
+//! Costs: new data and cumulative acknowledgements amortised O(1); a SACK block or a retransmission a binary
+//! search and a move of at most [`RUNS_MAX`] entries. Memory comes from the [`FlightPool`] of the worker, and
+//! goes back when nothing is in flight.
+//!
+//! RFC 8985 section 5.2 (per-segment variables), RFC 6675 section 4 (pipe).
+
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::clock::Instant;
+use crate::flight_pool::FlightPool;
+
+/// Most runs of one connection.
+pub(crate) const RUNS_MAX: usize = 256;
+/// Runs that SACK blocks leave to new data and retransmissions.
+const RESERVE: usize = 4;
+
+/// What is known about a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Believed to be in the network.
+    InFlight,
+    /// Proven lost and not sent again yet.
+    Lost,
+    /// The peer holds it.
+    Sacked,
+}
+
+/// Neighbouring segments of one fate. It begins where the run before it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    end: u64,
+    /// When its last segment left.
+    sent_at: Instant,
+    /// How much earlier its first segment left, in nanoseconds.
+    spread_ns: u32,
+    fate: Fate,
+    retransmitted: bool,
+}
+
+/// A range that the peer now has, and when it had left last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub range: Range<u64>,
+    pub sent_at: Instant,
+    pub retransmitted: bool,
+}
+
+/// A range in flight, as [`Flight::lose_if`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub end: u64,
+    pub sent_at: Instant,
+}
+
+/// What to do with a range that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Keep,
+    Lose,
+}
+
+/// The record of one connection. See the module documentation.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    runs: VecDeque<Run>,
+    /// SND.UNA.
+    start: u64,
+    sacked_bytes: u64,
+    lost_bytes: u64,
+    /// Nothing below is lost.
+    lost_from: u64,
+}
+
+impl Flight {
+    pub(crate) fn new() -> Self {
+        Flight {
+            runs: VecDeque::new(),
+            start: 0,
+            sacked_bytes: 0,
+            lost_bytes: 0,
+            lost_from: 0,
+        }
+    }
+
+    /// SND.NXT, as far as the record knows.
+    pub(crate) fn end(&self) -> u64 {
+        self.runs.back().map_or(self.start, |run| run.end)
+    }
+
+    /// SND.UNA, as far as the record knows.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    pub(crate) fn sacked_bytes(&self) -> u64 {
+        self.sacked_bytes
+    }
+
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.lost_bytes
+    }
+
+    /// Bytes that were sent and that the peer is not known to hold.
+    pub(crate) fn unsacked_bytes(&self) -> u64 {
+        self.end() - self.start - self.sacked_bytes
+    }
+
+    /// Pipe (RFC 6675 section 4): bytes believed to be in the network. What was lost and sent again is in it
+    /// once, the lost original not any more.
+    pub(crate) fn pipe(&self) -> u64 {
+        self.unsacked_bytes() - self.lost_bytes
+    }
+
+    /// The byte at SND.UNA is SACKed: a peer that still wants it has reneged (RFC 2018 section 8).
+    pub(crate) fn is_first_sacked(&self) -> bool {
+        self.runs
+            .front()
+            .is_some_and(|run| run.fate == Fate::Sacked)
+    }
+
+    /// Whether DupThresh segments are SACKed: as many separate ranges, or more bytes than fit into fewer
+    /// (RFC 6675 section 2). Walks from the top, where the SACKed ranges are.
+    pub(crate) fn has_sacked_segments(&self, segments: u32, smss: u32) -> bool {
+        if self.sacked_bytes > u64::from((segments - 1) * smss) {
+            return true;
+        }
+        let enough = segments as usize;
+        // Fewer bytes than that in separate ranges: short segments, so there are few of them.
+        self.sacked_bytes >= u64::from(segments)
+            && self
+                .runs
+                .iter()
+                .rev()
+                .filter(|run| run.fate == Fate::Sacked)
+                .take(enough)
+                .count()
+                == enough
+    }
+
+    /// New data up to `end` left.
+    pub(crate) fn on_sent(
+        &mut self,
+        end: u64,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        if end <= self.end() {
+            return;
+        }
+        let run = Run {
+            end,
+            sent_at: now,
+            spread_ns: 0,
+            fate: Fate::InFlight,
+            retransmitted: false,
+        };
+        if let Some(last) = self.runs.back_mut()
+            && last.joins(&run, grain)
+        {
+            last.join(&run);
+        } else if self.make_room(1, pool) {
+            self.runs.push_back(run);
+        } else {
+            self.absorb(run);
+        }
+    }
+
+    /// `range`, which is in the record, left again.
+    pub(crate) fn on_sent_again(
+        &mut self,
+        range: &Range<u64>,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        // Without room for another run the whole run counts as sent again: what was not is then found lost
+        // once more.
+        let (first, next) = self.cut_around(range, pool);
+        let mut start = self.start_of(first);
+        for run in self.runs.range_mut(first..next) {
+            if run.fate == Fate::Lost {
+                self.lost_bytes -= run.end - start;
+                run.fate = Fate::InFlight;
+            }
+            if run.fate == Fate::InFlight {
+                run.retransmitted = true;
+                run.sent_at = now;
+                run.spread_ns = 0;
+            }
+            start = run.end;
+        }
+        self.merge(first, next, grain);
+    }
+
+    /// SND.UNA moves to `una`. `deliver` hears of what was not known to be delivered before, in ascending order.
+    pub(crate) fn acknowledge(
+        &mut self,
+        una: u64,
+        pool: &mut FlightPool,
+        mut deliver: impl FnMut(Delivery),
+    ) {
+        while let Some(&run) = self.runs.front() {
+            if self.start >= una {
+                break;
+            }
+            let end = run.end.min(una);
+            match run.fate {
+                Fate::Sacked => self.sacked_bytes -= end - self.start,
+                Fate::Lost => self.lost_bytes -= end - self.start,
+                Fate::InFlight => {}
+            }
+            if run.fate != Fate::Sacked {
+                deliver(run.delivery(self.start..end));
+            }
+            self.start = end;
+            if end == run.end {
+                self.runs.pop_front();
+            }
+        }
+        self.start = self.start.max(una);
+        self.lost_from = self.lost_from.max(self.start);
+        if self.runs.is_empty() {
+            pool.give_back(core::mem::take(&mut self.runs));
+        }
+    }
+
+    /// The peer holds `range`. `deliver` hears of what is news, in ascending order.
+    pub(crate) fn sack(
+        &mut self,
+        range: Range<u64>,
+        pool: &mut FlightPool,
+        mut deliver: impl FnMut(Delivery),
+    ) {
+        let range = range.start.max(self.start)..range.end.min(self.end());
+        if range.is_empty() {
+            return;
+        }
+        let (first, next) = self.cut_within(&range, pool);
+        if first >= next {
+            return;
+        }
+        let mut start = self.start_of(first);
+        for run in self.runs.range_mut(first..next) {
+            if run.fate != Fate::Sacked {
+                deliver(run.delivery(start..run.end));
+                self.sacked_bytes += run.end - start;
+                if run.fate == Fate::Lost {
+                    self.lost_bytes -= run.end - start;
+                }
+                run.fate = Fate::Sacked;
+            }
+            start = run.end;
+        }
+        self.merge(first, next, Duration::ZERO);
+    }
+
+    /// Everything in `range` that is not SACKed is lost. Runs that cannot be cut are lost whole.
+    pub(crate) fn lose(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
+        let (first, next) = self.cut_around(range, pool);
+        let mut start = self.start_of(first);
+        for run in self.runs.range_mut(first..next) {
+            if run.fate == Fate::InFlight {
+                run.fate = Fate::Lost;
+                self.lost_bytes += run.end - start;
+                self.lost_from = self.lost_from.min(start);
+            }
+            start = run.end;
+        }
+        self.merge(first, next, Duration::ZERO);
+    }
+
+    /// Shows `judge` what is in flight and was sent at or before `limit`, in ascending order, and marks what it
+    /// says is lost. True if anything was.
+    pub(crate) fn lose_if(
+        &mut self,
+        limit: Instant,
+        mut judge: impl FnMut(Pending) -> Judgement,
+    ) -> bool {
+        let before = self.lost_bytes;
+        let mut start = self.start;
+        let mut seen = 0;
+        for run in &mut self.runs {
+            // Data leaves in ascending order: behind a run that was sent once and after `limit`, everything left
+            // later still.
+            if run.sent_at > limit && !run.retransmitted {
+                break;
+            }
+            seen += 1;
+            if run.fate == Fate::InFlight
+                && run.sent_at <= limit
+                && judge(run.pending()) == Judgement::Lose
+            {
+                run.fate = Fate::Lost;
+                self.lost_bytes += run.end - start;
+                self.lost_from = self.lost_from.min(start);
+            }
+            start = run.end;
+        }
+        let any = self.lost_bytes > before;
+        if any {
+            self.merge(0, seen, Duration::ZERO);
+        }
+        any
+    }
+
+    /// NextSeg (RFC 6675 section 4, rule 1): the first range that is lost and was not sent again since, and
+    /// whether it had been sent again before.
+    pub(crate) fn next_lost(&mut self) -> Option<(Range<u64>, bool)> {
+        if self.lost_bytes == 0 {
+            return None;
+        }
+        let mut index = self.index_at(self.lost_from);
+        while let Some(run) = self.runs.get(index) {
+            if run.fate == Fate::Lost {
+                let again = run.retransmitted;
+                let range = self.start_of(index)..run.end;
+                self.lost_from = range.start;
+                return Some((range, again));
+            }
+            index += 1;
+        }
+        None
+    }
+
+    /// The last bytes in flight, at most `len`: what a loss probe sends again (RFC 8985 section 7.3).
+    pub(crate) fn tail(&self, len: u32) -> Option<Range<u64>> {
+        let last = self.runs.len().checked_sub(1)?;
+        let end = self.end();
+        let start = self.start_of(last).max(end.saturating_sub(u64::from(len)));
+        (self.runs[last].fate == Fate::InFlight).then_some(start..end)
+    }
+
+    /// What was held lost is in flight after all: the recovery was spurious.
+    pub(crate) fn forget_losses(&mut self) {
+        self.replace(Fate::Lost);
+        self.lost_bytes = 0;
+    }
+
+    /// The peer discarded what it had SACKed.
+    pub(crate) fn forget_sacks(&mut self) {
+        self.replace(Fate::Sacked);
+        self.sacked_bytes = 0;
+    }
+
+    fn replace(&mut self, fate: Fate) {
+        for run in self.runs.iter_mut().filter(|run| run.fate == fate) {
+            run.fate = Fate::InFlight;
+        }
+        self.merge(0, self.runs.len(), Duration::ZERO);
+    }
+
+    /// What was sent above `end` does not count any more (a window probe was taken back).
+    pub(crate) fn take_back(&mut self, end: u64, pool: &mut FlightPool) {
+        while let Some(&last) = self.runs.back() {
+            if last.end <= end {
+                break;
+            }
+            let start = self.start_of(self.runs.len() - 1);
+            let gone = last.end - end.max(start);
+            match last.fate {
+                Fate::Sacked => self.sacked_bytes -= gone,
+                Fate::Lost => self.lost_bytes -= gone,
+                Fate::InFlight => {}
+            }
+            if start >= end {
+                self.runs.pop_back();
+            } else if let Some(last) = self.runs.back_mut() {
+                last.end = end;
+            }
+        }
+        if self.runs.is_empty() {
+            pool.give_back(core::mem::take(&mut self.runs));
+        }
+    }
+
+    /// The connection is over: memory goes back.
+    pub(crate) fn release(&mut self, pool: &mut FlightPool) {
+        pool.give_back(core::mem::take(&mut self.runs));
+        self.start = self.start.max(self.end());
+        (self.sacked_bytes, self.lost_bytes) = (0, 0);
+    }
+
+    /// Index of the run that holds `offset`, or of the end.
+    fn index_at(&self, offset: u64) -> usize {
+        self.runs.partition_point(|run| run.end <= offset)
+    }
+
+    fn start_of(&self, index: usize) -> u64 {
+        match index.checked_sub(1) {
+            Some(before) => self.runs[before].end,
+            None => self.start,
+        }
+    }
+
+    /// The runs that `range` touches, cut at its ends where there is room for it.
+    fn cut_around(&mut self, range: &Range<u64>, pool: &mut FlightPool) -> (usize, usize) {
+        self.cut(range.start, 0, pool);
+        self.cut(range.end, 0, pool);
+        let first = self.index_at(range.start);
+        let last = self.index_at(range.end);
+        let next = if last < self.runs.len() && self.start_of(last) < range.end {
+            last + 1
+        } else {
+            last
+        };
+        (first, next.max(first))
+    }
+
+    /// The runs that lie in `range`, cut at its ends where there is room for it. What is SACKed already is never
+    /// cut: most blocks repeat earlier ones.
+    fn cut_within(&mut self, range: &Range<u64>, pool: &mut FlightPool) -> (usize, usize) {
+        for offset in [range.start, range.end] {
+            let holder = self.index_at(offset);
+            if self
+                .runs
+                .get(holder)
+                .is_some_and(|run| run.fate != Fate::Sacked)
+            {
+                self.cut(offset, RESERVE, pool);
+            }
+        }
+        let first = self.index_at(range.start);
+        let first = first + usize::from(self.start_of(first) < range.start);
+        (first, self.index_at(range.end))
+    }
+
+    /// Makes `offset` the end of one run and the begin of the next, if there is room for one more and `spare`
+    /// others.
+    fn cut(&mut self, offset: u64, spare: usize, pool: &mut FlightPool) {
+        if self.is_boundary(offset) || !self.make_room(1 + spare, pool) {
+            return;
+        }
+        // Looked up only now: making room may have merged runs.
+        let index = self.index_at(offset);
+        if let Some(&run) = self.runs.get(index) {
+            self.runs.insert(index, Run { end: offset, ..run });
+        }
+    }
+
+    fn is_boundary(&self, offset: u64) -> bool {
+        let index = self.index_at(offset);
+        index == self.runs.len() || self.start_of(index) >= offset
+    }
+
+    /// Room for `extra` more runs: in the ring, in a larger one from the pool, or by merging.
+    fn make_room(&mut self, extra: usize, pool: &mut FlightPool) -> bool {
+        let wanted = self.runs.len() + extra;
+        if wanted <= self.capacity() {
+            return true;
+        }
+        if self.capacity() < RUNS_MAX && pool.grow(&mut self.runs) && wanted <= self.capacity() {
+            return true;
+        }
+        self.coarsen();
+        self.runs.len() + extra <= self.capacity()
+    }
+
+    fn capacity(&self) -> usize {
+        self.runs.capacity().min(RUNS_MAX)
+    }
+
+    /// Halves what can be merged at the price of coarser send times.
+    fn coarsen(&mut self) {
+        let mut kept = 0;
+        let mut index = 0;
+        while let Some(&run) = self.runs.get(index) {
+            index += 1;
+            self.runs[kept] = run;
+            if let Some(&next) = self.runs.get(index)
+                && run.fate == next.fate
+            {
+                self.runs[kept].join(&next);
+                index += 1;
+            }
+            kept += 1;
+        }
+        self.runs.truncate(kept);
+    }
+
+    /// New data for which there is no run of its own becomes part of the last one. A SACK of that is forgotten:
+    /// the peer's next block says it again.
+    fn absorb(&mut self, run: Run) {
+        let Some(last) = self.runs.len().checked_sub(1) else {
+            self.runs.push_back(run);
+            return;
+        };
+        let len = self.end() - self.start_of(last);
+        let last = &mut self.runs[last];
+        match last.fate {
+            Fate::InFlight => {}
+            Fate::Lost => self.lost_bytes += run.end - last.end,
+            Fate::Sacked => {
+                self.sacked_bytes -= len;
+                last.fate = Fate::InFlight;
+            }
+        }
+        last.join(&run);
+    }
+
+    /// Merges neighbours in `first..next` and with those around.
+    fn merge(&mut self, first: usize, next: usize, grain: Duration) {
+        let from = first.saturating_sub(1);
+        let to = (next + 1).min(self.runs.len());
+        let mut kept = from;
+        for index in from + 1..to {
+            let run = self.runs[index];
+            if self.runs[kept].joins(&run, grain) {
+                self.runs[kept].join(&run);
+            } else {
+                kept += 1;
+                self.runs[kept] = run;
+            }
+        }
+        if kept + 1 < to {
+            self.runs.drain(kept + 1..to);
+        }
+    }
+}
+
+impl Run {
+    /// Whether `next`, which follows in sequence, can be part of this run.
+    fn joins(&self, next: &Run, grain: Duration) -> bool {
+        self.fate == next.fate
+            && match self.fate {
+                Fate::Sacked => true,
+                Fate::Lost => self.retransmitted == next.retransmitted,
+                Fate::InFlight => {
+                    self.retransmitted == next.retransmitted
+                        && (self.sent_at == next.sent_at || self.is_within(next.sent_at, grain))
+                }
+            }
+    }
+
+    /// Whether a segment sent at `at`, not before this run, may share its record.
+    fn is_within(&self, at: Instant, grain: Duration) -> bool {
+        let since_last = at.saturating_since(self.sent_at);
+        at >= self.sent_at && since_last + Duration::from_nanos(self.spread_ns.into()) <= grain
+    }
+
+    fn join(&mut self, next: &Run) {
+        let since_last = next.sent_at.saturating_since(self.sent_at).as_nanos();
+        let spread = u128::from(self.spread_ns).saturating_add(since_last);
+        self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
+        self.sent_at = self.sent_at.max(next.sent_at);
+        self.end = next.end;
+        self.retransmitted |= next.retransmitted;
+    }
+
+    fn delivery(&self, range: Range<u64>) -> Delivery {
+        Delivery {
+            range,
+            sent_at: self.sent_at,
+            retransmitted: self.retransmitted,
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        Pending {
+            end: self.end,
+            sent_at: self.sent_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! The memory behind loss recovery, shared by the connections of one worker.
+//!
+//! An idle connection has no record of transmissions: it takes a ring of runs from here with its first segment in
+//! flight and gives it back with the last acknowledgement. Rings come in three sizes. Everyone gets the
+//! smallest; larger ones come out of a budget, and who gets none records send times more coarsely and ignores
+//! SACK blocks that need more. What was given back is used again, so that after the first busy period nothing is
+//! allocated any more. The copies of congestion control that a recovery keeps for its undo live here too.
+
+use std::collections::VecDeque;
+
+use crate::congestion::Controller;
+use crate::flight::{RUNS_MAX, Run};
+use crate::markers::MarkerPool;
+
+/// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
+const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
+/// Runs in larger rings for each connection the worker may have. A run is 24 bytes.
+const BUDGET_PER_CONNECTION: usize = 16;
+/// And at least this many, so that a worker with few connections can have all of them busy.
+const BUDGET_MIN: usize = 64 * RUNS_MAX;
+
+/// Rings and snapshots that are not in use.
+#[derive(Debug)]
+pub(crate) struct FlightPool {
+    free: [Vec<VecDeque<Run>>; CLASSES.len()],
+    /// Runs that may still be allocated in larger rings.
+    budget: usize,
+    // Boxed because the box is what a recovery holds: it moves without copying.
+    #[allow(clippy::vec_box)]
+    snapshots: Vec<Box<Controller>>,
+    /// Of connections whose delivery rate is measured.
+    pub markers: MarkerPool,
+}
+
+impl FlightPool {
+    /// For `connections` connections. Allocates nothing yet.
+    pub(crate) fn new(connections: u32) -> Self {
+        let budget = (connections as usize).saturating_mul(BUDGET_PER_CONNECTION);
+        FlightPool {
+            free: [const { Vec::new() }; CLASSES.len()],
+            budget: budget.max(BUDGET_MIN),
+            snapshots: Vec::new(),
+            markers: MarkerPool::default(),
+        }
+    }
+
+    /// Replaces `ring` by one of the next size with the same content; false if there is none.
+    pub(crate) fn grow(&mut self, ring: &mut VecDeque<Run>) -> bool {
+        let Some(class) = CLASSES.iter().position(|size| *size > ring.capacity()) else {
+            return false;
+        };
+        let Some(mut larger) = self.take(class) else {
+            return false;
+        };
+        larger.extend(ring.drain(..));
+        self.give_back(core::mem::replace(ring, larger));
+        true
+    }
+
+    /// As if other connections had all the larger rings.
+    #[cfg(test)]
+    pub(crate) fn exhaust(&mut self) {
+        self.budget = 0;
+    }
+
+    fn take(&mut self, class: usize) -> Option<VecDeque<Run>> {
+        if let Some(ring) = self.free[class].pop() {
+            return Some(ring);
+        }
+        if class > 0 {
+            self.budget = self.budget.checked_sub(CLASSES[class])?;
+        }
+        Some(VecDeque::with_capacity(CLASSES[class]))
+    }
+
+    /// A ring that is not needed any more. One that never had memory is nothing.
+    pub(crate) fn give_back(&mut self, mut ring: VecDeque<Run>) {
+        ring.clear();
+        if let Some(class) = CLASSES.iter().rposition(|size| *size <= ring.capacity()) {
+            self.free[class].push(ring);
+        }
+    }
+
+    /// A copy of `controller` to return to.
+    pub(crate) fn snapshot(&mut self, controller: &Controller) -> Box<Controller> {
+        match self.snapshots.pop() {
+            Some(mut copy) => {
+                *copy = *controller;
+                copy
+            }
+            None => Box::new(*controller),
+        }
+    }
+
+    /// A copy that is not needed any more.
+    pub(crate) fn discard(&mut self, snapshot: Box<Controller>) {
+        self.snapshots.push(snapshot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_grows_through_all_sizes_and_its_memory_is_used_again() {
+        let mut pool = FlightPool::new(1);
+        let mut ring = VecDeque::new();
+        let mut sizes = Vec::new();
+        while pool.grow(&mut ring) {
+            sizes.push(ring.capacity());
+        }
+        assert_eq!(sizes, CLASSES);
+        let budget = pool.budget;
+        pool.give_back(ring);
+        let mut next = VecDeque::new();
+        while pool.grow(&mut next) {}
+        assert_eq!(next.capacity(), RUNS_MAX);
+        assert_eq!(pool.budget, budget);
+    }
+
+    #[test]
+    fn everyone_gets_the_smallest_ring_when_the_budget_is_spent() {
+        let mut pool = FlightPool::new(1);
+        pool.exhaust();
+        let mut ring = VecDeque::new();
+        assert!(pool.grow(&mut ring));
+        assert!(!pool.grow(&mut ring));
+        assert_eq!(ring.capacity(), CLASSES[0]);
+    }
+
+    #[test]
+    fn a_ring_without_memory_is_not_kept() {
+        let mut pool = FlightPool::new(1);
+        pool.give_back(VecDeque::new());
+        assert!(pool.free.iter().all(Vec::is_empty));
+    }
+}

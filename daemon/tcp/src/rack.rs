@@ -1,0 +1,373 @@
+//! RACK: a segment is lost when one that was sent later has been delivered and enough time has passed
+//! (RFC 8985 section 6).
+//!
+//! "Enough" is the round trip of the newest delivery plus a reordering window. The window is nothing while no
+//! reordering was ever seen and a recovery runs or three segments are SACKed; else a quarter of the smallest
+//! round trip, times a factor that grows with every round in which a DSACK proves a retransmission to have been
+//! needless, and that shrinks back after 16 recoveries without one. Retransmissions are judged like originals:
+//! a lost retransmission costs a round trip, not a time-out.
+//!
+//! Times are those of the ring: `now` is when the acknowledgement arrived there, not when it was processed.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use crate::clock::Instant;
+use crate::flight::{Delivery, Flight, Judgement};
+
+/// DupThresh (RFC 5681 section 3.2).
+pub(crate) const DUP_THRESH: u32 = 3;
+/// Recoveries without a DSACK after which the reordering window is a single one again (RFC 8985 section 6.2,
+/// step 4).
+const REO_WND_PERSIST: u8 = 16;
+/// The factor is bounded by SRTT anyway; this bounds the counter.
+const REO_WND_MULT_MAX: u8 = 64;
+/// No round with a DSACK is open.
+const NO_ROUND: u64 = u64::MAX;
+
+/// What is known about the path when an acknowledgement arrives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub now: Instant,
+    pub srtt: Option<Duration>,
+    pub min_rtt: Option<Duration>,
+    pub smss: u32,
+}
+
+/// Per-connection variables of RFC 8985 section 5.3.
+#[derive(Debug)]
+pub(crate) struct Rack {
+    /// RACK.xmit_ts and RACK.end_seq: the most recently sent segment among those delivered.
+    xmit_ts: Instant,
+    end_seq: u64,
+    /// RACK.rtt.
+    rtt: Duration,
+    /// RACK.fack: the highest sequence delivered.
+    fack: u64,
+    /// RACK.dsack_round.
+    dsack_round: u64,
+    reo_wnd_mult: u8,
+    reo_wnd_persist: u8,
+    reordering_seen: bool,
+}
+
+impl Rack {
+    pub(crate) fn new() -> Self {
+        Rack {
+            xmit_ts: Instant::ZERO,
+            end_seq: 0,
+            rtt: Duration::ZERO,
+            fack: 0,
+            dsack_round: NO_ROUND,
+            reo_wnd_mult: 1,
+            reo_wnd_persist: 0,
+            reordering_seen: false,
+        }
+    }
+
+    /// Steps 2 and 3 for one range that the peer now has. `echoed_ms`: when the segment left that the timestamp
+    /// echo names, on our clock in milliseconds.
+    pub(crate) fn on_delivered(
+        &mut self,
+        delivery: &Delivery,
+        now: Instant,
+        min_rtt: Option<Duration>,
+        echoed_ms: Option<u64>,
+    ) {
+        let Range { end, .. } = delivery.range;
+        if end > self.fack {
+            self.fack = end;
+        } else if end < self.fack && !delivery.retransmitted {
+            self.reordering_seen = true;
+        }
+        let rtt = now.saturating_since(delivery.sent_at);
+        if delivery.retransmitted {
+            // It may be the original that arrived; then the retransmission says nothing about the path.
+            let of_original = echoed_ms.is_some_and(|echo| echo < delivery.sent_at.as_millis());
+            if of_original || min_rtt.is_none_or(|min| rtt < min) {
+                return;
+            }
+        }
+        self.rtt = rtt;
+        if (delivery.sent_at, end) > (self.xmit_ts, self.end_seq) {
+            (self.xmit_ts, self.end_seq) = (delivery.sent_at, end);
+        }
+    }
+
+    /// Step 4, on a DSACK: something was sent again for nothing. Once per round trip.
+    pub(crate) fn on_dsack(&mut self, snd_una: u64, snd_nxt: u64) {
+        if self.dsack_round != NO_ROUND && snd_una >= self.dsack_round {
+            self.dsack_round = NO_ROUND;
+        }
+        if self.dsack_round == NO_ROUND {
+            self.dsack_round = snd_nxt;
+            self.tolerate_more();
+        }
+    }
+
+    /// A recovery proved to be spurious: what was called lost was late.
+    pub(crate) fn on_spurious(&mut self) {
+        self.reordering_seen = true;
+    }
+
+    fn tolerate_more(&mut self) {
+        self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
+        self.reo_wnd_persist = REO_WND_PERSIST;
+    }
+
+    /// Step 4, at the end of a recovery.
+    pub(crate) fn on_recovery_exit(&mut self) {
+        self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
+        if self.reo_wnd_persist == 0 {
+            self.reo_wnd_mult = 1;
+        }
+    }
+
+    /// RACK.reo_wnd.
+    fn reo_wnd(&self, flight: &Flight, path: &Path, recovering: bool) -> Duration {
+        if !self.reordering_seen
+            && (recovering || flight.has_sacked_segments(DUP_THRESH, path.smss))
+        {
+            return Duration::ZERO;
+        }
+        let (Some(min_rtt), Some(srtt)) = (path.min_rtt, path.srtt) else {
+            return Duration::ZERO;
+        };
+        (min_rtt * u32::from(self.reo_wnd_mult) / 4).min(srtt)
+    }
+
+    /// Step 5: marks what is lost, and says in how long the rest has to be looked at again.
+    pub(crate) fn detect_loss(
+        &self,
+        flight: &mut Flight,
+        path: &Path,
+        recovering: bool,
+    ) -> (bool, Option<Duration>) {
+        let patience = self.rtt + self.reo_wnd(flight, path, recovering);
+        let mut timeout = None;
+        let found = flight.lose_if(self.xmit_ts, |pending| {
+            if (pending.sent_at, pending.end) >= (self.xmit_ts, self.end_seq) {
+                return Judgement::Keep;
+            }
+            let deadline = pending.sent_at + patience;
+            if deadline <= path.now {
+                return Judgement::Lose;
+            }
+            timeout = timeout.max(Some(deadline.saturating_since(path.now)));
+            Judgement::Keep
+        });
+        (found, timeout)
+    }
+
+    /// The retransmission timer fired (RFC 8985 section 6.3): lost is what RACK would call lost now, whatever was
+    /// delivered since.
+    pub(crate) fn mark_on_time_out(&self, flight: &mut Flight, path: &Path) {
+        let patience = self.rtt + self.reo_wnd(flight, path, true);
+        flight.lose_if(path.now, |pending| {
+            if pending.sent_at + patience <= path.now {
+                Judgement::Lose
+            } else {
+                Judgement::Keep
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight_pool::FlightPool;
+
+    const SMSS: u32 = 1000;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn path(now: u64) -> Path {
+        Path {
+            now: at(now),
+            srtt: Some(ms(100)),
+            min_rtt: Some(ms(100)),
+            smss: SMSS,
+        }
+    }
+
+    /// A sender whose segment `n` left at `n` milliseconds.
+    struct Bed {
+        rack: Rack,
+        flight: Flight,
+        pool: FlightPool,
+    }
+
+    impl Bed {
+        fn with_segments(count: u64) -> Bed {
+            let mut bed = Bed {
+                rack: Rack::new(),
+                flight: Flight::new(),
+                pool: FlightPool::new(1),
+            };
+            for n in 0..count {
+                bed.flight
+                    .on_sent((n + 1) * 1000, at(n), Duration::ZERO, &mut bed.pool);
+            }
+            bed
+        }
+
+        fn sack(&mut self, segment: u64, now: u64) {
+            let rack = &mut self.rack;
+            let range = segment * 1000..(segment + 1) * 1000;
+            self.flight.sack(range, &mut self.pool, |delivery| {
+                rack.on_delivered(&delivery, at(now), Some(ms(100)), None);
+            });
+        }
+
+        fn resend(&mut self, segment: u64, now: u64) {
+            let range = segment * 1000..(segment + 1) * 1000;
+            self.flight
+                .on_sent_again(&range, at(now), Duration::ZERO, &mut self.pool);
+        }
+
+        fn detect(&mut self, now: u64, recovering: bool) -> (bool, Option<Duration>) {
+            self.rack
+                .detect_loss(&mut self.flight, &path(now), recovering)
+        }
+
+        fn lost(&mut self) -> Option<Range<u64>> {
+            self.flight.next_lost().map(|(range, _)| range)
+        }
+    }
+
+    #[test]
+    fn a_later_delivery_and_a_quarter_of_a_round_trip_prove_a_loss() {
+        // RFC 8985 section 6.2, steps 4 and 5.
+        let mut bed = Bed::with_segments(5);
+        bed.sack(1, 101);
+        assert_eq!(bed.detect(101, false), (false, Some(ms(24))));
+        assert_eq!(bed.detect(124, false), (false, Some(ms(1))));
+        assert_eq!(bed.detect(125, false), (true, None));
+        assert_eq!(bed.lost(), Some(0..1000));
+    }
+
+    #[test]
+    fn without_reordering_the_third_sacked_segment_proves_it_at_once() {
+        // RFC 8985 section 6.2, step 4: RACK.segs_sacked >= DupThresh.
+        let mut bed = Bed::with_segments(5);
+        for segment in 1..3 {
+            bed.sack(segment, 100 + segment);
+            assert!(!bed.detect(100 + segment, false).0);
+        }
+        bed.sack(3, 103);
+        assert!(bed.detect(103, false).0);
+        assert_eq!(bed.lost(), Some(0..1000));
+    }
+
+    #[test]
+    fn what_was_sent_after_the_newest_delivery_is_not_lost() {
+        let mut bed = Bed::with_segments(5);
+        bed.sack(1, 101);
+        let _ = bed.detect(10_000, true);
+        assert_eq!(bed.flight.lost_bytes(), 1000);
+    }
+
+    #[test]
+    fn in_one_batch_the_sequence_decides_what_was_sent_first() {
+        // RFC 8985 section 6.2: RACK_sent_after.
+        let mut bed = Bed::with_segments(0);
+        bed.flight
+            .on_sent(9000, at(0), Duration::ZERO, &mut bed.pool);
+        bed.sack(4, 100);
+        let _ = bed.detect(200, true);
+        assert_eq!(bed.lost(), Some(0..4000));
+        assert_eq!(bed.flight.lost_bytes(), 4000);
+    }
+
+    #[test]
+    fn a_lost_retransmission_is_found_by_a_later_one() {
+        let mut bed = Bed::with_segments(4);
+        bed.sack(3, 103);
+        assert!(bed.detect(103, true).0);
+        bed.resend(0, 103);
+        bed.resend(1, 104);
+        bed.resend(2, 105);
+        assert_eq!(bed.lost(), None);
+        bed.sack(1, 204);
+        assert_eq!(bed.detect(204, true), (true, None));
+        assert_eq!(bed.flight.next_lost(), Some((0..1000, true)));
+    }
+
+    #[test]
+    fn the_delivery_of_an_original_says_nothing_about_its_retransmission() {
+        // RFC 8985 section 6.2, step 2.
+        let mut bed = Bed::with_segments(4);
+        bed.sack(1, 101);
+        let before = (bed.rack.xmit_ts, bed.rack.rtt);
+        bed.resend(2, 102);
+        bed.sack(2, 110);
+        assert_eq!((bed.rack.xmit_ts, bed.rack.rtt), before, "faster than ever");
+        bed.resend(3, 103);
+        let delivery = Delivery {
+            range: 3000..4000,
+            sent_at: at(103),
+            retransmitted: true,
+        };
+        bed.rack
+            .on_delivered(&delivery, at(300), Some(ms(100)), Some(3));
+        assert_eq!((bed.rack.xmit_ts, bed.rack.rtt), before, "older echo");
+        bed.rack
+            .on_delivered(&delivery, at(300), Some(ms(100)), Some(103));
+        assert_eq!(bed.rack.xmit_ts, at(103));
+    }
+
+    #[test]
+    fn reordering_is_an_original_below_the_highest_delivery() {
+        // RFC 8985 section 6.2, step 3.
+        let mut bed = Bed::with_segments(8);
+        bed.sack(4, 104);
+        assert!(!bed.rack.reordering_seen);
+        bed.sack(1, 104);
+        assert!(bed.rack.reordering_seen);
+        for segment in 5..8 {
+            bed.sack(segment, 107);
+        }
+        assert!(!bed.detect(107, false).0, "now there is a window");
+    }
+
+    #[test]
+    fn each_round_with_a_dsack_widens_the_window_up_to_srtt() {
+        // RFC 8985 section 6.2, step 4.
+        let mut bed = Bed::with_segments(2);
+        let window = |bed: &Bed| bed.rack.reo_wnd(&bed.flight, &path(0), false);
+        assert_eq!(window(&bed), ms(25));
+        bed.rack.on_dsack(1000, 5000);
+        bed.rack.on_dsack(4000, 9000);
+        assert_eq!(window(&bed), ms(50), "once per round");
+        bed.rack.on_dsack(5000, 9000);
+        assert_eq!(window(&bed), ms(75));
+        for round in 9..20 {
+            bed.rack.on_dsack(round * 1000, round * 1000 + 500);
+        }
+        assert_eq!(window(&bed), ms(100));
+        for _ in 0..15 {
+            bed.rack.on_recovery_exit();
+        }
+        assert_eq!(window(&bed), ms(100));
+        bed.rack.on_recovery_exit();
+        assert_eq!(window(&bed), ms(25));
+    }
+
+    #[test]
+    fn at_a_time_out_what_left_a_moment_ago_is_not_lost() {
+        // RFC 8985 section 6.3.
+        let mut bed = Bed::with_segments(3);
+        bed.sack(0, 100);
+        bed.flight
+            .on_sent(4000, at(390), Duration::ZERO, &mut bed.pool);
+        bed.rack.mark_on_time_out(&mut bed.flight, &path(400));
+        assert_eq!(bed.flight.lost_bytes(), 2000);
+    }
+}

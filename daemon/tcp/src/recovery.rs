@@ -1,0 +1,256 @@
+//! What a connection does about loss: carries values between the loss detector, congestion control, the round-trip
+//! estimate, the timers and the segments that leave.
+//!
+//! Three timers belong to it. *Reorder* looks again at what may only be late, *TailProbe* asks a silent path for an
+//! acknowledgement, and *Retransmit* is the last resort. Decisions are made in [`crate::loss`] and below.
+
+use core::ops::Range;
+
+use sluice_wire::TcpHeader;
+
+use crate::clock::Instant;
+use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX};
+use crate::connection::{Connection, Env};
+use crate::control::JudgedAck;
+use crate::deadlines::Timer;
+use crate::events::CloseReason;
+use crate::loss::{AckSeen, Delivered, Judged, Verdict};
+use crate::rack::Path;
+use crate::send::{Cut, Sender};
+use crate::seq::SeqNumber;
+use crate::tail_probe::probe_timeout;
+
+impl Connection {
+    fn path(&self, now: Instant) -> Path {
+        Path {
+            now,
+            srtt: self.rtt.srtt(),
+            min_rtt: self.rtt.min_rtt(),
+            smss: self.send.smss(),
+        }
+    }
+
+    /// An acknowledgement, after SND.UNA and the window were updated. `in_flight`: the pipe before it. True if it
+    /// delivered anything.
+    pub(crate) fn hear_ack(
+        &mut self,
+        ack: &AckSeen,
+        header: &TcpHeader,
+        in_flight: u32,
+        env: &mut Env<'_>,
+    ) -> bool {
+        let path = self.path(env.now);
+        let send = &self.send;
+        let skip = usize::from(ack.dsack.is_some());
+        let blocks = header.options.sack.iter().skip(skip).filter_map(|block| {
+            let start = offset(send, block.start)?;
+            let end = offset(send, block.end)?;
+            // Below, above or inverted: ignored (RFC 2018 section 3).
+            (start >= send.snd_una && start < end && end <= send.snd_nxt).then_some(start..end)
+        });
+        let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
+        if let Some(rtt) = delivered.rtt {
+            self.rtt.observe(rtt);
+            self.loss.probe.on_rtt_sample();
+        }
+        let path = self.path(env.now);
+        let pipe = self.pipe();
+        let judged = self.loss.judge(ack, &delivered, &path, env.flights);
+        self.note_lost(pipe);
+        let judged_ack = JudgedAck {
+            acked: ack.acked,
+            delivered: delivered.bytes,
+            rtt: delivered.rtt,
+            in_flight,
+            verdict: judged.verdict,
+        };
+        self.steer(&judged_ack, header, env);
+        self.act(&judged, Some(&delivered), env);
+        self.steer_by_echo(&judged_ack, header, env);
+        let safe = ack.acked > 0 && !judged.found_lost;
+        self.loss
+            .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
+        delivered.bytes > 0
+    }
+
+    /// The DSACK in an acknowledgement of everything below `snd_una`: its first block, if that lies below or
+    /// inside the second one (RFC 2883 section 4).
+    pub(crate) fn duplicate_sack(&self, header: &TcpHeader) -> Option<Range<u64>> {
+        let mut blocks = header.options.sack.iter();
+        let first = blocks.next().filter(|_| self.sack)?;
+        let start = offset(&self.send, first.start)?;
+        let end = offset(&self.send, first.end)?;
+        let repeated = blocks.next().is_some_and(|second| {
+            let (left, right) = (SeqNumber::new(second.start), SeqNumber::new(second.end));
+            left.le(SeqNumber::new(first.start)) && SeqNumber::new(first.end).le(right)
+        });
+        let duplicate = start < self.send.snd_una || repeated;
+        (duplicate && start < end && end <= self.send.snd_max()).then_some(start..end)
+    }
+
+    fn act(&mut self, judged: &Judged, delivered: Option<&Delivered>, env: &mut Env<'_>) {
+        match judged.reorder_timeout {
+            Some(timeout) => self.deadlines.set(Timer::Reorder, env.now + timeout),
+            None => self.deadlines.clear(Timer::Reorder),
+        }
+        match judged.verdict {
+            Verdict::Grow | Verdict::Hold => {}
+            Verdict::Reduce => {
+                env.counters.fast_recoveries += 1;
+                self.loss
+                    .remember(&self.congestion, self.send.snd_una, env.flights);
+                self.steer_reduction(env.now);
+                if self.congestion.uses_prr() {
+                    self.loss
+                        .begin_recovery(self.congestion.ssthresh(), delivered);
+                }
+            }
+            Verdict::ReduceForProbe => self.steer_reduction(env.now),
+            Verdict::Undo => {
+                if let Some(before) = self.loss.take_undo() {
+                    env.counters.spurious_undone += 1;
+                    self.congestion.undo(&before);
+                    env.flights.discard(before);
+                }
+            }
+        }
+    }
+
+    /// What was sent last may only be late: now it has had its time (RFC 8985 section 6.3).
+    pub(crate) fn on_reorder_timer(&mut self, env: &mut Env<'_>) {
+        let path = self.path(env.now);
+        let pipe = self.pipe();
+        let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
+        self.note_lost(pipe);
+        self.act(&judged, None, env);
+        self.loss
+            .regulate(0, false, path.smss, self.congestion.cwnd());
+        self.keep_tail_probe(env.now);
+    }
+
+    /// RFC 8985 section 7.2: set anew by new data and by progress, off while anything is known to be wrong.
+    pub(crate) fn keep_tail_probe(&mut self, now: Instant) {
+        let in_flight = self.send.in_flight();
+        if in_flight == 0 || !self.loss.may_probe() || self.send.is_stalled_by_window() {
+            self.deadlines.clear(Timer::TailProbe);
+            return;
+        }
+        let timeout = probe_timeout(self.rtt.srtt(), in_flight, self.send.smss());
+        let at = self.deadlines.at(Timer::Retransmit).min(now + timeout);
+        self.deadlines.set(Timer::TailProbe, at);
+    }
+
+    pub(crate) fn on_tail_probe_timer(&mut self, env: &mut Env<'_>) {
+        if self.send.in_flight() > 0 && self.loss.may_probe() && !self.send.is_stalled_by_window() {
+            self.loss.probe.want();
+            // The probe comes first even where both were due (RFC 8985 section 7.3).
+            self.deadlines
+                .set(Timer::Retransmit, env.now + self.rtt.rto());
+        }
+    }
+
+    /// The loss probe, if one is due: new data if any may leave, else the last segment again. It does not wait for
+    /// the congestion window.
+    pub(crate) fn next_tail_probe(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
+        if !self.loss.probe.take_wanted() {
+            return None;
+        }
+        let smss = self.send.smss();
+        let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
+        let fresh = self.send.next_new(budget.min(u64::from(smss)));
+        let again = fresh.is_none();
+        let cut = fresh.or_else(|| self.loss.tail(smss).map(|range| self.send.recut(&range)))?;
+        env.counters.tail_probes += 1;
+        let segment = if again {
+            env.counters.retransmitted_tlp += 1;
+            self.repeat(&cut, env)
+        } else {
+            self.send_new(&cut, env)
+        };
+        self.loss.probe.on_sent(self.send.snd_nxt, again);
+        self.deadlines.clear(Timer::TailProbe);
+        self.deadlines
+            .set(Timer::Retransmit, env.now + self.rtt.rto());
+        Some(segment)
+    }
+
+    /// The next segment that is known to be lost, if the window has room for it, and whether it was sent again
+    /// before.
+    pub(crate) fn next_lost(&mut self) -> Option<(Cut, bool)> {
+        let (range, again) = self.loss.next_retransmission()?;
+        let cut = self.send.recut(&range);
+        (self.fits(&cut) || self.loss.goes_at_once()).then_some((cut, again))
+    }
+
+    /// Sends again what [`Self::next_lost`] found.
+    pub(crate) fn resend(
+        &mut self,
+        cut: &Cut,
+        again: bool,
+        env: &mut Env<'_>,
+    ) -> (TcpHeader, Range<u64>) {
+        if self.loss.is_timeout() {
+            env.counters.retransmitted_timeout += 1;
+        } else if again {
+            env.counters.retransmitted_rack += 1;
+        } else {
+            env.counters.retransmitted_fast += 1;
+        }
+        // The timer guards the first segment: only its repetition begins a new wait (RFC 6298 section 5.1).
+        if cut.payload.start == self.send.snd_una || !self.deadlines.is_set(Timer::Retransmit) {
+            self.deadlines
+                .set(Timer::Retransmit, env.now + self.rtt.rto());
+        }
+        self.repeat(cut, env)
+    }
+
+    fn repeat(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
+        let range = cut.payload.start..Sender::end_of(cut);
+        self.note_again(&range, env);
+        self.loss
+            .on_sent_again(&range, env.now, self.rtt.grain(), env.flights);
+        self.send.on_sent_again(env.now);
+        self.data_header(cut, env)
+    }
+
+    /// Whether the window has room for a cut (RFC 6675 section 5, step C).
+    fn fits(&self, cut: &Cut) -> bool {
+        self.send_room() >= Sender::end_of(cut) - cut.payload.start
+    }
+
+    /// RFC 6298 section 5.4-5.7, RFC 5681 section 3.1.
+    pub(crate) fn on_time_out(&mut self, env: &mut Env<'_>) {
+        if self.send.window() == 0 {
+            // The peer took its window back. It is not given up as dead while it has no room (SHLD-17): the
+            // retransmissions are its window probes, and progress is what counts (RFC 6429).
+            if env.now >= self.progress_at + NO_PROGRESS {
+                self.end(CloseReason::NoProgress, true);
+                return;
+            }
+        } else if self.time_outs >= RETRANSMISSIONS_MAX {
+            self.end(CloseReason::RetransmissionTimeout, true);
+            return;
+        }
+        self.time_outs = self.time_outs.saturating_add(1);
+        env.counters.timeouts += 1;
+        let flight_size = self.flight_size();
+        let path = self.path(env.now);
+        let pipe = self.pipe();
+        let first = self.loss.on_timeout(&path, self.send.snd_nxt, env.flights);
+        if first {
+            self.loss
+                .remember(&self.congestion, self.send.snd_una, env.flights);
+        }
+        self.note_lost(pipe);
+        self.steer_time_out(flight_size, first, env);
+        self.rtt.back_off();
+        self.deadlines.clear(Timer::Reorder);
+        self.deadlines.clear(Timer::TailProbe);
+        self.deadlines
+            .set(Timer::Retransmit, env.now + self.rtt.rto());
+    }
+}
+
+fn offset(send: &Sender, seq: u32) -> Option<u64> {
+    u64::try_from(send.offset_of(SeqNumber::new(seq))).ok()
+}

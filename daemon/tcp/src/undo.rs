@@ -1,0 +1,271 @@
+//! Taking back a reduction that was not deserved: the segments that were called lost were late.
+//!
+//! A recovery keeps a copy of congestion control from before its reduction and collects evidence:
+//!
+//! * *Eifel* (RFC 3522): the first acknowledgement of new data echoes a timestamp from before the first
+//!   retransmission, so it was an original that arrived;
+//! * *DSACK* (RFC 3708): the peer has reported every byte that was sent again as a duplicate;
+//! * *F-RTO* (RFC 5682 section 3.1): after a time-out, the peer acknowledges or SACKs bytes that were sent
+//!   before it and never again. To make that visible, two new segments leave instead of further repetitions once
+//!   the first repetition is acknowledged.
+//!
+//! What follows from the evidence (RFC 4015: restore cwnd and ssthresh, tolerate more reordering) is the
+//! caller's.
+
+use core::ops::Range;
+
+use crate::clock::Instant;
+use crate::congestion::Controller;
+use crate::flight_pool::FlightPool;
+
+/// The reduction that could be taken back, if any.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    /// Congestion control before the reduction.
+    before: Option<Box<Controller>>,
+    /// SND.UNA at the begin: older duplicates are no evidence.
+    marker: u64,
+    /// Acknowledgements beyond this end the search for evidence.
+    expires_at: u64,
+    /// Bytes sent again that no DSACK has reported.
+    unreported: u64,
+    /// When the first retransmission left, in milliseconds: the grain of timestamps.
+    first_sent_ms: Option<u64>,
+}
+
+impl Undo {
+    /// A recovery begins, before the reduction.
+    pub(crate) fn begin(&mut self, controller: &Controller, snd_una: u64, pool: &mut FlightPool) {
+        self.end(pool);
+        self.before = Some(pool.snapshot(controller));
+        self.marker = snd_una;
+        self.expires_at = u64::MAX;
+        self.unreported = 0;
+        self.first_sent_ms = None;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// `len` bytes were sent again.
+    pub(crate) fn on_retransmitted(&mut self, len: u64, now: Instant) {
+        if self.is_open() {
+            self.unreported += len;
+            self.first_sent_ms.get_or_insert(now.as_millis());
+        }
+    }
+
+    /// The peer has `range` twice. True if that is because something was sent again; the network duplicates
+    /// segments too.
+    pub(crate) fn on_dsack(&mut self, range: &Range<u64>) -> bool {
+        let ours = self.is_open() && self.first_sent_ms.is_some() && range.start >= self.marker;
+        if ours {
+            self.unreported = self.unreported.saturating_sub(range.end - range.start);
+        }
+        ours
+    }
+
+    /// Everything that was sent again was a duplicate.
+    pub(crate) fn is_all_duplicates(&self) -> bool {
+        self.is_open() && self.first_sent_ms.is_some() && self.unreported == 0
+    }
+
+    /// An acknowledgement of new data echoes `echoed_ms`, our clock in milliseconds: it was an original that
+    /// brought it about.
+    pub(crate) fn is_echo_older(&self, echoed_ms: Option<u64>) -> bool {
+        self.is_open()
+            && self
+                .first_sent_ms
+                .zip(echoed_ms)
+                .is_some_and(|(first, echo)| echo < first)
+    }
+
+    /// The recovery is over. DSACKs are worth waiting for until what is in flight now has been acknowledged.
+    pub(crate) fn recovery_ended(&mut self, snd_nxt: u64) {
+        self.expires_at = snd_nxt;
+    }
+
+    /// SND.UNA moved.
+    pub(crate) fn on_acknowledged(&mut self, snd_una: u64, pool: &mut FlightPool) {
+        if snd_una > self.expires_at {
+            self.end(pool);
+        }
+    }
+
+    /// The state to return to; only once.
+    pub(crate) fn take(&mut self) -> Option<Box<Controller>> {
+        self.before.take()
+    }
+
+    /// No more evidence is waited for.
+    pub(crate) fn end(&mut self, pool: &mut FlightPool) {
+        if let Some(before) = self.before.take() {
+            pool.discard(before);
+        }
+    }
+}
+
+/// The steps of F-RTO (RFC 5682 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frto {
+    /// Not in use, or decided: conventional recovery.
+    Off,
+    /// Step 2: the first segment was sent again, its acknowledgement is awaited.
+    AwaitFirst,
+    /// Step 2b: up to two new segments leave before anything is sent again.
+    SendNew {
+        /// Those that left.
+        sent: u8,
+    },
+    /// Step 3: the next acknowledgement decides; until then nothing leaves.
+    AwaitVerdict,
+}
+
+/// New segments of step 2b.
+const NEW_SEGMENTS: u8 = 2;
+
+/// What an acknowledgement means to F-RTO.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrtoAck {
+    /// It delivers bytes from before the time-out that were never sent again.
+    pub original_delivered: bool,
+    /// It moves SND.UNA, but not beyond what was sent before the time-out.
+    pub advanced: bool,
+    /// It delivers something that was not known to be delivered.
+    pub delivered: bool,
+}
+
+impl Frto {
+    /// The next step; true if the time-out was spurious.
+    pub(crate) fn on_ack(self, ack: FrtoAck) -> (Frto, bool) {
+        match self {
+            Frto::Off => (Frto::Off, false),
+            _ if ack.original_delivered => (Frto::Off, true),
+            Frto::AwaitFirst if ack.advanced => (Frto::SendNew { sent: 0 }, false),
+            // Step 3a: it tells of new data or repetitions only.
+            Frto::SendNew { .. } | Frto::AwaitVerdict if ack.delivered => (Frto::Off, false),
+            _ => (self, false),
+        }
+    }
+
+    /// A new segment left.
+    pub(crate) fn on_new_segment(self) -> Frto {
+        match self {
+            Frto::SendNew { sent } if sent + 1 < NEW_SEGMENTS => Frto::SendNew { sent: sent + 1 },
+            Frto::SendNew { .. } => Frto::AwaitVerdict,
+            _ => self,
+        }
+    }
+
+    /// No (further) new segment can leave: without any there will be no evidence.
+    pub(crate) fn on_nothing_new(self) -> Frto {
+        match self {
+            Frto::SendNew { sent: 0 } => Frto::Off,
+            Frto::SendNew { .. } => Frto::AwaitVerdict,
+            _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::Algorithm;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn open(pool: &mut FlightPool) -> Undo {
+        let mut undo = Undo::default();
+        undo.begin(&Controller::new(Algorithm::NewReno, 1000), 10_000, pool);
+        undo
+    }
+
+    #[test]
+    fn duplicates_of_all_that_was_sent_again_are_evidence() {
+        // RFC 3708 section 3.2.
+        let mut pool = FlightPool::new(1);
+        let mut undo = open(&mut pool);
+        assert!(!undo.is_all_duplicates(), "nothing was sent again yet");
+        undo.on_retransmitted(1000, at(5));
+        undo.on_retransmitted(500, at(6));
+        assert!(undo.on_dsack(&(10_000..11_000)));
+        assert!(!undo.is_all_duplicates());
+        assert!(!undo.on_dsack(&(9000..9500)));
+        assert!(!undo.is_all_duplicates(), "of an earlier recovery");
+        assert!(undo.on_dsack(&(11_000..11_500)));
+        assert!(undo.is_all_duplicates());
+        assert!(undo.take().is_some());
+        assert!(!undo.is_all_duplicates(), "once");
+    }
+
+    #[test]
+    fn an_echo_from_before_the_first_retransmission_is_evidence() {
+        // RFC 3522 section 3.2, steps 3 to 5.
+        let mut pool = FlightPool::new(1);
+        let mut undo = open(&mut pool);
+        assert!(!undo.is_echo_older(Some(4)));
+        undo.on_retransmitted(1000, at(5));
+        undo.on_retransmitted(1000, at(8));
+        assert!(undo.is_echo_older(Some(4)));
+        assert!(!undo.is_echo_older(Some(5)));
+        assert!(!undo.is_echo_older(None));
+    }
+
+    #[test]
+    fn evidence_is_awaited_for_one_more_flight() {
+        let mut pool = FlightPool::new(1);
+        let mut undo = open(&mut pool);
+        undo.on_acknowledged(50_000, &mut pool);
+        undo.recovery_ended(60_000);
+        undo.on_acknowledged(60_000, &mut pool);
+        assert!(undo.is_open());
+        undo.on_acknowledged(60_001, &mut pool);
+        assert!(!undo.is_open());
+    }
+
+    fn ack(original_delivered: bool, advanced: bool, delivered: bool) -> FrtoAck {
+        FrtoAck {
+            original_delivered,
+            advanced,
+            delivered,
+        }
+    }
+
+    #[test]
+    fn originals_that_arrive_after_the_time_out_show_it_was_spurious() {
+        // RFC 5682 section 3.1, step 3b.
+        let (step, spurious) = Frto::AwaitFirst.on_ack(ack(false, true, true));
+        assert_eq!((step, spurious), (Frto::SendNew { sent: 0 }, false));
+        let waiting = step.on_new_segment().on_new_segment();
+        assert_eq!(waiting, Frto::AwaitVerdict);
+        assert_eq!(waiting.on_ack(ack(true, true, true)), (Frto::Off, true));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_new_data_only_means_the_loss_was_real() {
+        // RFC 5682 section 3.1, step 3a.
+        let waiting = Frto::AwaitVerdict;
+        assert_eq!(waiting.on_ack(ack(false, false, false)), (waiting, false));
+        assert_eq!(waiting.on_ack(ack(false, false, true)), (Frto::Off, false));
+    }
+
+    #[test]
+    fn without_new_data_there_is_no_evidence_to_wait_for() {
+        // RFC 5682 section 3.1, step 2b.
+        assert_eq!(Frto::SendNew { sent: 0 }.on_nothing_new(), Frto::Off);
+        assert_eq!(
+            Frto::SendNew { sent: 1 }.on_nothing_new(),
+            Frto::AwaitVerdict
+        );
+    }
+
+    #[test]
+    fn duplicates_before_the_first_acknowledgement_decide_nothing() {
+        // RFC 5682 section 3.1, step 2.
+        let step = Frto::AwaitFirst;
+        assert_eq!(step.on_ack(ack(false, false, true)), (step, false));
+    }
+}
