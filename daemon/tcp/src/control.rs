@@ -180,7 +180,8 @@ impl Connection {
             delivered_bytes: saturated(ack.delivered),
             delivered_total: control.delivery.delivered(),
             srtt: self.rtt.srtt(),
-            rtt: ack.rtt,
+            // A marker has the exact time; loss recovery keeps one for segments that left at nearly the same.
+            rtt: rate.map_or(ack.rtt, |rate| Some(rate.rtt)),
             in_flight: saturated(self.loss.pipe(window.smss)),
             snd_una: una,
             snd_nxt: nxt,

@@ -7,9 +7,11 @@
 //! growing and drains the queue, [`probe_bw`] cycles through slower, steady and faster, [`probe_rtt`] empties
 //! the queue when the shortest round trip has become old; [`model`] does the estimating. Functions carry the
 //! names of the draft in this language's spelling; rates are bytes per second, gains percent, volumes bytes.
-//! Deviations: without a per-segment record a loss is described by the nearest timed segment; ACKs that
-//! complete no rate sample only move the window; a connection without SACK is treated as one with it; the
-//! extra_acked filter has two slots of five rounds instead of ten of one.
+//!
+//! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
+//! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
+//! ten of one; and a loss rate has to be more than chance, see [`is_inflight_too_high`] and
+//! `adapt_lower_bounds_from_congestion`.
 
 use core::time::Duration;
 
@@ -38,6 +40,8 @@ const PACING_MARGIN: u64 = 99;
 const SEND_QUANTUM_MAX: u64 = 64 << 10;
 /// BBR.offload_budget in quanta.
 const OFFLOAD_QUANTA: u64 = 3;
+/// Segments that a flight may lose by chance.
+const LOSSES_BY_CHANCE: u64 = 6;
 /// Before the first round trip is known, one of this length is assumed (InitPacingRate).
 const RTT_UNKNOWN: Duration = Duration::from_millis(1);
 
@@ -183,7 +187,7 @@ impl Bbr {
     /// HandleLostPacket.
     pub(super) fn on_loss(&mut self, loss: &LossSample) {
         self.note_loss();
-        if self.cycle.is_probe_sample && is_inflight_too_high(loss.lost_since, loss.in_flight) {
+        if self.cycle.is_probe_sample && self.is_too_high(loss.lost_since, loss.in_flight) {
             self.handle_inflight_too_high(inflight_at_loss(loss), loss.app_limited);
         }
     }
@@ -307,6 +311,10 @@ impl Bbr {
         self.quantize(self.bdp_multiple(bw, 100))
     }
 
+    fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        is_inflight_too_high(lost, in_flight, self.window.mss)
+    }
+
     fn min_pipe_cwnd(&self) -> u64 {
         MIN_PIPE_SEGMENTS * u64::from(self.window.mss)
     }
@@ -334,8 +342,13 @@ impl Bbr {
 }
 
 /// IsInflightTooHigh: more than BBR.LossThresh, 2 %, of a flight was lost.
-fn is_inflight_too_high(lost: u64, in_flight: u64) -> bool {
-    lost > in_flight / 50
+///
+/// Below six segments (BBRStartupFullLossCnt, which guards Startup against the same) that says nothing: of a
+/// flight of 170 segments 1 % of random loss takes four once in eleven rounds, and with each of these the flow
+/// would give up a seventh of its window. A tenth of a smaller flight is no accident.
+fn is_inflight_too_high(lost: u64, in_flight: u64, mss: u32) -> bool {
+    let chance = (LOSSES_BY_CHANCE * u64::from(mss)).min(in_flight / 10);
+    lost > (in_flight / 50).max(chance)
 }
 
 /// InflightAtLoss: the flight at which losses passed 2 %, somewhere in the lost bytes.

@@ -115,7 +115,6 @@ enum Event {
 #[derive(Clone, Debug)]
 pub struct Departure {
     pub at: Instant,
-    pub flow: usize,
     pub payload: Range<u64>,
     pub flags: TcpFlags,
     pub ect: bool,
@@ -340,19 +339,18 @@ impl Lab {
                 .iter()
                 .position(|flow| flow.key == outgoing.key)
                 .expect("one of ours");
-            self.record(flow, &outgoing);
+            self.record(&outgoing);
             self.enqueue(flow, &outgoing);
         }
     }
 
-    fn record(&mut self, flow: usize, outgoing: &Outgoing) {
+    fn record(&mut self, outgoing: &Outgoing) {
         let view = self.stack.control_view(outgoing.conn);
         if let (Some(departures), Some(view)) = (&mut self.departures, view)
             && !outgoing.payload.is_empty()
         {
             departures.push(Departure {
                 at: self.now,
-                flow,
                 payload: outgoing.payload.clone(),
                 flags: outgoing.header.flags,
                 ect: outgoing.ect,

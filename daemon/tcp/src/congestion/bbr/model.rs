@@ -131,7 +131,7 @@ impl Bbr {
         if !self.losses.round_start {
             return;
         }
-        self.adapt_lower_bounds_from_congestion();
+        self.adapt_lower_bounds_from_congestion(ack);
         self.losses.in_round = false;
         self.losses.events_last_round = core::mem::take(&mut self.losses.events);
     }
@@ -158,12 +158,20 @@ impl Bbr {
     }
 
     /// Once per round: while not probing, follow what is delivered.
-    fn adapt_lower_bounds_from_congestion(&mut self) {
+    ///
+    /// The draft does so after any loss. With a round trip of 20 ms there are 62 rounds between two probes; 1 %
+    /// of random loss and the 1 % of the pacing margin compound to half of the rate by then, and the draft's own
+    /// goal of tolerating 1 % is missed (measured: 72 % to 79 % of 100 Mbit/s). So the loss rate has to exceed
+    /// BBR.LossThresh here as well.
+    fn adapt_lower_bounds_from_congestion(&mut self, ack: &AckSample) {
         let probing = matches!(
             self.state,
             State::Startup | State::ProbeBwRefill | State::ProbeBwUp
         );
-        if probing || !self.losses.in_round {
+        let heavy = ack
+            .rate
+            .is_some_and(|rate| self.is_too_high(rate.lost, rate.in_flight));
+        if probing || !self.losses.in_round || !heavy {
             return;
         }
         let short_term = &mut self.short_term;

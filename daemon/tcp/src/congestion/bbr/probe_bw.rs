@@ -2,9 +2,7 @@
 
 use core::time::Duration;
 
-use super::{
-    AckSample, Bbr, DEFAULT_CWND_GAIN, INFINITE, ShortTerm, State, is_inflight_too_high, percent,
-};
+use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, INFINITE, ShortTerm, State, percent};
 use crate::clock::Instant;
 
 /// Pacing gains of the phases, and the window of ProbeBW_UP.
@@ -241,7 +239,7 @@ impl Bbr {
         }
         let too_high = ack
             .rate
-            .is_some_and(|rate| is_inflight_too_high(rate.lost, rate.in_flight));
+            .is_some_and(|rate| self.is_too_high(rate.lost, rate.in_flight));
         if self.inflight_longterm == INFINITE || too_high {
             return false;
         }

@@ -1,6 +1,6 @@
 //! Startup and Drain (draft-ietf-ccwg-bbr, Startup; Drain).
 
-use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, State, is_inflight_too_high, percent};
+use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, State, percent};
 
 /// BBR.StartupPacingGain: 4 ln 2, the least that doubles the rate each round.
 pub(super) const PACING_GAIN: u64 = 277;
@@ -80,7 +80,7 @@ impl Bbr {
         let high = self.in_recovery
             && self.losses.round_start
             && self.losses.events_last_round >= FULL_LOSS_COUNT
-            && is_inflight_too_high(rate.lost, rate.in_flight);
+            && self.is_too_high(rate.lost, rate.in_flight);
         if high && !self.full_pipe.reached {
             self.undo_state = Some(State::Startup);
             self.full_pipe.reached = true;
