@@ -225,9 +225,11 @@ impl Connection {
     }
 
     fn steer_repair(&mut self, verdict: Verdict) {
-        let repairing = verdict == Verdict::Hold
-            || verdict == Verdict::Reduce
-            || (verdict == Verdict::Grow && self.loss.is_timeout());
+        let repairing = match verdict {
+            Verdict::Grow => self.loss.is_timeout(),
+            Verdict::Undo => false,
+            Verdict::Reduce | Verdict::ReduceForProbe | Verdict::Hold => true,
+        };
         if self.control.repairing && !repairing {
             self.congestion.on_recovery_end();
         }

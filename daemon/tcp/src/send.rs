@@ -198,7 +198,7 @@ impl Sender {
         let end = self.snd_nxt + len;
         let fin = self.fin_at == Some(end);
         if len == 0 {
-            return fin.then(|| Cut {
+            return fin.then_some(Cut {
                 payload: end..end,
                 fin: true,
                 push: false,
@@ -208,7 +208,7 @@ impl Sender {
         let full = len == u64::from(self.smss);
         let half_window = len >= u64::from(self.max_snd_wnd / 2).max(1);
         let all_and_idle = len == unsent && self.in_flight() == 0;
-        (full || last || half_window || all_and_idle).then(|| Cut {
+        (full || last || half_window || all_and_idle).then_some(Cut {
             payload: self.snd_nxt..end,
             fin,
             push: last,
@@ -231,7 +231,7 @@ impl Sender {
         let at = self.snd_una;
         let len = u64::from(self.snd_wnd.clamp(1, self.smss));
         let end = self.supplied.min(at + len);
-        (at < end).then(|| Cut {
+        (at < end).then_some(Cut {
             payload: at..end,
             fin: false,
             push: false,
