@@ -298,6 +298,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_idle_connection_is_small() {
+        // What is only needed while data is in flight lives elsewhere: see `loss`. Grows only with a reason.
+        assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
+        let size = size_of::<Connection>();
+        // 352 of them are congestion control, whose largest kind is BBR, and 248 what steers it.
+        assert!(size <= 1304, "{size} bytes");
+    }
+
+    #[test]
     fn a_successor_begins_above_what_its_predecessor_sent() {
         // RFC 9293 section 3.6.1.
         let last = SeqNumber::new(u32::MAX - 10);

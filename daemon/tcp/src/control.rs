@@ -18,12 +18,12 @@ use crate::deadlines::Timer;
 use crate::delivery_rate::{DeliveryRate, RateSample};
 use crate::ecn::EcnState;
 use crate::flight_pool::FlightPool;
-use crate::loss::Verdict;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
 use crate::segment::{ControlView, Segment};
 use crate::seq::SeqNumber;
 use crate::validation::{Validation, WindowUse};
+use crate::verdict::Verdict;
 
 /// The parts that steer a connection, besides [`Connection::congestion`].
 #[derive(Debug)]

@@ -4,15 +4,27 @@
 use crate::rack::DUP_THRESH;
 
 /// Counter of duplicates, and where they prove nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Duplicates {
     count: u32,
-    /// End of the last recovery. Duplicates up to there are echoes of what was sent again and prove nothing
-    /// (RFC 6582 section 3.2, "recover").
-    recover: Option<u64>,
+    /// Duplicates prove something from this SND.UNA on. Up to the end of the last recovery they are echoes of what
+    /// was sent again (RFC 6582 section 3.2, "recover").
+    telling_from: u64,
 }
 
 impl Duplicates {
+    /// None so far, and none that would prove anything below `telling_from`.
+    pub(crate) fn new(telling_from: u64) -> Self {
+        Duplicates {
+            count: 0,
+            telling_from,
+        }
+    }
+
+    pub(crate) fn telling_from(&self) -> u64 {
+        self.telling_from
+    }
+
     pub(crate) fn on_duplicate(&mut self) {
         self.count = self.count.saturating_add(1);
     }
@@ -32,7 +44,7 @@ impl Duplicates {
 
     /// Whether they prove that the segment at `snd_una` is lost.
     pub(crate) fn prove_loss(&self, snd_una: u64) -> bool {
-        self.count >= DUP_THRESH && self.recover.is_none_or(|end| snd_una > end)
+        self.count >= DUP_THRESH && snd_una >= self.telling_from
     }
 
     /// Bytes that have left the network: each duplicate says so of one segment (RFC 5681 section 3.2, step 4;
@@ -43,7 +55,7 @@ impl Duplicates {
 
     /// A recovery that was to repair everything below `until` is over.
     pub(crate) fn recovery_ended(&mut self, until: u64) {
-        self.recover = Some(until);
+        self.telling_from = until + 1;
         self.count = 0;
     }
 
@@ -57,7 +69,7 @@ mod tests {
     use super::*;
 
     fn counted(count: u32) -> Duplicates {
-        let mut duplicates = Duplicates::default();
+        let mut duplicates = Duplicates::new(0);
         for _ in 0..count {
             duplicates.on_duplicate();
         }
@@ -74,7 +86,7 @@ mod tests {
     #[test]
     fn duplicates_up_to_the_end_of_the_last_recovery_are_its_echo() {
         // RFC 6582 section 3.2.
-        let mut duplicates = Duplicates::default();
+        let mut duplicates = Duplicates::new(0);
         duplicates.recovery_ended(10_000);
         for _ in 0..4 {
             duplicates.on_duplicate();

@@ -21,33 +21,16 @@ use std::collections::VecDeque;
 use crate::clock::Instant;
 use crate::flight_pool::FlightPool;
 
+mod cutting;
+mod run;
+
+use run::Fate;
+pub(crate) use run::Run;
+
 /// Most runs of one connection.
 pub(crate) const RUNS_MAX: usize = 256;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
-
-/// What is known about a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Believed to be in the network.
-    InFlight,
-    /// Proven lost and not sent again yet.
-    Lost,
-    /// The peer holds it.
-    Sacked,
-}
-
-/// Neighbouring segments of one fate. It begins where the run before it ends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    end: u64,
-    /// When its last segment left.
-    sent_at: Instant,
-    /// How much earlier its first segment left, in nanoseconds.
-    spread_ns: u32,
-    fate: Fate,
-    retransmitted: bool,
-}
 
 /// A range that the peer now has, and when it had left last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +67,14 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    pub(crate) fn new() -> Self {
+    /// Nothing is in flight at SND.UNA = `start`.
+    pub(crate) fn new(start: u64) -> Self {
         Flight {
             runs: VecDeque::new(),
-            start: 0,
+            start,
             sacked_bytes: 0,
             lost_bytes: 0,
-            lost_from: 0,
+            lost_from: start,
         }
     }
 
@@ -339,12 +323,13 @@ impl Flight {
         None
     }
 
-    /// The last bytes in flight, at most `len`: what a loss probe sends again (RFC 8985 section 7.3).
+    /// The last bytes that the peer is not known to hold, at most `len`: what a loss probe sends again (RFC 8985
+    /// section 7.3).
     pub(crate) fn tail(&self, len: u32) -> Option<Range<u64>> {
-        let last = self.runs.len().checked_sub(1)?;
-        let end = self.end();
+        let last = self.runs.iter().rposition(|run| run.fate != Fate::Sacked)?;
+        let end = self.runs[last].end;
         let start = self.start_of(last).max(end.saturating_sub(u64::from(len)));
-        (self.runs[last].fate == Fate::InFlight).then_some(start..end)
+        Some(start..end)
     }
 
     /// What was held lost is in flight after all: the recovery was spurious.
@@ -406,175 +391,6 @@ impl Flight {
         match index.checked_sub(1) {
             Some(before) => self.runs[before].end,
             None => self.start,
-        }
-    }
-
-    /// The runs that `range` touches, cut at its ends where there is room for it.
-    fn cut_around(&mut self, range: &Range<u64>, pool: &mut FlightPool) -> (usize, usize) {
-        self.cut(range.start, 0, pool);
-        self.cut(range.end, 0, pool);
-        let first = self.index_at(range.start);
-        let last = self.index_at(range.end);
-        let next = if last < self.runs.len() && self.start_of(last) < range.end {
-            last + 1
-        } else {
-            last
-        };
-        (first, next.max(first))
-    }
-
-    /// The runs that lie in `range`, cut at its ends where there is room for it. What is SACKed already is never
-    /// cut: most blocks repeat earlier ones.
-    fn cut_within(&mut self, range: &Range<u64>, pool: &mut FlightPool) -> (usize, usize) {
-        for offset in [range.start, range.end] {
-            let holder = self.index_at(offset);
-            if self
-                .runs
-                .get(holder)
-                .is_some_and(|run| run.fate != Fate::Sacked)
-            {
-                self.cut(offset, RESERVE, pool);
-            }
-        }
-        let first = self.index_at(range.start);
-        let first = first + usize::from(self.start_of(first) < range.start);
-        (first, self.index_at(range.end))
-    }
-
-    /// Makes `offset` the end of one run and the begin of the next, if there is room for one more and `spare`
-    /// others.
-    fn cut(&mut self, offset: u64, spare: usize, pool: &mut FlightPool) {
-        if self.is_boundary(offset) || !self.make_room(1 + spare, pool) {
-            return;
-        }
-        // Looked up only now: making room may have merged runs.
-        let index = self.index_at(offset);
-        if let Some(&run) = self.runs.get(index) {
-            self.runs.insert(index, Run { end: offset, ..run });
-        }
-    }
-
-    fn is_boundary(&self, offset: u64) -> bool {
-        let index = self.index_at(offset);
-        index == self.runs.len() || self.start_of(index) >= offset
-    }
-
-    /// Room for `extra` more runs: in the ring, in a larger one from the pool, or by merging.
-    fn make_room(&mut self, extra: usize, pool: &mut FlightPool) -> bool {
-        let wanted = self.runs.len() + extra;
-        if wanted <= self.capacity() {
-            return true;
-        }
-        if self.capacity() < RUNS_MAX && pool.grow(&mut self.runs) && wanted <= self.capacity() {
-            return true;
-        }
-        self.coarsen();
-        self.runs.len() + extra <= self.capacity()
-    }
-
-    fn capacity(&self) -> usize {
-        self.runs.capacity().min(RUNS_MAX)
-    }
-
-    /// Halves what can be merged at the price of coarser send times.
-    fn coarsen(&mut self) {
-        let mut kept = 0;
-        let mut index = 0;
-        while let Some(&run) = self.runs.get(index) {
-            index += 1;
-            self.runs[kept] = run;
-            if let Some(&next) = self.runs.get(index)
-                && run.fate == next.fate
-            {
-                self.runs[kept].join(&next);
-                index += 1;
-            }
-            kept += 1;
-        }
-        self.runs.truncate(kept);
-    }
-
-    /// New data for which there is no run of its own becomes part of the last one. A SACK of that is forgotten:
-    /// the peer's next block says it again.
-    fn absorb(&mut self, run: Run) {
-        let Some(last) = self.runs.len().checked_sub(1) else {
-            self.runs.push_back(run);
-            return;
-        };
-        let len = self.end() - self.start_of(last);
-        let last = &mut self.runs[last];
-        match last.fate {
-            Fate::InFlight => {}
-            Fate::Lost => self.lost_bytes += run.end - last.end,
-            Fate::Sacked => {
-                self.sacked_bytes -= len;
-                last.fate = Fate::InFlight;
-            }
-        }
-        last.join(&run);
-    }
-
-    /// Merges neighbours in `first..next` and with those around.
-    fn merge(&mut self, first: usize, next: usize, grain: Duration) {
-        let from = first.saturating_sub(1);
-        let to = (next + 1).min(self.runs.len());
-        let mut kept = from;
-        for index in from + 1..to {
-            let run = self.runs[index];
-            if self.runs[kept].joins(&run, grain) {
-                self.runs[kept].join(&run);
-            } else {
-                kept += 1;
-                self.runs[kept] = run;
-            }
-        }
-        if kept + 1 < to {
-            self.runs.drain(kept + 1..to);
-        }
-    }
-}
-
-impl Run {
-    /// Whether `next`, which follows in sequence, can be part of this run.
-    fn joins(&self, next: &Run, grain: Duration) -> bool {
-        self.fate == next.fate
-            && match self.fate {
-                Fate::Sacked => true,
-                Fate::Lost => self.retransmitted == next.retransmitted,
-                Fate::InFlight => {
-                    self.retransmitted == next.retransmitted
-                        && (self.sent_at == next.sent_at || self.is_within(next.sent_at, grain))
-                }
-            }
-    }
-
-    /// Whether a segment sent at `at`, not before this run, may share its record.
-    fn is_within(&self, at: Instant, grain: Duration) -> bool {
-        let since_last = at.saturating_since(self.sent_at);
-        at >= self.sent_at && since_last + Duration::from_nanos(self.spread_ns.into()) <= grain
-    }
-
-    fn join(&mut self, next: &Run) {
-        let since_last = next.sent_at.saturating_since(self.sent_at).as_nanos();
-        let spread = u128::from(self.spread_ns).saturating_add(since_last);
-        self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
-        self.sent_at = self.sent_at.max(next.sent_at);
-        self.end = next.end;
-        self.retransmitted |= next.retransmitted;
-    }
-
-    fn delivery(&self, range: Range<u64>) -> Delivery {
-        Delivery {
-            range,
-            sent_at: self.sent_at,
-            retransmitted: self.retransmitted,
-        }
-    }
-
-    fn pending(&self) -> Pending {
-        Pending {
-            end: self.end,
-            sent_at: self.sent_at,
         }
     }
 }

@@ -4,13 +4,13 @@
 //! flight and gives it back with the last acknowledgement. Rings come in three sizes. Everyone gets the
 //! smallest; larger ones come out of a budget, and who gets none records send times more coarsely and ignores
 //! SACK blocks that need more. What was given back is used again, so that after the first busy period nothing is
-//! allocated any more. The copies of congestion control that a recovery keeps for its undo live here too.
+//! allocated any more. The state of loss detection itself comes and goes the same way.
 
 use std::collections::VecDeque;
 
-use crate::congestion::Controller;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
+use crate::outstanding::Outstanding;
 
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
 const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
@@ -19,15 +19,15 @@ const BUDGET_PER_CONNECTION: usize = 16;
 /// And at least this many, so that a worker with few connections can have all of them busy.
 const BUDGET_MIN: usize = 64 * RUNS_MAX;
 
-/// Rings and snapshots that are not in use.
+/// What is not in use.
 #[derive(Debug)]
 pub(crate) struct FlightPool {
     free: [Vec<VecDeque<Run>>; CLASSES.len()],
     /// Runs that may still be allocated in larger rings.
     budget: usize,
-    // Boxed because the box is what a recovery holds: it moves without copying.
+    // Boxed because the box is what a connection holds: it moves without copying.
     #[allow(clippy::vec_box)]
-    snapshots: Vec<Box<Controller>>,
+    outstanding: Vec<Box<Outstanding>>,
     /// Of connections whose delivery rate is measured.
     pub markers: MarkerPool,
 }
@@ -39,7 +39,7 @@ impl FlightPool {
         FlightPool {
             free: [const { Vec::new() }; CLASSES.len()],
             budget: budget.max(BUDGET_MIN),
-            snapshots: Vec::new(),
+            outstanding: Vec::new(),
             markers: MarkerPool::default(),
         }
     }
@@ -81,20 +81,20 @@ impl FlightPool {
         }
     }
 
-    /// A copy of `controller` to return to.
-    pub(crate) fn snapshot(&mut self, controller: &Controller) -> Box<Controller> {
-        match self.snapshots.pop() {
-            Some(mut copy) => {
-                *copy = *controller;
-                copy
+    /// Memory for `state`.
+    pub(crate) fn hold(&mut self, state: Outstanding) -> Box<Outstanding> {
+        match self.outstanding.pop() {
+            Some(mut held) => {
+                *held = state;
+                held
             }
-            None => Box::new(*controller),
+            None => Box::new(state),
         }
     }
 
-    /// A copy that is not needed any more.
-    pub(crate) fn discard(&mut self, snapshot: Box<Controller>) {
-        self.snapshots.push(snapshot);
+    /// State that is not needed any more; its ring was given back.
+    pub(crate) fn let_go(&mut self, state: Box<Outstanding>) {
+        self.outstanding.push(state);
     }
 }
 

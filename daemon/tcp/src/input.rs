@@ -13,12 +13,12 @@ use crate::config::DELAYED_ACK;
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
-use crate::loss::AckSeen;
 use crate::receive::{AckWanted, NewBytes};
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::SegmentDrop;
+use crate::verdict::AckSeen;
 
 /// What a connection did with a segment.
 #[derive(Debug, Default)]
@@ -306,7 +306,7 @@ impl Connection {
         }
         if let Some(rtt) = sample {
             self.rtt.sample(rtt);
-            self.loss.probe.on_rtt_sample();
+            self.loss.on_rtt_sample();
             outcome.rtt = Some(rtt);
         }
         self.rtt.reset_back_off();

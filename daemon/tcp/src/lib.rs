@@ -19,7 +19,7 @@
 //! | `send` | our sequence space, windows | 9293 |
 //! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
-//! | `loss`, `recovery` | the phases of a recovery, and what the connection does in them | 5681, 6298 |
+//! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
 //! | `congestion/*` | congestion window and pacing rate | 5681, 9438, 9406, 8257, 6928, draft BBR |
 //! | `control` | where the two meet what follows | |
@@ -53,6 +53,7 @@ mod listener;
 mod loss;
 mod markers;
 mod output;
+mod outstanding;
 pub mod pacing;
 mod prr;
 mod rack;
@@ -71,6 +72,7 @@ mod time_wait;
 mod timestamps;
 mod undo;
 mod validation;
+mod verdict;
 pub mod wheel;
 
 pub use config::StackConfig;

@@ -1,127 +1,33 @@
-//! Loss recovery: what is lost, when to send it again, and how much may leave meanwhile.
+//! Loss recovery of one connection, which costs an idle one next to nothing.
 //!
-//! Composes the parts: [`Flight`] records what was sent, [`Rack`] finds what is lost, [`TailProbe`] provokes the
-//! acknowledgement that a tail lacks, [`Prr`] paces a recovery, [`Undo`] takes back what was not deserved, and
-//! [`Duplicates`] stands in for all of it with a peer that has no SACK.
-//!
-//! Three phases. *Open*: nothing is known to be lost. *Fast*: a loss was proven by acknowledgements; the window
-//! was reduced once, and the phase lasts until everything that was out then is acknowledged. *Timeout*: the timer
-//! fired, and what is lost is sent again in slow start. Congestion control is told by the caller, from the
-//! [`Verdict`].
+//! All there is to know about what is in flight lives in an [`Outstanding`], taken from the pool of the worker with
+//! the first segment and given back with the last acknowledgement; in between only what was learnt about the path
+//! stays. Each method says what holds when nothing is in flight and leaves the rest to [`Outstanding`].
 
 use core::ops::Range;
 use core::time::Duration;
 
 use crate::clock::Instant;
 use crate::congestion::Controller;
-use crate::duplicates::Duplicates;
-use crate::flight::{Delivery, Flight};
 use crate::flight_pool::FlightPool;
-use crate::prr::{Prr, PrrAck};
-use crate::rack::{Path, Rack};
-use crate::tail_probe::{ProbeEnd, TailProbe};
-use crate::undo::{Frto, FrtoAck, Undo};
+use crate::outstanding::{Learnt, Outstanding};
+use crate::rack::Path;
+use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
-/// A window that limits nothing.
-const NO_LIMIT: u64 = u64::MAX;
-
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Open,
-    Fast {
-        until: u64,
-        /// Not with a peer without SACK: its deliveries cannot be counted.
-        prr: Option<Prr>,
-    },
-    Timeout {
-        until: u64,
-        frto: Frto,
-    },
-}
-
-/// What an acknowledgement means for the congestion window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The window may grow by what was delivered.
-    Grow,
-    /// A loss was proven: reduce the window now, and call [`Loss::begin_recovery`].
-    Reduce,
-    /// A recovery is under way: the window stays.
-    Hold,
-    /// A tail loss probe was the repair: reduce the window, nothing has to be sent again.
-    ReduceForProbe,
-    /// The last reduction was spurious: [`Loss::take_undo`] has the state to return to.
-    Undo,
-}
-
-/// An acknowledgement as the loss detector sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct AckSeen {
-    /// SND.UNA after it, in stream offsets.
-    pub snd_una: u64,
-    /// SND.NXT.
-    pub snd_nxt: u64,
-    /// Bytes by which it moved SND.UNA.
-    pub acked: u64,
-    /// A duplicate in the sense of RFC 5681 section 2 (without any SACK block).
-    pub duplicate: bool,
-    /// What it says came twice (RFC 2883).
-    pub dsack: Option<Range<u64>>,
-    /// When the segment left whose timestamp it echoes, in milliseconds.
-    pub echoed_ms: Option<u64>,
-}
-
-/// What an acknowledgement delivered: collected first, judged when the round trip is known.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Delivered {
-    /// Bytes that were not known to have arrived.
-    pub bytes: u64,
-    /// Round trip of what was sent once and arrived now: the shortest.
-    pub rtt: Option<Duration>,
-    /// Bytes that were neither acknowledged nor SACKed before.
-    outstanding_before: u64,
-    /// Some were sent before the time-out and never again.
-    original: bool,
-}
-
-/// What the caller has to do about an acknowledgement or a timer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Judged {
-    pub verdict: Verdict,
-    /// Look again after this time (RFC 8985 section 6.2, step 5).
-    pub reorder_timeout: Option<Duration>,
-    /// More was found lost.
-    pub found_lost: bool,
-}
-
-/// Loss state of one connection.
+/// Loss recovery of one connection.
 #[derive(Debug)]
 pub(crate) struct Loss {
     sack: bool,
-    /// The first retransmission of a recovery does not wait for the window (RFC 6675 section 5, step 4.3).
-    first_goes_at_once: bool,
-    phase: Phase,
-    flight: Flight,
-    rack: Rack,
-    pub probe: TailProbe,
-    undo: Undo,
-    duplicates: Duplicates,
-    /// After a recovery the flight returns to cwnd no faster than in slow start, not in one burst.
-    catch_up: u64,
+    learnt: Learnt,
+    outstanding: Option<Box<Outstanding>>,
 }
 
 impl Loss {
     pub(crate) fn new(sack: bool) -> Self {
         Loss {
             sack,
-            first_goes_at_once: false,
-            phase: Phase::Open,
-            flight: Flight::new(),
-            rack: Rack::new(),
-            probe: TailProbe::default(),
-            undo: Undo::default(),
-            duplicates: Duplicates::default(),
-            catch_up: NO_LIMIT,
+            learnt: Learnt::default(),
+            outstanding: None,
         }
     }
 
@@ -133,13 +39,11 @@ impl Loss {
         grain: Duration,
         pool: &mut FlightPool,
     ) {
-        let len = end.saturating_sub(self.flight.end());
-        self.flight.on_sent(end, now, grain, pool);
-        match &mut self.phase {
-            Phase::Fast { prr: Some(prr), .. } => prr.on_sent(len),
-            Phase::Timeout { frto, .. } => *frto = frto.on_new_segment(),
-            _ => {}
-        }
+        let (sack, learnt) = (self.sack, &self.learnt);
+        let outstanding = self
+            .outstanding
+            .get_or_insert_with(|| pool.hold(Outstanding::new(sack, learnt)));
+        outstanding.on_sent(end, now, grain, pool);
     }
 
     /// `range` left again.
@@ -150,21 +54,20 @@ impl Loss {
         grain: Duration,
         pool: &mut FlightPool,
     ) {
-        self.first_goes_at_once = false;
-        let len = range.end - range.start;
-        self.flight.on_sent_again(range, now, grain, pool);
-        self.undo.on_retransmitted(len, now);
-        if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
-            prr.on_sent(len);
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.on_sent_again(range, now, grain, pool);
         }
     }
 
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
     pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
-        self.flight.take_back(snd_nxt, pool);
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.take_back(snd_nxt, pool);
+            self.rest(pool);
+        }
     }
 
-    /// First half of an acknowledgement: what it says has arrived. `blocks` lie in `[snd_una, snd_nxt]`.
+    /// See [`Outstanding::deliver`].
     pub(crate) fn deliver(
         &mut self,
         ack: &AckSeen,
@@ -172,41 +75,17 @@ impl Loss {
         path: &Path,
         pool: &mut FlightPool,
     ) -> Delivered {
-        let original_below = match self.phase {
-            Phase::Timeout { until, .. } => until,
-            _ => 0,
-        };
-        let mut delivered = Delivered {
-            bytes: 0,
-            rtt: None,
-            outstanding_before: self.flight.unsacked_bytes(),
-            original: false,
-        };
-        let mut min_rtt = path.min_rtt;
-        let rack = &mut self.rack;
-        let mut note = |delivery: Delivery| {
-            delivered.bytes += delivery.range.end - delivery.range.start;
-            if !delivery.retransmitted {
-                let rtt = path.now.saturating_since(delivery.sent_at);
-                delivered.rtt = Some(delivered.rtt.map_or(rtt, |least| least.min(rtt)));
-                // RFC 8985 section 6.2, step 1.
-                min_rtt = Some(min_rtt.map_or(rtt, |least| least.min(rtt)));
-                delivered.original |= delivery.range.start < original_below;
-            }
-            rack.on_delivered(&delivery, path.now, min_rtt, ack.echoed_ms);
-        };
-        // In the order of the sequence, or SACK blocks of one acknowledgement would make what it acknowledges
-        // cumulatively look reordered.
-        self.flight.acknowledge(ack.snd_una, pool, &mut note);
-        if self.sack {
-            for range in blocks {
-                self.flight.sack(range, pool, &mut note);
+        match &mut self.outstanding {
+            Some(outstanding) => outstanding.deliver(ack, blocks, path, pool),
+            None => {
+                // What was taken back may be acknowledged all the same.
+                self.learnt.snd_una = self.learnt.snd_una.max(ack.snd_una);
+                Delivered::NOTHING
             }
         }
-        delivered
     }
 
-    /// Second half: what follows from it. `path` has the round trips of this acknowledgement.
+    /// See [`Outstanding::judge`].
     pub(crate) fn judge(
         &mut self,
         ack: &AckSeen,
@@ -214,338 +93,242 @@ impl Loss {
         path: &Path,
         pool: &mut FlightPool,
     ) -> Judged {
-        self.undo.on_acknowledged(ack.snd_una, pool);
-        if !self.sack {
-            return Judged::quiet(self.judge_duplicates(ack, path, pool));
+        match &mut self.outstanding {
+            Some(outstanding) => outstanding.judge(ack, delivered, path, pool),
+            None => Judged::quiet(Verdict::Grow),
         }
-        let probe_end = self.hear_probe(ack);
-        if self.is_spurious(ack, delivered) {
-            self.end_recovery(ack.snd_nxt, path.smss);
-            self.flight.forget_losses();
-            self.rack.on_spurious();
-            return Judged::quiet(Verdict::Undo);
-        }
-        let before = self.verdict_of_phase();
-        if self.until().is_some_and(|until| ack.snd_una >= until) {
-            self.rack.on_recovery_exit();
-            self.undo.recovery_ended(ack.snd_nxt);
-            self.end_recovery(ack.snd_nxt, path.smss);
-        }
-        let judged = self.look_for_losses(ack.snd_nxt, path);
-        if judged.verdict == Verdict::Reduce {
-            return judged;
-        }
-        let verdict = match probe_end {
-            ProbeEnd::Repaired if self.is_open() => Verdict::ReduceForProbe,
-            _ => before,
-        };
-        Judged { verdict, ..judged }
     }
 
     /// The reordering timer fired.
     pub(crate) fn on_reorder_timer(&mut self, snd_nxt: u64, path: &Path) -> Judged {
-        self.look_for_losses(snd_nxt, path)
-    }
-
-    fn look_for_losses(&mut self, snd_nxt: u64, path: &Path) -> Judged {
-        let recovering = !self.is_open();
-        let (found_lost, reorder_timeout) =
-            self.rack.detect_loss(&mut self.flight, path, recovering);
-        let verdict = if !recovering && self.flight.lost_bytes() > 0 {
-            self.enter_fast(snd_nxt);
-            Verdict::Reduce
-        } else {
-            self.verdict_of_phase()
-        };
-        Judged {
-            verdict,
-            reorder_timeout,
-            found_lost,
+        match &mut self.outstanding {
+            Some(outstanding) => outstanding.on_reorder_timer(snd_nxt, path),
+            None => Judged::quiet(Verdict::Grow),
         }
     }
 
-    fn verdict_of_phase(&self) -> Verdict {
-        match self.phase {
-            Phase::Fast { .. } => Verdict::Hold,
-            Phase::Open | Phase::Timeout { .. } => Verdict::Grow,
+    /// Before a reduction that could be taken back.
+    pub(crate) fn remember(&mut self, controller: &Controller) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.remember(controller);
         }
     }
 
-    fn enter_fast(&mut self, snd_nxt: u64) {
-        self.phase = Phase::Fast {
-            until: snd_nxt,
-            prr: None,
-        };
-        self.probe.abandon();
-        self.first_goes_at_once = true;
-        self.catch_up = NO_LIMIT;
-    }
-
-    fn hear_probe(&mut self, ack: &AckSeen) -> ProbeEnd {
-        if let Some(range) = &ack.dsack
-            && self.undo.on_dsack(range)
-        {
-            self.rack.on_dsack(ack.snd_una, ack.snd_nxt);
-        }
-        let dsack_end = ack.dsack.as_ref().map(|range| range.end);
-        self.probe.on_ack(ack.snd_una, ack.duplicate, dsack_end)
-    }
-
-    fn is_spurious(&mut self, ack: &AckSeen, delivered: &Delivered) -> bool {
-        if !self.undo.is_open() {
-            return false;
-        }
-        let mut spurious = self.undo.is_all_duplicates();
-        if !self.is_open() {
-            spurious |= ack.acked > 0 && self.undo.is_echo_older(ack.echoed_ms);
-        }
-        if let Phase::Timeout { until, frto } = &mut self.phase {
-            let (next, late) = frto.on_ack(FrtoAck {
-                original_delivered: delivered.original,
-                advanced: ack.acked > 0 && ack.snd_una < *until,
-                delivered: delivered.bytes > 0,
-            });
-            *frto = next;
-            spurious |= late;
-        }
-        spurious
-    }
-
-    /// The phase is over. `smss` bounds what may follow at once.
-    fn end_recovery(&mut self, until: u64, smss: u32) {
-        self.phase = Phase::Open;
-        self.duplicates.recovery_ended(until);
-        self.first_goes_at_once = false;
-        self.catch_up = self.flight.pipe() + u64::from(smss);
-    }
-
-    /// Without SACK: RFC 5681 section 3.2 and RFC 6582.
-    fn judge_duplicates(&mut self, ack: &AckSeen, path: &Path, pool: &mut FlightPool) -> Verdict {
-        let smss = path.smss;
-        if ack.acked > 0 {
-            let recovering = matches!(self.phase, Phase::Fast { .. });
-            self.duplicates.on_acknowledged(ack.acked, recovering, smss);
-        } else if ack.duplicate {
-            self.duplicates.on_duplicate();
-        }
-        let verdict = self.verdict_of_phase();
-        if let Some(until) = self.until()
-            && ack.snd_una >= until
-        {
-            self.end_recovery(until, smss);
-            return verdict;
-        }
-        match self.phase {
-            Phase::Open if self.duplicates.prove_loss(ack.snd_una) => {
-                self.enter_fast(ack.snd_nxt);
-                self.lose_first(ack.snd_una, smss, pool);
-                Verdict::Reduce
-            }
-            Phase::Fast { .. } if ack.acked > 0 => {
-                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3).
-                self.lose_first(ack.snd_una, smss, pool);
-                self.first_goes_at_once = true;
-                verdict
-            }
-            _ => verdict,
-        }
-    }
-
-    fn lose_first(&mut self, snd_una: u64, smss: u32, pool: &mut FlightPool) {
-        let end = (snd_una + u64::from(smss)).min(self.flight.end());
-        self.flight.lose(&(snd_una..end), pool);
-    }
-
-    /// Before the reduction that a [`Verdict`] asked for.
-    pub(crate) fn remember(
+    /// See [`Outstanding::begin_recovery`].
+    pub(crate) fn begin_recovery(
         &mut self,
-        controller: &Controller,
-        snd_una: u64,
+        cwnd: u32,
+        ssthresh: u32,
+        delivered: Option<&Delivered>,
+        smss: u32,
+    ) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.begin_recovery(cwnd, ssthresh, delivered, smss);
+        }
+    }
+
+    /// What may leave after an acknowledgement that delivered `bytes`; the end of its processing.
+    pub(crate) fn regulate(
+        &mut self,
+        bytes: u64,
+        safe: bool,
+        smss: u32,
+        cwnd: u32,
         pool: &mut FlightPool,
     ) {
-        if self.sack {
-            self.undo.begin(controller, snd_una, pool);
-        }
-    }
-
-    /// After the reduction: from now on `ssthresh` is where PRR leads to.
-    pub(crate) fn begin_recovery(&mut self, ssthresh: u32, delivered: Option<&Delivered>) {
-        let outstanding = delivered.map_or_else(
-            || self.flight.unsacked_bytes(),
-            |delivered| delivered.outstanding_before,
-        );
-        if let Phase::Fast { prr, .. } = &mut self.phase
-            && self.sack
-        {
-            *prr = Some(Prr::new(ssthresh, outstanding));
-        }
-    }
-
-    /// What may leave after this acknowledgement.
-    pub(crate) fn regulate(&mut self, bytes: u64, safe: bool, smss: u32, cwnd: u32) {
-        let in_flight = self.flight.pipe();
-        if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
-            prr.on_ack(PrrAck {
-                delivered: bytes,
-                in_flight,
-                safe,
-                smss,
-            });
-        } else if self.flight.is_empty() {
-            self.catch_up = NO_LIMIT;
-        } else if self.catch_up != NO_LIMIT {
-            self.catch_up = self.catch_up.max(in_flight + bytes + u64::from(smss));
-            if self.catch_up >= u64::from(cwnd) {
-                self.catch_up = NO_LIMIT;
-            }
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.regulate(bytes, safe, smss, cwnd);
+            self.rest(pool);
         }
     }
 
     /// The state of congestion control to return to.
-    pub(crate) fn take_undo(&mut self) -> Option<Box<Controller>> {
-        self.undo.take()
+    pub(crate) fn take_undo(&mut self) -> Option<Controller> {
+        self.outstanding.as_mut()?.take_undo()
     }
 
     /// The window to send by, where `cwnd` is that of congestion control.
     pub(crate) fn window(&self, cwnd: u32) -> u64 {
-        match self.phase {
-            Phase::Fast { prr: Some(prr), .. } => prr.cwnd(),
-            _ => self.catch_up.min(u64::from(cwnd)),
-        }
+        let outstanding = self.outstanding.as_ref();
+        outstanding.map_or(u64::from(cwnd), |outstanding| outstanding.window(cwnd))
     }
 
-    /// The retransmission timer fired. True if no recovery was under way: then ssthresh is lowered (RFC 5681
-    /// section 3.1), else it has been.
+    /// See [`Outstanding::on_timeout`].
     pub(crate) fn on_timeout(&mut self, path: &Path, snd_nxt: u64, pool: &mut FlightPool) -> bool {
-        let first = self.is_open();
-        if self.flight.is_first_sacked() {
-            // The peer SACKed what it now wants again: it reneged (RFC 2018 section 8).
-            self.flight.forget_sacks();
+        match &mut self.outstanding {
+            Some(outstanding) => outstanding.on_timeout(path, snd_nxt, pool),
+            None => true,
         }
-        let snd_una = self.flight.start();
-        if self.sack {
-            self.rack.mark_on_time_out(&mut self.flight, path);
-            self.lose_first(snd_una, path.smss, pool);
-        } else {
-            self.flight.lose(&(snd_una..snd_nxt), pool);
-        }
-        // Not after a fast recovery: what arrives then may answer its retransmissions (RFC 5682 section 3.1).
-        let frto = match self.phase {
-            Phase::Open | Phase::Timeout { .. } if self.sack => Frto::AwaitFirst,
-            _ => Frto::Off,
-        };
-        self.phase = Phase::Timeout {
-            until: snd_nxt,
-            frto,
-        };
-        self.probe.abandon();
-        self.duplicates.forget();
-        self.first_goes_at_once = true;
-        self.catch_up = NO_LIMIT;
-        first
     }
 
     /// The range to send again next, and whether it was sent again before.
     pub(crate) fn next_retransmission(&mut self) -> Option<(Range<u64>, bool)> {
-        match self.phase {
-            Phase::Open
-            | Phase::Timeout {
-                frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
-                ..
-            } => None,
-            Phase::Fast { .. } | Phase::Timeout { .. } => self.flight.next_lost(),
-        }
+        self.outstanding.as_mut()?.next_retransmission()
     }
 
     /// Whether nothing may leave until F-RTO has its answer.
     pub(crate) fn awaits_verdict(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Timeout {
-                frto: Frto::AwaitVerdict,
-                ..
-            }
-        )
+        self.is(Outstanding::awaits_verdict)
     }
 
     /// No new data can leave. True if something is lost that had waited for new data to leave first.
     pub(crate) fn on_nothing_new(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Timeout { frto, .. } if *frto != Frto::Off => {
-                *frto = frto.on_nothing_new();
-                *frto == Frto::Off
-            }
-            _ => false,
-        }
+        let outstanding = self.outstanding.as_mut();
+        outstanding.is_some_and(|outstanding| outstanding.on_nothing_new())
     }
 
     /// Whether the next retransmission ignores the congestion window.
     pub(crate) fn goes_at_once(&self) -> bool {
-        self.first_goes_at_once
+        self.is(Outstanding::goes_at_once)
     }
 
     /// Whether the current recovery began with a time-out.
     pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self.phase, Phase::Timeout { .. })
+        self.is(Outstanding::is_timeout)
     }
 
-    fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+    /// Whether silence is to be probed.
+    pub(crate) fn may_probe(&self) -> bool {
+        self.is(Outstanding::may_probe)
     }
 
-    /// What has to be acknowledged for the phase to end.
-    fn until(&self) -> Option<u64> {
-        match self.phase {
-            Phase::Open => None,
-            Phase::Fast { until, .. } | Phase::Timeout { until, .. } => Some(until),
+    /// Whether the peer may hold back its acknowledgement of what is in flight.
+    pub(crate) fn may_be_delayed(&self, smss: u32) -> bool {
+        self.is(|outstanding| outstanding.may_be_delayed(smss))
+    }
+
+    /// The probe timer fired.
+    pub(crate) fn want_probe(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.probe.want();
         }
     }
 
-    /// Whether a quiet tail is to be probed (RFC 8985 section 7.2): nothing is known to be wrong with what is in
-    /// flight.
-    pub(crate) fn may_probe(&self) -> bool {
-        self.sack && self.is_open() && self.flight.sacked_bytes() == 0 && self.probe.is_allowed()
+    /// Whether a probe is to be sent now; asked once.
+    pub(crate) fn take_wanted_probe(&mut self) -> bool {
+        let outstanding = self.outstanding.as_mut();
+        outstanding.is_some_and(|outstanding| outstanding.probe.take_wanted())
+    }
+
+    pub(crate) fn on_probe_sent(&mut self, snd_nxt: u64, is_retransmission: bool) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.on_probe_sent(snd_nxt, is_retransmission);
+        }
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn on_rtt_sample(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.probe.on_rtt_sample();
+        }
     }
 
     /// The range that a probe without new data sends again.
     pub(crate) fn tail(&self, smss: u32) -> Option<Range<u64>> {
-        self.flight.tail(smss)
+        self.outstanding.as_ref()?.tail(smss)
     }
 
     /// Bytes believed to be in the network (RFC 6675 section 4).
     pub(crate) fn pipe(&self, smss: u32) -> u64 {
-        let pipe = self.flight.pipe();
-        if self.sack {
-            return pipe;
-        }
-        let departed = self.duplicates.departed(smss);
-        match self.phase {
-            Phase::Open => pipe.saturating_sub(departed),
-            // A receiver that invents duplicates must not get more out of it than the flight in which the loss
-            // happened (RFC 5681 section 5).
-            Phase::Fast { until, .. } => {
-                pipe.saturating_sub(departed.min(until.saturating_sub(self.flight.start())))
-            }
-            Phase::Timeout { .. } => pipe,
+        let outstanding = self.outstanding.as_ref();
+        outstanding.map_or(0, |outstanding| outstanding.pipe(smss))
+    }
+
+    /// Whether the record is that of a sender between these two offsets: for debug builds.
+    pub(crate) fn is_about(&self, snd_una: u64, snd_nxt: u64) -> bool {
+        match &self.outstanding {
+            Some(outstanding) => outstanding.is_about(snd_una, snd_nxt),
+            None => snd_una == snd_nxt && self.learnt.snd_una == snd_una,
         }
     }
 
     /// The connection is over: memory goes back.
     pub(crate) fn release(&mut self, pool: &mut FlightPool) {
-        self.flight.release(pool);
-        self.undo.end(pool);
-    }
-}
-
-impl Judged {
-    fn quiet(verdict: Verdict) -> Self {
-        Judged {
-            verdict,
-            reorder_timeout: None,
-            found_lost: false,
+        if let Some(mut outstanding) = self.outstanding.take() {
+            outstanding.release(pool);
+            self.learnt = outstanding.learnt();
+            pool.let_go(outstanding);
         }
+    }
+
+    /// Gives the memory back if nothing is in flight any more.
+    fn rest(&mut self, pool: &mut FlightPool) {
+        if self.is(Outstanding::is_over) {
+            self.release(pool);
+        }
+    }
+
+    fn is(&self, ask: impl FnOnce(&Outstanding) -> bool) -> bool {
+        self.outstanding.as_deref().is_some_and(ask)
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::congestion::Algorithm;
+
+    const PATH: Path = Path {
+        now: Instant::from_nanos(50_000_000),
+        srtt: Some(Duration::from_millis(40)),
+        min_rtt: Some(Duration::from_millis(40)),
+        smss: 1000,
+    };
+
+    fn acknowledge(loss: &mut Loss, snd_una: u64, snd_nxt: u64, pool: &mut FlightPool) {
+        let ack = AckSeen {
+            snd_una,
+            snd_nxt,
+            acked: 1000,
+            duplicate: false,
+            dsack: None,
+            echoed_ms: None,
+        };
+        let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
+        let _ = loss.judge(&ack, &delivered, &PATH, pool);
+        loss.regulate(delivered.bytes, true, 1000, 10_000, pool);
+    }
+
+    #[test]
+    fn an_idle_connection_holds_nothing_and_the_next_flight_goes_on_where_it_was() {
+        let mut pool = FlightPool::new(1);
+        let mut loss = Loss::new(true);
+        for end in [1000, 2000, 3000] {
+            loss.on_sent(end, Instant::ZERO, Duration::ZERO, &mut pool);
+            assert!(loss.outstanding.is_some());
+            assert!(loss.is_about(end - 1000, end));
+            acknowledge(&mut loss, end, end, &mut pool);
+            assert!(loss.outstanding.is_none());
+            assert!(loss.is_about(end, end));
+        }
+        assert_eq!((loss.pipe(1000), loss.window(7000)), (0, 7000));
+    }
+
+    #[test]
+    fn a_probe_that_is_not_accounted_for_is_remembered() {
+        // RFC 8985 section 7.4.2: only what comes after the tail tells.
+        let mut pool = FlightPool::new(1);
+        let mut loss = Loss::new(true);
+        loss.on_sent(1000, Instant::ZERO, Duration::ZERO, &mut pool);
+        loss.on_sent_again(&(0..1000), Instant::ZERO, Duration::ZERO, &mut pool);
+        loss.on_probe_sent(1000, true);
+        acknowledge(&mut loss, 1000, 1000, &mut pool);
+        assert!(loss.outstanding.is_some());
+        loss.on_sent(2000, Instant::ZERO, Duration::ZERO, &mut pool);
+        acknowledge(&mut loss, 2000, 2000, &mut pool);
+        assert!(loss.outstanding.is_none());
+    }
+
+    #[test]
+    fn the_end_of_a_connection_gives_everything_back() {
+        let mut pool = FlightPool::new(1);
+        let mut loss = Loss::new(true);
+        loss.on_sent(5000, Instant::ZERO, Duration::ZERO, &mut pool);
+        assert!(loss.on_timeout(&PATH, 5000, &mut pool));
+        loss.remember(&Controller::new(Algorithm::Cubic, 1000));
+        loss.release(&mut pool);
+        assert!(loss.outstanding.is_none());
+        assert_eq!(loss.pipe(1000), 0);
+        assert_eq!(loss.next_retransmission(), None);
+    }
+}

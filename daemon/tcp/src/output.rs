@@ -134,6 +134,7 @@ impl Connection {
     fn record_new(&mut self, env: &mut Env<'_>) {
         self.loss
             .on_sent(self.send.snd_nxt, env.now, self.rtt.grain(), env.flights);
+        debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
     }
 
     pub(crate) fn data_header(&mut self, cut: &Cut, env: &Env<'_>) -> (TcpHeader, Range<u64>) {

@@ -31,12 +31,13 @@ pub(crate) struct PrrAck {
 
 impl Prr {
     /// A recovery begins with `recover_fs` bytes that are neither acknowledged nor SACKed before the
-    /// acknowledgement that proved the loss.
-    pub(crate) fn new(ssthresh: u32, recover_fs: u64) -> Self {
+    /// acknowledgement that proved the loss. `credit`: what limited transmit (RFC 3042) would have let out for the
+    /// deliveries before it, and did not because they came in one batch.
+    pub(crate) fn new(ssthresh: u32, recover_fs: u64, credit: u64) -> Self {
         Prr {
             ssthresh,
             recover_fs: recover_fs.max(1),
-            delivered: 0,
+            delivered: credit,
             out: 0,
             cwnd: 0,
         }
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn the_flight_shrinks_evenly_to_ssthresh_over_a_round_trip() {
         // RFC 9937 section 6.2: proportional part. 100 segments in flight, one of them lost, ssthresh 70.
-        let mut prr = Prr::new(70_000, 100_000);
+        let mut prr = Prr::new(70_000, 100_000, 0);
         let (sent, in_flight) = recover(&mut prr, 99_000, 99);
         assert_eq!(in_flight, 70_000);
         assert!(sent.windows(3).all(|three| three.iter().sum::<u64>() >= 1));
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn below_ssthresh_packets_are_conserved() {
         // RFC 9937: PRR-CRB, when the losses took more than the reduction would.
-        let mut prr = Prr::new(70_000, 100_000);
+        let mut prr = Prr::new(70_000, 100_000, 0);
         let (sent, in_flight) = recover(&mut prr, 40_000, 30);
         assert_eq!(in_flight, 40_000);
         assert!(sent.iter().all(|segments| *segments == 1));
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn progress_without_further_loss_adds_a_segment_up_to_ssthresh() {
         // RFC 9937: PRR-SSRB.
-        let mut prr = Prr::new(10_000, 20_000);
+        let mut prr = Prr::new(10_000, 20_000, 0);
         prr.on_sent(1000);
         prr.on_ack(ack(1000, 5000, true));
         assert_eq!(prr.cwnd(), 7000);
@@ -141,14 +142,22 @@ mod tests {
 
     #[test]
     fn the_first_retransmission_always_leaves() {
-        let mut prr = Prr::new(2000, 100_000);
+        let mut prr = Prr::new(2000, 100_000, 0);
         prr.on_ack(ack(1000, 99_000, false));
         assert_eq!(prr.cwnd(), 100_000);
     }
 
     #[test]
+    fn deliveries_that_came_in_one_batch_are_answered_as_if_they_had_not() {
+        // RFC 3042: two new segments beside the fast retransmit.
+        let mut prr = Prr::new(5000, 10_000, 2000);
+        prr.on_ack(ack(1000, 1000, false));
+        assert_eq!(prr.cwnd(), 4000);
+    }
+
+    #[test]
     fn an_acknowledgement_that_delivers_nothing_changes_nothing() {
-        let mut prr = Prr::new(70_000, 100_000);
+        let mut prr = Prr::new(70_000, 100_000, 0);
         let _ = recover(&mut prr, 99_000, 10);
         let before = prr.cwnd();
         prr.on_ack(ack(0, 50_000, false));

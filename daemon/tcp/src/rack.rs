@@ -34,6 +34,27 @@ pub(crate) struct Path {
     pub smss: u32,
 }
 
+/// What was learnt about reordering on the path: it outlives the flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tolerance {
+    /// RACK.reo_wnd_mult.
+    mult: u8,
+    /// RACK.reo_wnd_persist.
+    persist: u8,
+    /// RACK.reordering_seen.
+    reordering_seen: bool,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Tolerance {
+            mult: 1,
+            persist: 0,
+            reordering_seen: false,
+        }
+    }
+}
+
 /// Per-connection variables of RFC 8985 section 5.3.
 #[derive(Debug)]
 pub(crate) struct Rack {
@@ -46,27 +67,29 @@ pub(crate) struct Rack {
     fack: u64,
     /// RACK.dsack_round.
     dsack_round: u64,
-    reo_wnd_mult: u8,
-    reo_wnd_persist: u8,
-    reordering_seen: bool,
+    tolerance: Tolerance,
 }
 
 impl Rack {
-    pub(crate) fn new() -> Self {
+    /// With nothing delivered of what is in flight.
+    pub(crate) fn new(tolerance: Tolerance) -> Self {
         Rack {
             xmit_ts: Instant::ZERO,
             end_seq: 0,
             rtt: Duration::ZERO,
             fack: 0,
             dsack_round: NO_ROUND,
-            reo_wnd_mult: 1,
-            reo_wnd_persist: 0,
-            reordering_seen: false,
+            tolerance,
         }
     }
 
+    pub(crate) fn tolerance(&self) -> Tolerance {
+        self.tolerance
+    }
+
     /// Steps 2 and 3 for one range that the peer now has. `echoed_ms`: when the segment left that the timestamp
-    /// echo names, on our clock in milliseconds.
+    /// echo names, on our clock in milliseconds. Only for what is acknowledged cumulatively: above a hole the
+    /// peer echoes what came before the hole (RFC 7323 section 4.3), whatever it SACKs.
     pub(crate) fn on_delivered(
         &mut self,
         delivery: &Delivery,
@@ -78,7 +101,7 @@ impl Rack {
         if end > self.fack {
             self.fack = end;
         } else if end < self.fack && !delivery.retransmitted {
-            self.reordering_seen = true;
+            self.tolerance.reordering_seen = true;
         }
         let rtt = now.saturating_since(delivery.sent_at);
         if delivery.retransmitted {
@@ -101,31 +124,28 @@ impl Rack {
         }
         if self.dsack_round == NO_ROUND {
             self.dsack_round = snd_nxt;
-            self.tolerate_more();
+            self.tolerance.mult = (self.tolerance.mult + 1).min(REO_WND_MULT_MAX);
+            self.tolerance.persist = REO_WND_PERSIST;
         }
     }
 
-    /// A recovery proved to be spurious: what was called lost was late.
-    pub(crate) fn on_spurious(&mut self) {
-        self.reordering_seen = true;
-    }
-
-    fn tolerate_more(&mut self) {
-        self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
-        self.reo_wnd_persist = REO_WND_PERSIST;
+    /// A fast recovery proved to be spurious: what was called lost was late. As good as a DSACK, and often earlier.
+    pub(crate) fn on_spurious(&mut self, snd_una: u64, snd_nxt: u64) {
+        self.tolerance.reordering_seen = true;
+        self.on_dsack(snd_una, snd_nxt);
     }
 
     /// Step 4, at the end of a recovery.
     pub(crate) fn on_recovery_exit(&mut self) {
-        self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
-        if self.reo_wnd_persist == 0 {
-            self.reo_wnd_mult = 1;
+        self.tolerance.persist = self.tolerance.persist.saturating_sub(1);
+        if self.tolerance.persist == 0 {
+            self.tolerance.mult = 1;
         }
     }
 
     /// RACK.reo_wnd.
     fn reo_wnd(&self, flight: &Flight, path: &Path, recovering: bool) -> Duration {
-        if !self.reordering_seen
+        if !self.tolerance.reordering_seen
             && (recovering || flight.has_sacked_segments(DUP_THRESH, path.smss))
         {
             return Duration::ZERO;
@@ -133,7 +153,7 @@ impl Rack {
         let (Some(min_rtt), Some(srtt)) = (path.min_rtt, path.srtt) else {
             return Duration::ZERO;
         };
-        (min_rtt * u32::from(self.reo_wnd_mult) / 4).min(srtt)
+        (min_rtt * u32::from(self.tolerance.mult) / 4).min(srtt)
     }
 
     /// Step 5: marks what is lost, and says in how long the rest has to be looked at again.
@@ -162,7 +182,13 @@ impl Rack {
     /// The retransmission timer fired (RFC 8985 section 6.3): lost is what RACK would call lost now, whatever was
     /// delivered since.
     pub(crate) fn mark_on_time_out(&self, flight: &mut Flight, path: &Path) {
-        let patience = self.rtt + self.reo_wnd(flight, path, true);
+        let rtt = if self.rtt.is_zero() {
+            // Nothing of this flight was delivered.
+            path.srtt.unwrap_or_default()
+        } else {
+            self.rtt
+        };
+        let patience = rtt + self.reo_wnd(flight, path, true);
         flight.lose_if(path.now, |pending| {
             if pending.sent_at + patience <= path.now {
                 Judgement::Lose
@@ -207,8 +233,8 @@ mod tests {
     impl Bed {
         fn with_segments(count: u64) -> Bed {
             let mut bed = Bed {
-                rack: Rack::new(),
-                flight: Flight::new(),
+                rack: Rack::new(Tolerance::default()),
+                flight: Flight::new(0),
                 pool: FlightPool::new(1),
             };
             for n in 0..count {
@@ -328,9 +354,9 @@ mod tests {
         // RFC 8985 section 6.2, step 3.
         let mut bed = Bed::with_segments(8);
         bed.sack(4, 104);
-        assert!(!bed.rack.reordering_seen);
+        assert!(!bed.rack.tolerance.reordering_seen);
         bed.sack(1, 104);
-        assert!(bed.rack.reordering_seen);
+        assert!(bed.rack.tolerance.reordering_seen);
         for segment in 5..8 {
             bed.sack(segment, 107);
         }

@@ -14,11 +14,11 @@ use crate::connection::{Connection, Env};
 use crate::control::JudgedAck;
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
-use crate::loss::{AckSeen, Delivered, Judged, Verdict};
 use crate::rack::Path;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
 use crate::tail_probe::probe_timeout;
+use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
 impl Connection {
     fn path(&self, now: Instant) -> Path {
@@ -51,8 +51,9 @@ impl Connection {
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
             self.rtt.observe(rtt);
-            self.loss.probe.on_rtt_sample();
+            self.loss.on_rtt_sample();
         }
+        debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
         let path = self.path(env.now);
         let pipe = self.pipe();
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
@@ -68,8 +69,13 @@ impl Connection {
         self.act(&judged, Some(&delivered), env);
         self.steer_by_echo(&judged_ack, header, env);
         let safe = ack.acked > 0 && !judged.found_lost;
-        self.loss
-            .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
+        self.loss.regulate(
+            delivered.bytes,
+            safe,
+            path.smss,
+            self.congestion.cwnd(),
+            env.flights,
+        );
         delivered.bytes > 0
     }
 
@@ -97,12 +103,13 @@ impl Connection {
             Verdict::Grow | Verdict::Hold => {}
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
-                self.loss
-                    .remember(&self.congestion, self.send.snd_una, env.flights);
+                self.loss.remember(&self.congestion);
+                let cwnd = self.congestion.cwnd();
                 self.steer_reduction(env.now);
                 if self.congestion.uses_prr() {
-                    self.loss
-                        .begin_recovery(self.congestion.ssthresh(), delivered);
+                    let ssthresh = self.congestion.ssthresh();
+                    let smss = self.send.smss();
+                    self.loss.begin_recovery(cwnd, ssthresh, delivered, smss);
                 }
             }
             Verdict::ReduceForProbe => self.steer_reduction(env.now),
@@ -110,7 +117,6 @@ impl Connection {
                 if let Some(before) = self.loss.take_undo() {
                     env.counters.spurious_undone += 1;
                     self.congestion.undo(&before);
-                    env.flights.discard(before);
                 }
             }
         }
@@ -124,25 +130,26 @@ impl Connection {
         self.note_lost(pipe);
         self.act(&judged, None, env);
         self.loss
-            .regulate(0, false, path.smss, self.congestion.cwnd());
+            .regulate(0, false, path.smss, self.congestion.cwnd(), env.flights);
         self.keep_tail_probe(env.now);
     }
 
     /// RFC 8985 section 7.2: set anew by new data and by progress, off while anything is known to be wrong.
     pub(crate) fn keep_tail_probe(&mut self, now: Instant) {
-        let in_flight = self.send.in_flight();
-        if in_flight == 0 || !self.loss.may_probe() || self.send.is_stalled_by_window() {
+        if self.send.in_flight() == 0 || !self.loss.may_probe() || self.send.is_stalled_by_window()
+        {
             self.deadlines.clear(Timer::TailProbe);
             return;
         }
-        let timeout = probe_timeout(self.rtt.srtt(), in_flight, self.send.smss());
+        let delayed = self.loss.may_be_delayed(self.send.smss());
+        let timeout = probe_timeout(self.rtt.srtt(), delayed);
         let at = self.deadlines.at(Timer::Retransmit).min(now + timeout);
         self.deadlines.set(Timer::TailProbe, at);
     }
 
     pub(crate) fn on_tail_probe_timer(&mut self, env: &mut Env<'_>) {
         if self.send.in_flight() > 0 && self.loss.may_probe() && !self.send.is_stalled_by_window() {
-            self.loss.probe.want();
+            self.loss.want_probe();
             // The probe comes first even where both were due (RFC 8985 section 7.3).
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
@@ -152,7 +159,7 @@ impl Connection {
     /// The loss probe, if one is due: new data if any may leave, else the last segment again. It does not wait for
     /// the congestion window.
     pub(crate) fn next_tail_probe(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if !self.loss.probe.take_wanted() {
+        if !self.loss.take_wanted_probe() {
             return None;
         }
         let smss = self.send.smss();
@@ -167,7 +174,7 @@ impl Connection {
         } else {
             self.send_new(&cut, env)
         };
-        self.loss.probe.on_sent(self.send.snd_nxt, again);
+        self.loss.on_probe_sent(self.send.snd_nxt, again);
         self.deadlines.clear(Timer::TailProbe);
         self.deadlines
             .set(Timer::Retransmit, env.now + self.rtt.rto());
@@ -201,7 +208,9 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
-        self.repeat(cut, env)
+        let segment = self.repeat(cut, env);
+        self.keep_tail_probe(env.now);
+        segment
     }
 
     fn repeat(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
@@ -238,8 +247,7 @@ impl Connection {
         let pipe = self.pipe();
         let first = self.loss.on_timeout(&path, self.send.snd_nxt, env.flights);
         if first {
-            self.loss
-                .remember(&self.congestion, self.send.snd_una, env.flights);
+            self.loss.remember(&self.congestion);
         }
         self.note_lost(pipe);
         self.steer_time_out(flight_size, first, env);

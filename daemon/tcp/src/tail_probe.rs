@@ -4,6 +4,10 @@
 //! The probe is the next new segment, or else the last one again. One probe per tail; after it only the
 //! retransmission timer is left. A probe that was the repair itself is a loss that nobody else noticed, and the
 //! window is reduced for it.
+//!
+//! Beyond section 7.2 a fast recovery is probed as well, when all that is lost was sent again and then nothing is
+//! heard: the repetition was lost, or its acknowledgement, and in a small window nothing follows that could tell
+//! (RFC 9002 section 6.2 does the same for QUIC). Such a probe says nothing more about congestion.
 
 use core::time::Duration;
 
@@ -36,23 +40,24 @@ pub(crate) struct TailProbe {
     wanted: bool,
 }
 
-/// PTO (RFC 8985 section 7.2) with `in_flight` bytes out.
-pub(crate) fn probe_timeout(srtt: Option<Duration>, in_flight: u64, smss: u32) -> Duration {
+/// PTO (RFC 8985 section 7.2). `delayed`: what is in flight may wait for the peer's delayed ACK.
+pub(crate) fn probe_timeout(srtt: Option<Duration>, delayed: bool) -> Duration {
     let Some(srtt) = srtt else {
         return PTO_WITHOUT_SRTT;
     };
     let pto = (srtt * 2).max(PTO_MIN);
-    if in_flight <= u64::from(smss) {
-        pto + MAX_ACK_DELAY
-    } else {
-        pto
-    }
+    if delayed { pto + MAX_ACK_DELAY } else { pto }
 }
 
 impl TailProbe {
     /// Whether another probe may be sent: none is out, and the path was measured since the last (section 7.3).
     pub(crate) fn is_allowed(&self) -> bool {
         self.end_seq == 0 && !self.unsampled && !self.wanted
+    }
+
+    /// Whether it is still to be seen what the last probe was good for.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.end_seq != 0
     }
 
     pub(crate) fn on_rtt_sample(&mut self) {
@@ -125,10 +130,10 @@ mod tests {
     #[test]
     fn the_timeout_is_two_round_trips_and_more_for_a_single_segment() {
         // RFC 8985 section 7.2.
-        assert_eq!(probe_timeout(Some(ms(50)), 3000, 1000), ms(100));
-        assert_eq!(probe_timeout(Some(ms(50)), 1000, 1000), ms(300));
-        assert_eq!(probe_timeout(None, 3000, 1000), ms(1000));
-        assert_eq!(probe_timeout(Some(ms(0)), 3000, 1000), PTO_MIN);
+        assert_eq!(probe_timeout(Some(ms(50)), false), ms(100));
+        assert_eq!(probe_timeout(Some(ms(50)), true), ms(300));
+        assert_eq!(probe_timeout(None, false), ms(1000));
+        assert_eq!(probe_timeout(Some(ms(0)), false), PTO_MIN);
     }
 
     #[test]

@@ -16,13 +16,12 @@ use core::ops::Range;
 
 use crate::clock::Instant;
 use crate::congestion::Controller;
-use crate::flight_pool::FlightPool;
 
 /// The reduction that could be taken back, if any.
 #[derive(Debug, Default)]
 pub(crate) struct Undo {
     /// Congestion control before the reduction.
-    before: Option<Box<Controller>>,
+    before: Option<Controller>,
     /// SND.UNA at the begin: older duplicates are no evidence.
     marker: u64,
     /// Acknowledgements beyond this end the search for evidence.
@@ -35,13 +34,14 @@ pub(crate) struct Undo {
 
 impl Undo {
     /// A recovery begins, before the reduction.
-    pub(crate) fn begin(&mut self, controller: &Controller, snd_una: u64, pool: &mut FlightPool) {
-        self.end(pool);
-        self.before = Some(pool.snapshot(controller));
-        self.marker = snd_una;
-        self.expires_at = u64::MAX;
-        self.unreported = 0;
-        self.first_sent_ms = None;
+    pub(crate) fn begin(&mut self, controller: &Controller, snd_una: u64) {
+        *self = Undo {
+            before: Some(*controller),
+            marker: snd_una,
+            expires_at: u64::MAX,
+            unreported: 0,
+            first_sent_ms: None,
+        };
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -87,22 +87,15 @@ impl Undo {
     }
 
     /// SND.UNA moved.
-    pub(crate) fn on_acknowledged(&mut self, snd_una: u64, pool: &mut FlightPool) {
+    pub(crate) fn on_acknowledged(&mut self, snd_una: u64) {
         if snd_una > self.expires_at {
-            self.end(pool);
+            self.before = None;
         }
     }
 
     /// The state to return to; only once.
-    pub(crate) fn take(&mut self) -> Option<Box<Controller>> {
+    pub(crate) fn take(&mut self) -> Option<Controller> {
         self.before.take()
-    }
-
-    /// No more evidence is waited for.
-    pub(crate) fn end(&mut self, pool: &mut FlightPool) {
-        if let Some(before) = self.before.take() {
-            pool.discard(before);
-        }
     }
 }
 
@@ -177,17 +170,16 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    fn open(pool: &mut FlightPool) -> Undo {
+    fn open() -> Undo {
         let mut undo = Undo::default();
-        undo.begin(&Controller::new(Algorithm::NewReno, 1000), 10_000, pool);
+        undo.begin(&Controller::new(Algorithm::NewReno, 1000), 10_000);
         undo
     }
 
     #[test]
     fn duplicates_of_all_that_was_sent_again_are_evidence() {
         // RFC 3708 section 3.2.
-        let mut pool = FlightPool::new(1);
-        let mut undo = open(&mut pool);
+        let mut undo = open();
         assert!(!undo.is_all_duplicates(), "nothing was sent again yet");
         undo.on_retransmitted(1000, at(5));
         undo.on_retransmitted(500, at(6));
@@ -204,8 +196,7 @@ mod tests {
     #[test]
     fn an_echo_from_before_the_first_retransmission_is_evidence() {
         // RFC 3522 section 3.2, steps 3 to 5.
-        let mut pool = FlightPool::new(1);
-        let mut undo = open(&mut pool);
+        let mut undo = open();
         assert!(!undo.is_echo_older(Some(4)));
         undo.on_retransmitted(1000, at(5));
         undo.on_retransmitted(1000, at(8));
@@ -216,13 +207,12 @@ mod tests {
 
     #[test]
     fn evidence_is_awaited_for_one_more_flight() {
-        let mut pool = FlightPool::new(1);
-        let mut undo = open(&mut pool);
-        undo.on_acknowledged(50_000, &mut pool);
+        let mut undo = open();
+        undo.on_acknowledged(50_000);
         undo.recovery_ended(60_000);
-        undo.on_acknowledged(60_000, &mut pool);
+        undo.on_acknowledged(60_000);
         assert!(undo.is_open());
-        undo.on_acknowledged(60_001, &mut pool);
+        undo.on_acknowledged(60_001);
         assert!(!undo.is_open());
     }
 

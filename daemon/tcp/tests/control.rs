@@ -11,9 +11,14 @@ mod receiver;
 
 use core::time::Duration;
 
-use link::{Departure, Lab, MSS, Path, Setup};
+use core::net::{IpAddr, Ipv4Addr};
+
+use link::{Departure, Lab, MSS, Path, Setup, stack_config};
+use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
-use sluice_wire::TcpFlags;
+use sluice_tcp::flow_table::FlowKey;
+use sluice_tcp::{Segment, Stack};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader, TcpOptions};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -439,4 +444,98 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(run(5), run(5), "{algorithm:?}");
         assert_ne!(run(5), run(6), "{algorithm:?}");
     }
+}
+
+/// A client that speaks segment by segment.
+struct Talk {
+    stack: Stack,
+    now: Instant,
+    seq: u32,
+    ack: u32,
+}
+
+impl Talk {
+    /// The flags of the SYN-ACK that answers a SYN with `flags` besides SYN.
+    fn open(algorithm: Algorithm, flags: TcpFlags) -> (Talk, TcpFlags) {
+        let now = Instant::from_nanos(1_000_000_000);
+        let setup = Setup::new(algorithm, Path::USUAL);
+        let mut talk = Talk {
+            stack: Stack::new(stack_config(&setup), now),
+            now,
+            seq: 100,
+            ack: 0,
+        };
+        talk.say(flags.union(TcpFlags::SYN), 0, Ecn::NotEct);
+        let answer = talk.hear().expect("a SYN-ACK");
+        talk.seq += 1;
+        talk.ack = answer.seq.wrapping_add(1);
+        talk.say(TcpFlags::ACK, 0, Ecn::NotEct);
+        (talk, answer.flags)
+    }
+
+    fn say(&mut self, flags: TcpFlags, payload_len: u32, ecn: Ecn) {
+        let header = TcpHeader {
+            src_port: 9_000,
+            dst_port: 80,
+            seq: self.seq,
+            ack: self.ack,
+            flags,
+            window: 60_000,
+            urgent: 0,
+            options: TcpOptions::default(),
+        };
+        let address = |host| IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
+        let segment = Segment {
+            key: FlowKey::new(address(1), 80, address(2), 9_000),
+            header: &header,
+            payload_len,
+            ecn,
+        };
+        let _ = self.stack.on_segment(self.now, &segment);
+        self.seq = self.seq.wrapping_add(payload_len);
+    }
+
+    fn hear(&mut self) -> Option<TcpHeader> {
+        Some(self.stack.poll_transmit(self.now)?.header)
+    }
+
+    /// Two full segments, and whether their acknowledgement says ECE.
+    fn is_echoed(&mut self, flags: TcpFlags, marks: [Ecn; 2]) -> bool {
+        for mark in marks {
+            self.say(flags.union(TcpFlags::ACK), 1_000, mark);
+        }
+        let answer = self.hear().expect("every second segment is acknowledged");
+        answer.flags.contains(TcpFlags::ECE)
+    }
+}
+
+/// RFC 3168 section 6.1.1; RFC 9768 section 3.1.2 for the last one, whose third flag is in the reserved bits.
+#[test]
+fn only_an_offer_of_ecn_is_answered_with_ece() {
+    let setup = TcpFlags::ECE.union(TcpFlags::CWR);
+    let answer = |algorithm, flags| Talk::open(algorithm, flags).1;
+    let plain = TcpFlags::SYN.union(TcpFlags::ACK);
+    assert_eq!(answer(Algorithm::Cubic, setup), plain.union(TcpFlags::ECE));
+    for flags in [TcpFlags::EMPTY, TcpFlags::ECE, TcpFlags::CWR] {
+        assert_eq!(answer(Algorithm::Cubic, flags), plain);
+    }
+    assert_eq!(answer(Algorithm::Bbr, setup), plain);
+}
+
+/// RFC 3168 section 6.1.3.
+#[test]
+fn a_mark_is_echoed_on_every_acknowledgement_until_cwr() {
+    let (mut talk, _) = Talk::open(Algorithm::Cubic, TcpFlags::ECE.union(TcpFlags::CWR));
+    let none = TcpFlags::EMPTY;
+    assert!(!talk.is_echoed(none, [Ecn::Ect0, Ecn::Ect0]));
+    assert!(talk.is_echoed(none, [Ecn::Ce, Ecn::Ect0]));
+    assert!(talk.is_echoed(none, [Ecn::Ect0, Ecn::Ect0]));
+    assert!(!talk.is_echoed(TcpFlags::CWR, [Ecn::Ect0, Ecn::Ect0]));
+    assert_eq!(talk.stack.counters().ecn_marks_received, 1);
+}
+
+#[test]
+fn without_the_handshake_a_mark_is_not_echoed() {
+    let (mut talk, _) = Talk::open(Algorithm::Cubic, TcpFlags::EMPTY);
+    assert!(!talk.is_echoed(TcpFlags::EMPTY, [Ecn::Ce, Ecn::Ce]));
 }

@@ -19,7 +19,7 @@ struct Bed {
 impl Bed {
     fn new() -> Bed {
         Bed {
-            flight: Flight::new(),
+            flight: Flight::new(0),
             pool: FlightPool::new(1),
         }
     }
@@ -401,7 +401,7 @@ fn a_window_probe_that_is_taken_back_leaves_no_trace() {
 }
 
 #[test]
-fn the_tail_is_the_last_segment_unless_it_arrived() {
+fn the_tail_is_the_last_segment_that_did_not_arrive() {
     // RFC 8985 section 7.3.
     let mut bed = Bed::new();
     bed.send(5000, 0);
@@ -409,5 +409,7 @@ fn the_tail_is_the_last_segment_unless_it_arrived() {
     bed.send(5300, 100);
     assert_eq!(bed.flight.tail(1000), Some(5000..5300));
     bed.sack(5000..5300);
+    assert_eq!(bed.flight.tail(1000), Some(4000..5000));
+    bed.sack(0..5000);
     assert_eq!(bed.flight.tail(1000), None);
 }

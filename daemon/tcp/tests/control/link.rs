@@ -413,7 +413,8 @@ impl Lab {
     }
 }
 
-fn stack_config(setup: &Setup) -> StackConfig {
+/// The stack of the senders.
+pub fn stack_config(setup: &Setup) -> StackConfig {
     StackConfig {
         connections: 16,
         half_open: 16,
