@@ -180,8 +180,13 @@ impl Connection {
             delivered_bytes: saturated(ack.delivered),
             delivered_total: control.delivery.delivered(),
             srtt: self.rtt.srtt(),
-            // A marker has the exact time; loss recovery keeps one for segments that left at nearly the same.
-            rtt: rate.map_or(ack.rtt, |rate| Some(rate.rtt)),
+            // A marker has the exact time. Loss recovery keeps one for neighbours, the latest, and far apart
+            // ones when holes are many: too short a round trip for a model that is built on the shortest.
+            rtt: if self.congestion.needs_rate() {
+                rate.map(|rate| rate.rtt)
+            } else {
+                ack.rtt
+            },
             in_flight: saturated(self.loss.pipe(window.smss)),
             snd_una: una,
             snd_nxt: nxt,
@@ -300,7 +305,7 @@ impl Connection {
             return;
         };
         let rate = match (self.rtt.min_rtt(), self.rtt.srtt()) {
-            (Some(min_rtt), Some(srtt)) if min_rtt >= config.unpaced_below => {
+            (Some(min_rtt), Some(srtt)) if !config.is_too_short(min_rtt, srtt) => {
                 Some(self.congestion.pacing_rate(srtt))
             }
             _ => None,

@@ -48,6 +48,14 @@ impl Default for PacingConfig {
     }
 }
 
+impl PacingConfig {
+    /// Whether a path is too short to be paced. A shortest round trip far below the smoothed one is a measuring
+    /// error, not a path.
+    pub(crate) fn is_too_short(&self, min_rtt: Duration, srtt: Duration) -> bool {
+        min_rtt < self.unpaced_below && srtt < self.unpaced_below * 32
+    }
+}
+
 /// Pacing state of one connection. Without a rate everything passes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
@@ -271,6 +279,18 @@ mod tests {
                 .release_at(at(0), SMSS)
                 .is_none_or(|release| release <= at(100))
         );
+    }
+
+    #[test]
+    fn a_path_is_too_short_by_its_shortest_round_trip_unless_that_is_absurd() {
+        let config = PacingConfig::default();
+        let micros = Duration::from_micros;
+        assert!(
+            config.is_too_short(micros(60), micros(3_000)),
+            "a queue of its own"
+        );
+        assert!(!config.is_too_short(micros(200), micros(210)));
+        assert!(!config.is_too_short(micros(60), micros(20_000)));
     }
 
     /// RFC 6928: the initial window may leave at once.

@@ -96,6 +96,26 @@ fn bbr_survives_one_per_cent_of_random_loss() {
     }
 }
 
+/// Startup overflows the buffer: hundreds of holes, more than loss recovery can tell apart, whose round trips are
+/// then too short to build a model on.
+#[test]
+fn bbr_recovers_on_a_long_path_from_a_burst_of_losses() {
+    let long = Path {
+        rtt: Duration::from_millis(80),
+        buffer: 1_000_000,
+        loss_ppm: 1_000,
+        ..Path::USUAL
+    };
+    let setup = Setup {
+        seed: 7_919,
+        ..Setup::new(Algorithm::Bbr, long)
+    };
+    let mut lab = Lab::new(setup, 1, Duration::ZERO);
+    let share = steady_share(&mut lab);
+    println!("{share:.3} of the link");
+    assert!(share >= 0.60, "{share}");
+}
+
 /// BBR halves its flight for 200 ms when the shortest round trip is ten seconds old
 /// (draft-ietf-ccwg-bbr, ProbeRTT).
 #[test]
