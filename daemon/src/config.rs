@@ -233,7 +233,11 @@ choice! {
         /// CUBIC, RFC 9438.
         Cubic = "cubic",
         /// NewReno, RFC 5681 and RFC 6582.
-        NewReno = "newreno",
+        NewReno = "reno",
+        /// DCTCP, RFC 8257.
+        Dctcp = "dctcp",
+        /// BBR version 3, draft-ietf-ccwg-bbr.
+        Bbr = "bbr",
     }
 }
 

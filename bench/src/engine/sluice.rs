@@ -7,6 +7,7 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
+use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{Segment, Stack, StackConfig};
 use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, checksum, parse};
@@ -38,6 +39,8 @@ impl Sluice {
             receive_buffer: 1 << 16,
             send_limit: 1 << 20,
             congestion: Algorithm::Cubic,
+            pacing: Some(PacingConfig::default()),
+            ecn: true,
             rto: RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: *b"a key for a test",
@@ -64,6 +67,7 @@ impl Sluice {
         let (ours, theirs) = (packet.dst, packet.src);
         let header = &packet.header;
         let segment = Segment {
+            ecn: Ecn::NotEct,
             key: FlowKey::new(ours, header.dst_port, theirs, header.src_port),
             header,
             payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),

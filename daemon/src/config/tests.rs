@@ -59,7 +59,7 @@ fn everything() -> Config {
             symlinks: Symlinks::Never,
         }],
         tcp: Tcp {
-            congestion: Congestion::NewReno,
+            congestion: Congestion::Bbr,
             mss: Some(1400),
             keepalive: Some(Duration::from_secs(7200)),
         },
@@ -417,8 +417,9 @@ mod mistakes {
             => "f.toml:2:11: xdp.backend: \"xpd\" is not allowed, did you mean \"xdp\"? \
                 (allowed: \"auto\", \"xdp\", \"kernel\")";
         a_foreign_word_lists_the_right_ones:
-            "[tcp]\ncongestion = \"bbr\"\n"
-            => "f.toml:2:14: tcp.congestion: \"bbr\" is not allowed (allowed: \"cubic\", \"newreno\")";
+            "[tcp]\ncongestion = \"vegas\"\n"
+            => "f.toml:2:14: tcp.congestion: \"vegas\" is not allowed (allowed: \"cubic\", \"reno\", \
+                \"dctcp\", \"bbr\")";
         a_word_of_the_wrong_type_lists_the_right_ones:
             "[xdp]\npoll = true\n"
             => "f.toml:2:8: xdp.poll: expected one of \"adaptive\", \"interrupt\", \"busy\", found true";

@@ -9,6 +9,7 @@ use sluice_tcp::StackConfig;
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
+use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
@@ -141,7 +142,12 @@ impl Builder<'_> {
             congestion: match self.config.tcp.congestion {
                 config::Congestion::Cubic => Algorithm::Cubic,
                 config::Congestion::NewReno => Algorithm::NewReno,
+                config::Congestion::Dctcp => Algorithm::Dctcp,
+                config::Congestion::Bbr => Algorithm::Bbr,
             },
+            pacing: Some(PacingConfig::default()),
+            // As Linux by default: for peers that ask for it.
+            ecn: true,
             rto: RtoConfig::default(),
             keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
                 idle,

@@ -38,7 +38,7 @@ impl Worker {
             link: &self.peers[slot],
             src: outgoing.key.local(),
             dst: outgoing.key.remote(),
-            ecn: Ecn::NotEct,
+            ecn: if outgoing.ect { Ecn::Ect0 } else { Ecn::NotEct },
             header: &outgoing.header,
             payload_len: len,
         };

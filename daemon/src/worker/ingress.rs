@@ -166,6 +166,7 @@ fn segment(packet: &TcpPacket) -> Segment<'_> {
         header: &packet.header,
         // At most 65,515 by the IP length.
         payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),
+        ecn: packet.ecn,
     }
 }
 

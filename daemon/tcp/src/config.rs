@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::congestion::Algorithm;
 use crate::isn::Secret;
+use crate::pacing::PacingConfig;
 use crate::rtt::RtoConfig;
 
 /// Parameters of one [`crate::Stack`]. Every capacity is allocated at construction and never grows.
@@ -23,6 +24,11 @@ pub struct StackConfig {
     pub send_limit: u32,
     /// Congestion control of accepted connections.
     pub congestion: Algorithm,
+    /// Spreads each window over a round trip; `None` sends it as fast as the lane takes it.
+    pub pacing: Option<PacingConfig>,
+    /// Whether ECN is used with peers that offer it (RFC 3168). Never with an algorithm that does not answer
+    /// to it.
+    pub ecn: bool,
     /// Retransmission time-out limits (RFC 6298).
     pub rto: RtoConfig,
     /// Keep-alive while waiting for the peer (RFC 9293 section 3.8.4); off when `None`.

@@ -1,55 +1,116 @@
-//! Congestion control: how many bytes may be in flight.
+//! Congestion control: how many bytes may be in flight, and how fast they may leave.
 //!
-//! A [`Controller`] hears of acknowledgments, losses and timeouts and answers with `cwnd`, in bytes. It
-//! knows no sequence numbers, segments or timers: what was lost, and the way `cwnd` is approached during
-//! recovery (PRR, RFC 9937), is decided elsewhere. Invariant: one SMSS <= cwnd <= 1 GiB, and `cwnd` grows
-//! only by acknowledged bytes of a flow that `cwnd` was holding back (RFC 7661), never by the number of ACKs
-//! (RFC 3465): splitting or hurrying ACKs gains a receiver nothing. The algorithms are sibling files and a
-//! closed set, hence an enum: no allocation, readable in a debugger.
+//! A [`Controller`] hears of departures, acknowledgments, losses, congestion marks and timeouts and answers
+//! with `cwnd` in bytes and a pacing rate. It keeps no segments and no timers: what was lost, and the way
+//! `cwnd` is approached during recovery (PRR, RFC 9937), is decided elsewhere. Invariant: one SMSS <= cwnd <=
+//! 1 GiB, and `cwnd` grows only by acknowledged bytes, never by the number of ACKs (RFC 3465): splitting or
+//! hurrying ACKs gains a receiver nothing. The algorithms are sibling files and a closed set, hence an enum:
+//! no allocation, readable in a debugger.
 
 use core::time::Duration;
 
 use crate::clock::Instant;
+use crate::delivery_rate::RateSample;
 
+mod bbr;
 mod cubic;
+mod dctcp;
+mod hystart;
 mod new_reno;
+mod window;
 
+pub use bbr::Bbr;
 pub use cubic::Cubic;
+pub use dctcp::Dctcp;
 pub use new_reno::NewReno;
+use window::Window;
+pub(crate) use window::initial_window;
 
 /// No window can use more: 65,535 << 14 (RFC 7323 2.3).
 const CWND_MAX: u32 = 1 << 30;
 
-/// L of RFC 3465 2.2: slow start takes at most this many SMSS from one ACK, so that an ACK for a lot of
-/// data does not let out a burst of the same size.
-const SLOW_START_SEGMENTS_PER_ACK: u32 = 2;
+/// Pacing of the algorithms that only know a window: twice `cwnd` per round trip while slow start doubles it,
+/// else a fifth more than `cwnd`, so that pacing spreads the window and `cwnd` stays the limit. In percent.
+const PACING_SLOW_START: u64 = 200;
+const PACING_AVOIDANCE: u64 = 120;
 
 /// Which algorithm a new connection uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Algorithm {
-    /// CUBIC (RFC 9438), what Linux uses by default.
+    /// CUBIC (RFC 9438) with HyStart++ (RFC 9406), what Linux uses by default.
     #[default]
     Cubic,
     /// Reno congestion control (RFC 5681), kept as the simple yardstick.
     NewReno,
+    /// DCTCP (RFC 8257), for networks whose switches mark at a low threshold.
+    Dctcp,
+    /// BBR version 3 (draft-ietf-ccwg-bbr).
+    Bbr,
 }
 
-/// One acknowledgment of new data, as congestion control sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 4] = [
+        Algorithm::Cubic,
+        Algorithm::NewReno,
+        Algorithm::Dctcp,
+        Algorithm::Bbr,
+    ];
+
+    /// Whether it answers to ECN. Who does not must not claim to be ECN-capable: a queue that marks instead of
+    /// dropping would get no answer at all (RFC 3168 5). The BBR draft defines none.
+    #[must_use]
+    pub fn answers_ecn(self) -> bool {
+        self != Algorithm::Bbr
+    }
+}
+
+/// One acknowledgment, as congestion control sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AckSample {
     /// When the ACK arrived.
     pub now: Instant,
-    /// Bytes newly delivered to the peer (cumulatively or by SACK), not counting what was known before.
+    /// Bytes by which it moved SND.UNA: what a window may grow by.
     pub acked_bytes: u32,
+    /// Bytes newly delivered to the peer, cumulatively or by SACK, not counting what was known before.
+    pub delivered_bytes: u32,
+    /// Delivered on this connection so far, in bytes.
+    pub delivered_total: u64,
     /// Smoothed round-trip time, this ACK included.
     pub srtt: Option<Duration>,
-    /// The smallest round-trip time of the connection.
-    pub min_rtt: Option<Duration>,
-    /// Bytes in flight before this ACK.
+    /// Round-trip time of the newest segment that this ACK delivered.
+    pub rtt: Option<Duration>,
+    /// Bytes in flight after this ACK.
     pub in_flight: u32,
+    /// SND.UNA and SND.NXT after this ACK, in stream offsets.
+    pub snd_una: u64,
+    /// See `snd_una`.
+    pub snd_nxt: u64,
     /// The flow was held back by `cwnd` and not by the application or the peer's window. Only then does
     /// `cwnd` grow.
     pub cwnd_limited: bool,
+    /// A reduction is being carried out (fast recovery, or the round trip after an ECN echo): a window that is
+    /// steered by losses or marks does not grow.
+    pub recovering: bool,
+    /// The ACK carried ECE.
+    pub ecn_echo: bool,
+    /// Delivery rate, if this ACK completed a measurement.
+    pub rate: Option<RateSample>,
+}
+
+/// Bytes declared lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LossSample {
+    /// How many.
+    pub bytes: u32,
+    /// Delivered on this connection so far, in bytes.
+    pub delivered_total: u64,
+    /// Bytes in flight when they left, themselves included.
+    pub in_flight: u64,
+    /// Bytes declared lost since they left, themselves included.
+    pub lost_since: u64,
+    /// They left while the application had nothing more to send.
+    pub app_limited: bool,
 }
 
 /// Congestion control of one connection.
@@ -57,16 +118,27 @@ pub struct AckSample {
 /// `Copy`, so that a caller can keep the state from before a reduction and hand it to
 /// [`undo`](Self::undo) if the loss proves spurious.
 ///
-/// Call [`on_ack`](Self::on_ack) for every ACK of new data outside of fast recovery;
-/// [`on_congestion`](Self::on_congestion) once per window with loss or ECN echo;
-/// [`on_rto`](Self::on_rto) when the retransmission timer expires;
-/// [`on_idle_restart`](Self::on_idle_restart) before sending after a pause longer than the RTO.
+/// | event | call |
+/// |---|---|
+/// | data leaves | [`on_sent`](Self::on_sent) |
+/// | every ACK of data, or with news about it | [`on_ack`](Self::on_ack) |
+/// | bytes are declared lost | [`on_loss`](Self::on_loss), each time |
+/// | once per window with a loss | [`on_congestion`](Self::on_congestion) |
+/// | once per window with ECE | [`on_ecn_echo`](Self::on_ecn_echo), after `on_ack` |
+/// | the losses of a window are repaired | [`on_recovery_end`](Self::on_recovery_end) |
+/// | the retransmission timer expires | [`on_rto`](Self::on_rto) |
+/// | before sending after a pause longer than the RTO | [`on_idle_restart`](Self::on_idle_restart) |
+/// | most of `cwnd` was not used for long | [`on_unvalidated`](Self::on_unvalidated) |
 #[derive(Clone, Copy, Debug)]
 pub enum Controller {
     /// RFC 9438.
     Cubic(Cubic),
     /// RFC 5681.
     NewReno(NewReno),
+    /// RFC 8257.
+    Dctcp(Dctcp),
+    /// draft-ietf-ccwg-bbr.
+    Bbr(Bbr),
 }
 
 impl Controller {
@@ -76,7 +148,19 @@ impl Controller {
         match algorithm {
             Algorithm::Cubic => Controller::Cubic(Cubic::new(mss)),
             Algorithm::NewReno => Controller::NewReno(NewReno::new(mss)),
+            Algorithm::Dctcp => Controller::Dctcp(Dctcp::new(mss)),
+            Algorithm::Bbr => Controller::Bbr(Bbr::new(mss)),
         }
+    }
+
+    /// Randomness for algorithms that stagger their probes so that flows do not probe in step (BBR). Need
+    /// not be secret.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u32) -> Controller {
+        if let Controller::Bbr(bbr) = &mut self {
+            bbr.seed(seed);
+        }
+        self
     }
 
     /// The algorithm in use.
@@ -85,6 +169,8 @@ impl Controller {
         match self {
             Controller::Cubic(_) => Algorithm::Cubic,
             Controller::NewReno(_) => Algorithm::NewReno,
+            Controller::Dctcp(_) => Algorithm::Dctcp,
+            Controller::Bbr(_) => Algorithm::Bbr,
         }
     }
 
@@ -94,7 +180,7 @@ impl Controller {
         self.window().cwnd
     }
 
-    /// Slow start threshold in bytes; `u32::MAX` before the first congestion event.
+    /// Slow start threshold in bytes; `u32::MAX` before the first congestion event, and always with BBR.
     #[must_use]
     pub fn ssthresh(&self) -> u32 {
         self.window().ssthresh
@@ -106,21 +192,94 @@ impl Controller {
         self.window().in_slow_start()
     }
 
-    /// New data was acknowledged, outside of fast recovery.
+    /// Bytes per second at which segments should leave on a path with the smoothed round-trip time `srtt`.
+    #[must_use]
+    pub fn pacing_rate(&self, srtt: Duration) -> u64 {
+        if let Controller::Bbr(bbr) = self {
+            return bbr.pacing_rate();
+        }
+        let percent = if self.in_slow_start() {
+            PACING_SLOW_START
+        } else {
+            PACING_AVOIDANCE
+        };
+        let srtt_ns = u64::try_from(srtt.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // 30 bits of cwnd and 30 of nanoseconds leave no room for the percentage.
+        let window_rate = u64::from(self.cwnd()) * 1_000_000_000 / srtt_ns;
+        window_rate.saturating_mul(percent) / 100
+    }
+
+    /// Whether `cwnd` after a loss is `ssthresh`, to be approached by PRR (RFC 9937). Not so with BBR, whose
+    /// window follows its model during recovery too.
+    #[must_use]
+    pub fn uses_prr(&self) -> bool {
+        !matches!(self, Controller::Bbr(_))
+    }
+
+    /// Whether it wants [`AckSample::rate`]; the others do without.
+    #[must_use]
+    pub fn needs_rate(&self) -> bool {
+        matches!(self, Controller::Bbr(_))
+    }
+
+    /// Whether it sends less than the path carries on purpose: delivery rates measured now are too low, and
+    /// the sampler has to be told so (BBR's ProbeRTT).
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Controller::Bbr(bbr) if bbr.is_probing_rtt())
+    }
+
+    /// A segment is about to leave with `in_flight` bytes out; `app_limited` as in [`RateSample`].
+    pub fn on_sent(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        if let Controller::Bbr(bbr) = self {
+            bbr.on_sent(now, in_flight, app_limited);
+        }
+    }
+
+    /// An ACK of data, or with SACK or ECN news.
     pub fn on_ack(&mut self, ack: &AckSample) {
         match self {
             Controller::Cubic(cubic) => cubic.on_ack(ack),
             Controller::NewReno(reno) => reno.on_ack(ack),
+            Controller::Dctcp(dctcp) => dctcp.on_ack(ack),
+            Controller::Bbr(bbr) => bbr.on_ack(ack),
         }
     }
 
-    /// Loss was detected (or ECE received) and fast recovery begins: `ssthresh` is lowered from the
-    /// `in_flight` bytes at that moment and `cwnd = ssthresh`. Once per window of data (RFC 5681 4.3).
+    /// Bytes were declared lost.
+    pub fn on_loss(&mut self, loss: &LossSample) {
+        if let Controller::Bbr(bbr) = self {
+            bbr.on_loss(loss);
+        }
+    }
+
+    /// Loss was detected and fast recovery begins: `ssthresh` is lowered from the `in_flight` bytes at that
+    /// moment and `cwnd = ssthresh`. Once per window of data (RFC 5681 4.3).
     /// `_now` is for algorithms that date their reductions; CUBIC's epoch begins with the first ACK after it.
     pub fn on_congestion(&mut self, _now: Instant, in_flight: u32) {
         match self {
             Controller::Cubic(cubic) => cubic.on_congestion(in_flight),
             Controller::NewReno(reno) => reno.on_congestion(in_flight),
+            Controller::Dctcp(dctcp) => dctcp.reno.on_congestion(in_flight),
+            Controller::Bbr(bbr) => bbr.on_congestion(),
+        }
+    }
+
+    /// ECE was received: reduce, once per window of data and not in addition to a loss (RFC 3168 6.1.2).
+    pub fn on_ecn_echo(&mut self, _now: Instant, in_flight: u32) {
+        match self {
+            Controller::Cubic(cubic) => cubic.on_ecn_echo(in_flight),
+            Controller::NewReno(reno) => reno.on_ecn_echo(in_flight),
+            Controller::Dctcp(dctcp) => dctcp.on_ecn_echo(),
+            // Never negotiated, see `Algorithm::answers_ecn`.
+            Controller::Bbr(_) => {}
+        }
+    }
+
+    /// Everything that was outstanding when a recovery or a timeout began is acknowledged.
+    pub fn on_recovery_end(&mut self) {
+        if let Controller::Bbr(bbr) = self {
+            bbr.on_recovery_end();
         }
     }
 
@@ -132,23 +291,44 @@ impl Controller {
         match self {
             Controller::Cubic(cubic) => cubic.on_rto(in_flight, first_of_episode),
             Controller::NewReno(reno) => reno.on_rto(in_flight, first_of_episode),
+            Controller::Dctcp(dctcp) => dctcp.reno.on_rto(in_flight, first_of_episode),
+            Controller::Bbr(bbr) => bbr.on_rto(),
         }
     }
 
     /// Nothing was sent for longer than the RTO: `cwnd = min(IW, cwnd)` (RFC 5681 4.1, RFC 6928 2).
     ///
     /// `ssthresh` remembers three quarters of the window that was in use, so that the flow gets most of
-    /// it back by slow start (RFC 7661 4.4.1 does so at the end of a non-validated period).
+    /// it back by slow start (RFC 7661 4.4.1 does so at the end of a non-validated period). BBR keeps its
+    /// window: it resumes at the paced rate of its model (draft-ietf-ccwg-bbr, Restarting From Idle).
     pub fn on_idle_restart(&mut self) {
         match self {
             Controller::Cubic(cubic) => cubic.on_idle_restart(),
             Controller::NewReno(reno) => reno.window.restart_after_idle(),
+            Controller::Dctcp(dctcp) => dctcp.reno.window.restart_after_idle(),
+            Controller::Bbr(_) => {}
+        }
+    }
+
+    /// Less than half of `cwnd` was used for the five minutes of a non-validated period: `cwnd` is halved and
+    /// `ssthresh` keeps three quarters of it (RFC 7661 4.4.3). BBR's model ages by itself.
+    pub fn on_unvalidated(&mut self) {
+        match self {
+            Controller::Cubic(cubic) => cubic.on_unvalidated(),
+            Controller::NewReno(reno) => reno.window.halve_unvalidated(),
+            Controller::Dctcp(dctcp) => dctcp.reno.window.halve_unvalidated(),
+            Controller::Bbr(_) => {}
         }
     }
 
     /// The reduction since `before` was copied was spurious (RFC 5682, 4015, 3708): take it back, unless
     /// `cwnd` has outgrown the old one meanwhile (RFC 9438 4.9.2). The current SMSS stays.
     pub fn undo(&mut self, before: &Controller) {
+        if let (Controller::Bbr(bbr), Controller::Bbr(before)) = (&mut *self, before) {
+            // What was measured since then stays.
+            bbr.undo(before);
+            return;
+        }
         if self.cwnd() < before.cwnd() {
             let mss = self.window().mss;
             *self = *before;
@@ -175,6 +355,8 @@ impl Controller {
         match self {
             Controller::Cubic(cubic) => &cubic.window,
             Controller::NewReno(reno) => &reno.window,
+            Controller::Dctcp(dctcp) => dctcp.window(),
+            Controller::Bbr(bbr) => bbr.window(),
         }
     }
 
@@ -182,93 +364,9 @@ impl Controller {
         match self {
             Controller::Cubic(cubic) => &mut cubic.window,
             Controller::NewReno(reno) => &mut reno.window,
+            Controller::Dctcp(dctcp) => &mut dctcp.reno.window,
+            Controller::Bbr(bbr) => bbr.window_mut(),
         }
-    }
-}
-
-/// Initial window: ten segments, but not more than 14,600 bytes of large ones (RFC 6928 2).
-fn initial_window(mss: u32) -> u32 {
-    mss.saturating_mul(10)
-        .min(14_600.max(mss.saturating_mul(2)))
-}
-
-/// What all algorithms share: the window itself and slow start.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    mss: u32,
-    cwnd: u32,
-    ssthresh: u32,
-    slow_start_segments: u32,
-    /// Bytes that were outstanding at the last RTO and are not yet acknowledged since.
-    repair_bytes: u32,
-}
-
-impl Window {
-    fn new(mss: u32) -> Window {
-        let mss = mss.clamp(1, CWND_MAX / 16);
-        Window {
-            mss,
-            cwnd: initial_window(mss),
-            ssthresh: u32::MAX,
-            slow_start_segments: SLOW_START_SEGMENTS_PER_ACK,
-            repair_bytes: 0,
-        }
-    }
-
-    fn in_slow_start(&self) -> bool {
-        self.cwnd < self.ssthresh
-    }
-
-    fn set_cwnd(&mut self, bytes: u64) {
-        let bytes = bytes.clamp(u64::from(self.mss), u64::from(CWND_MAX));
-        self.cwnd = u32::try_from(bytes).unwrap_or(CWND_MAX);
-    }
-
-    /// RFC 3465 2.2, 2.3: by acknowledged bytes, at most L * SMSS per ACK, and not beyond `ssthresh`.
-    fn slow_start(&mut self, acked_bytes: u32) {
-        // While the losses of an RTO are repaired, one ACK can cover much that was received long before
-        // and says nothing about the path now: L = 1.
-        let segments = if self.repair_bytes > 0 {
-            1
-        } else {
-            self.slow_start_segments
-        };
-        let growth = acked_bytes.min(segments.saturating_mul(self.mss));
-        self.set_cwnd(u64::from(
-            self.cwnd.saturating_add(growth).min(self.ssthresh),
-        ));
-    }
-
-    /// Called for each ACK of new data, whether the window may grow or not.
-    fn count_repair(&mut self, acked_bytes: u32) {
-        self.repair_bytes = self.repair_bytes.saturating_sub(acked_bytes);
-    }
-
-    /// RFC 5681 3.1 (equation 4) and RFC 9438 4.6: a fraction of the flight, at least two segments.
-    fn lower_ssthresh(&mut self, in_flight: u32, (numerator, denominator): (u32, u32)) {
-        let share = u64::from(in_flight) * u64::from(numerator) / u64::from(denominator);
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
-        self.ssthresh = share.max(self.mss.saturating_mul(2));
-    }
-
-    fn enter_recovery(&mut self, in_flight: u32, factor: (u32, u32)) {
-        self.lower_ssthresh(in_flight, factor);
-        self.set_cwnd(u64::from(self.ssthresh));
-    }
-
-    fn collapse(&mut self, in_flight: u32, first_of_episode: bool, factor: (u32, u32)) {
-        if first_of_episode {
-            self.lower_ssthresh(in_flight, factor);
-            self.repair_bytes = in_flight;
-        }
-        self.cwnd = self.mss;
-    }
-
-    fn restart_after_idle(&mut self) {
-        if self.ssthresh != u32::MAX {
-            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
-        }
-        self.cwnd = self.cwnd.min(initial_window(self.mss));
     }
 }
 

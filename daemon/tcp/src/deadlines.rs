@@ -24,10 +24,12 @@ pub(crate) enum Timer {
     FinWait2,
     /// The driver's own deadline.
     Driver,
+    /// The pacer lets the next segment go.
+    Pacing,
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 7] = [
+    pub(crate) const ALL: [Timer; 8] = [
         Timer::Retransmit,
         Timer::Reorder,
         Timer::TailProbe,
@@ -35,6 +37,7 @@ impl Timer {
         Timer::KeepAlive,
         Timer::FinWait2,
         Timer::Driver,
+        Timer::Pacing,
     ];
 }
 

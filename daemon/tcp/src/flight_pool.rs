@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::flight::{RUNS_MAX, Run};
+use crate::markers::MarkerPool;
 use crate::outstanding::Outstanding;
 
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
@@ -27,6 +28,8 @@ pub(crate) struct FlightPool {
     // Boxed because the box is what a connection holds: it moves without copying.
     #[allow(clippy::vec_box)]
     outstanding: Vec<Box<Outstanding>>,
+    /// Of connections whose delivery rate is measured.
+    pub markers: MarkerPool,
 }
 
 impl FlightPool {
@@ -37,6 +40,7 @@ impl FlightPool {
             free: [const { Vec::new() }; CLASSES.len()],
             budget: budget.max(BUDGET_MIN),
             outstanding: Vec::new(),
+            markers: MarkerPool::default(),
         }
     }
 

@@ -91,6 +91,7 @@ impl Connection {
             trusted: true,
             ..Outcome::default()
         };
+        self.note_codepoint(segment, env);
         self.process_ack(segment, ack, env, &mut outcome);
         self.process_payload(segment, env, &mut outcome);
         outcome
@@ -112,6 +113,7 @@ impl Connection {
             if is_first && !header.flags.contains(TcpFlags::ACK) {
                 // Our SYN-ACK may be lost; say it again without waiting for the timer.
                 self.syn_wanted = true;
+                self.control.ecn.on_syn_again(header.flags);
                 return Some(Outcome {
                     trusted: true,
                     ..Outcome::default()
@@ -226,6 +228,7 @@ impl Connection {
             State::Established
         };
         env.counters.accepted += 1;
+        env.counters.ecn_negotiated += u64::from(self.control.ecn.is_negotiated());
         self.send
             .set_first_window(SeqNumber::new(header.seq), header.window, scaled);
         self.complete_handshake(header, env);

@@ -22,7 +22,12 @@
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
 //! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
-//! | `congestion/*` | congestion window | 5681, 9438, 6928 |
+//! | `congestion/*` | congestion window and pacing rate | 5681, 9438, 9406, 8257, 6928, draft BBR |
+//! | `control` | where the two meet what follows | |
+//! | `delivery_rate`, `markers` | how fast the path delivers | draft delivery rate estimation |
+//! | `pacing` | when a segment may leave | |
+//! | `validation` | whether the window is in use | 7661 |
+//! | `ecn` | congestion marks | 3168, 8511 |
 //! | `timestamps` | RTTM and PAWS | 7323 |
 //! | `challenge` | limit of challenge ACKs | 5961 |
 //! | `deadlines`, `wheel` | every state has a deadline | 9293 3.8 |
@@ -36,8 +41,11 @@ pub mod clock;
 pub mod config;
 pub mod congestion;
 mod connection;
+mod control;
 mod deadlines;
+pub mod delivery_rate;
 mod duplicates;
+mod ecn;
 pub mod events;
 mod flight;
 mod flight_pool;
@@ -46,9 +54,11 @@ mod input;
 pub mod isn;
 mod listener;
 mod loss;
+mod markers;
 mod open;
 mod output;
 mod outstanding;
+pub mod pacing;
 mod prr;
 mod rack;
 pub mod ranges;
@@ -65,13 +75,14 @@ mod tail_probe;
 mod time_wait;
 mod timestamps;
 mod undo;
+mod validation;
 mod verdict;
 pub mod wheel;
 
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
-pub use segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+pub use segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;
 pub use stats::{SegmentDrop, StackCounters};

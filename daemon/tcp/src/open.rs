@@ -8,8 +8,8 @@ use core::ops::Range;
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use crate::config::SYN_REPEATS_MAX;
-use crate::congestion::Controller;
-use crate::connection::{Connection, Env, Terms, window_scale_for};
+use crate::connection::{Connection, Env, Terms, controller, window_scale_for};
+use crate::control::Control;
 use crate::events::CloseReason;
 use crate::flow_table::FlowKey;
 use crate::input::Outcome;
@@ -99,7 +99,9 @@ impl Connection {
         self.send
             .set_first_window(irs, segment.header.window, false);
         self.loss = Loss::new(terms.sack);
-        self.congestion = Controller::new(env.config.congestion, terms.smss);
+        self.congestion = controller(env.config, terms.smss, self.send.iss());
+        // ECN is not offered by our SYN, so the peer's cannot agree to it.
+        self.control = Control::new(TcpFlags::EMPTY, terms.smss, env.config, env.now);
         self.timestamps = terms.timestamps;
         self.sack = terms.sack;
         self.offered_scale = terms.offered_scale;

@@ -14,7 +14,7 @@ use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
 use crate::receive::AckWanted;
-use crate::send::Cut;
+use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
 use crate::state::State;
 
@@ -55,16 +55,18 @@ impl Connection {
             return Some(segment);
         }
         if !self.loss.awaits_verdict() {
-            if let Some(segment) = self.next_lost(env) {
-                return Some(segment);
+            if let Some((cut, again)) = self.next_lost() {
+                let held = self.is_held(env.now);
+                return (!held).then(|| self.resend(&cut, again, env));
             }
             if let Some(cut) = self.next_new(env) {
-                return Some(self.send_new(&cut, env));
+                let held = self.is_held(env.now);
+                return (!held).then(|| self.send_new(&cut, env));
             }
             if self.loss.on_nothing_new()
-                && let Some(segment) = self.next_lost(env)
+                && let Some((cut, again)) = self.next_lost()
             {
-                return Some(segment);
+                return Some(self.resend(&cut, again, env));
             }
         }
         if self.probe_wanted {
@@ -80,6 +82,7 @@ impl Connection {
             let seq = self.send.seq(self.send.snd_nxt).add(u32::MAX);
             return Some((self.header(seq, TcpFlags::ACK, env.now), 0..0));
         }
+        self.on_nothing_to_send();
         None
     }
 
@@ -89,12 +92,15 @@ impl Connection {
             && env.now.saturating_since(self.send.last_sent_at) > self.rtt.rto()
         {
             // Restart after idle (RFC 5681 section 4.1).
-            self.congestion.on_idle_restart();
+            self.steer_restart(env);
         }
         let pipe = self.pipe();
         let window = self.send_room();
         let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
         let whole = u64::from(self.send.smss());
+        if window < whole.min(self.send.unsent()) {
+            self.on_refused_by_window();
+        }
         let mut allowance = window.min(budget);
         if allowance < whole.min(self.send.unsent()) {
             // A congestion window of less than a segment still lets one out when nothing is in flight; else
@@ -108,6 +114,7 @@ impl Connection {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
         }
+        self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
         self.send.on_sent_new(cut, env.now);
         self.record_new(env);
         env.counters.bytes_out += cut.payload.end - cut.payload.start;
@@ -116,7 +123,9 @@ impl Connection {
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
         self.keep_tail_probe(env.now);
-        self.data_header(cut, env)
+        let (mut header, payload) = self.data_header(cut, env);
+        header.flags = header.flags.union(self.control.ecn.on_new_data());
+        (header, payload)
     }
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
@@ -165,7 +174,9 @@ impl Connection {
             return (self.receive.ack_wanted() == AckWanted::Now).then(|| self.bare_ack(env));
         }
         self.on_syn_sent(env.now);
-        let flags = TcpFlags::SYN.union(TcpFlags::ACK);
+        let flags = TcpFlags::SYN
+            .union(TcpFlags::ACK)
+            .union(self.control.ecn.syn_ack_flags());
         Some((self.syn_header(flags, env.now), 0..0))
     }
 
@@ -208,6 +219,11 @@ impl Connection {
         flags: TcpFlags,
         now: Instant,
     ) -> TcpHeader {
+        let flags = if flags.intersects(TcpFlags::SYN.union(TcpFlags::RST)) {
+            flags
+        } else {
+            flags.union(self.control.ecn.ack_flags())
+        };
         self.last_ack_sent = ack;
         self.deadlines.clear(Timer::DelayedAck);
         TcpHeader {
@@ -249,6 +265,8 @@ impl Connection {
         if self.deadlines.take_due(Timer::Driver, now) {
             self.events.deadline = true;
         }
+        // What the pacer held leaves because the connection may transmit again after any timer.
+        self.deadlines.take_due(Timer::Pacing, now);
     }
 
     fn on_retransmission_timer(&mut self, env: &mut Env<'_>) {

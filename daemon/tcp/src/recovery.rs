@@ -10,8 +10,8 @@ use sluice_wire::{SackBlocks, TcpHeader};
 
 use crate::clock::Instant;
 use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX};
-use crate::congestion::AckSample;
 use crate::connection::{Connection, Env};
+use crate::control::JudgedAck;
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
 use crate::rack::Path;
@@ -49,8 +49,19 @@ impl Connection {
         }
         debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
         let path = self.path(env.now);
+        let pipe = self.pipe();
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
-        self.act(&judged, Some((ack, &delivered)), in_flight, env);
+        self.note_lost(pipe);
+        let judged_ack = JudgedAck {
+            acked: ack.acked,
+            delivered: delivered.bytes,
+            rtt: delivered.rtt,
+            in_flight,
+            verdict: judged.verdict,
+        };
+        self.steer(&judged_ack, header, env);
+        self.act(&judged, Some(&delivered), env);
+        self.steer_by_echo(&judged_ack, header, env);
         let safe = ack.acked > 0 && !judged.found_lost;
         self.loss
             .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
@@ -98,50 +109,25 @@ impl Connection {
         (duplicate && start < end && end <= self.send.snd_max()).then_some(start..end)
     }
 
-    fn act(
-        &mut self,
-        judged: &Judged,
-        ack: Option<(&AckSeen, &Delivered)>,
-        in_flight: u32,
-        env: &mut Env<'_>,
-    ) {
+    fn act(&mut self, judged: &Judged, delivered: Option<&Delivered>, env: &mut Env<'_>) {
         match judged.reorder_timeout {
             Some(timeout) => self.deadlines.set(Timer::Reorder, env.now + timeout),
             None => self.deadlines.clear(Timer::Reorder),
         }
-        let bytes = ack.map_or(0, |(ack, delivered)| {
-            // Without SACK nothing but the cumulative acknowledgement is a delivery.
-            delivered.bytes.max(if self.sack { 0 } else { ack.acked })
-        });
         match judged.verdict {
-            Verdict::Grow if bytes > 0 => {
-                let smss = self.send.smss();
-                self.congestion.on_ack(&AckSample {
-                    now: env.now,
-                    acked_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                    srtt: self.rtt.srtt(),
-                    min_rtt: self.rtt.min_rtt(),
-                    in_flight,
-                    // RFC 7661: a window that was not used is no evidence that a larger one would be safe.
-                    cwnd_limited: in_flight.saturating_add(2 * smss) >= self.congestion.cwnd(),
-                });
-            }
             Verdict::Grow | Verdict::Hold => {}
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
                 self.loss.remember(&self.congestion);
                 let cwnd = self.congestion.cwnd();
-                self.congestion.on_congestion(env.now, self.flight_size());
-                self.loss.begin_recovery(
-                    cwnd,
-                    self.congestion.ssthresh(),
-                    ack.map(|(_, delivered)| delivered),
-                    self.send.smss(),
-                );
+                self.steer_reduction(env.now);
+                if self.congestion.uses_prr() {
+                    let ssthresh = self.congestion.ssthresh();
+                    let smss = self.send.smss();
+                    self.loss.begin_recovery(cwnd, ssthresh, delivered, smss);
+                }
             }
-            Verdict::ReduceForProbe => {
-                self.congestion.on_congestion(env.now, self.flight_size());
-            }
+            Verdict::ReduceForProbe => self.steer_reduction(env.now),
             Verdict::Undo => {
                 if let Some(before) = self.loss.take_undo() {
                     env.counters.spurious_undone += 1;
@@ -154,8 +140,10 @@ impl Connection {
     /// What was sent last may only be late: now it has had its time (RFC 8985 section 6.3).
     pub(crate) fn on_reorder_timer(&mut self, env: &mut Env<'_>) {
         let path = self.path(env.now);
+        let pipe = self.pipe();
         let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
-        self.act(&judged, None, 0, env);
+        self.note_lost(pipe);
+        self.act(&judged, None, env);
         self.loss
             .regulate(0, false, path.smss, self.congestion.cwnd());
         self.keep_tail_probe(env.now);
@@ -208,13 +196,21 @@ impl Connection {
         Some(segment)
     }
 
-    /// The next segment that is known to be lost, if the window has room for it.
-    pub(crate) fn next_lost(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
+    /// The next segment that is known to be lost, if the window has room for it, and whether it was sent again
+    /// before.
+    pub(crate) fn next_lost(&mut self) -> Option<(Cut, bool)> {
         let (range, again) = self.loss.next_retransmission()?;
         let cut = self.send.recut(&range);
-        if !self.fits(&cut) && !self.loss.goes_at_once() {
-            return None;
-        }
+        (self.fits(&cut) || self.loss.goes_at_once()).then_some((cut, again))
+    }
+
+    /// Sends again what [`Self::next_lost`] found.
+    pub(crate) fn resend(
+        &mut self,
+        cut: &Cut,
+        again: bool,
+        env: &mut Env<'_>,
+    ) -> (TcpHeader, Range<u64>) {
         if self.loss.is_timeout() {
             env.counters.retransmitted_timeout += 1;
         } else if again {
@@ -227,13 +223,14 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
-        let segment = self.repeat(&cut, env);
+        let segment = self.repeat(cut, env);
         self.keep_tail_probe(env.now);
-        Some(segment)
+        segment
     }
 
     fn repeat(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         let range = cut.payload.start..Sender::end_of(cut);
+        self.note_again(&range, env);
         self.loss
             .on_sent_again(&range, env.now, self.rtt.grain(), env.flights);
         self.send.on_sent_again(env.now);
@@ -262,11 +259,13 @@ impl Connection {
         env.counters.timeouts += 1;
         let flight_size = self.flight_size();
         let path = self.path(env.now);
+        let pipe = self.pipe();
         let first = self.loss.on_timeout(&path, self.send.snd_nxt, env.flights);
         if first {
             self.loss.remember(&self.congestion);
         }
-        self.congestion.on_rto(env.now, flight_size, first);
+        self.note_lost(pipe);
+        self.steer_time_out(flight_size, first, env);
         self.rtt.back_off();
         self.deadlines.clear(Timer::Reorder);
         self.deadlines.clear(Timer::TailProbe);

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_wire::TcpHeader;
+use sluice_wire::{Ecn, TcpHeader};
 
 use crate::events::ConnId;
 use crate::flow_table::FlowKey;
@@ -19,6 +19,8 @@ pub struct Segment<'a> {
     pub header: &'a TcpHeader,
     /// Payload bytes.
     pub payload_len: u32,
+    /// ECN codepoint of the IP header it came in.
+    pub ecn: Ecn,
 }
 
 impl Segment<'_> {
@@ -98,6 +100,27 @@ pub struct Outgoing {
     pub header: TcpHeader,
     /// Bytes of our stream that follow the header.
     pub payload: Range<u64>,
+    /// Whether the IP header says ECT(0) (RFC 3168 section 5); else Not-ECT.
+    pub ect: bool,
+}
+
+/// How a connection is steered at this moment, for traces and diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlView {
+    /// Congestion window in bytes.
+    pub cwnd: u32,
+    /// Slow start threshold in bytes; `u32::MAX` while the path is unknown.
+    pub ssthresh: u32,
+    /// Bytes believed to be in the network.
+    pub in_flight: u64,
+    /// Smoothed round-trip time.
+    pub srtt: Option<Duration>,
+    /// Bytes per second at which segments leave; 0 if they are not paced.
+    pub pacing_rate: u64,
+    /// Longest burst of the pacer in bytes; 0 if it has none.
+    pub quantum: u32,
+    /// Whether ECN was negotiated.
+    pub ecn: bool,
 }
 
 /// The sending side of a connection in stream offsets.

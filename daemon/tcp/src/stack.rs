@@ -11,7 +11,7 @@ use crate::events::{CloseReason, ConnId, Events};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::listener::{self, Arrival};
-use crate::segment::{Disposition, Outgoing, Receipt, Segment, SendView};
+use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::{SegmentDrop, StackCounters};
@@ -323,6 +323,7 @@ impl Stack {
                 let key = connection.key;
                 let has_news = !connection.events.is_empty() && !connection.in_event_queue;
                 connection.in_event_queue |= has_news;
+                let ect = connection.control.ecn.take_ect();
                 self.counters.segments_out += 1;
                 if has_news {
                     self.events.push_back(slot);
@@ -333,6 +334,7 @@ impl Stack {
                     key,
                     header,
                     payload,
+                    ect,
                 });
             }
             connection.loss.rest(env.flights);
@@ -428,6 +430,12 @@ impl Stack {
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
         self.get(conn).map(Connection::send_view)
+    }
+
+    /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
+    #[must_use]
+    pub fn control_view(&self, conn: ConnId) -> Option<ControlView> {
+        self.get(conn).map(Connection::control_view)
     }
 
     /// State of a connection, or `None` if it is gone.
@@ -576,6 +584,7 @@ impl Stack {
         }
         connection.events.closed = connection.finish;
         connection.loss.release(&mut self.flights);
+        connection.release_markers(&mut self.flights);
         self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
         if !connection.in_event_queue {

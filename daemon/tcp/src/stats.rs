@@ -115,6 +115,14 @@ pub struct StackCounters {
     pub refused: u64,
     /// Acceptable resets received.
     pub resets_received: u64,
+    /// Connections that use ECN (RFC 3168).
+    pub ecn_negotiated: u64,
+    /// Data segments received with CE.
+    pub ecn_marks_received: u64,
+    /// Times the window was reduced for an ECE.
+    pub ecn_reductions: u64,
+    /// Connections that gave ECN up because their first marked flight vanished.
+    pub ecn_fallbacks: u64,
     /// Segments without effect, by [`SegmentDrop::index`].
     pub dropped: [u64; SegmentDrop::ALL.len()],
 }
@@ -148,6 +156,10 @@ impl StackCounters {
             ("resets_sent", self.resets_sent),
             ("refused", self.refused),
             ("resets_received", self.resets_received),
+            ("ecn_negotiated", self.ecn_negotiated),
+            ("ecn_marks_received", self.ecn_marks_received),
+            ("ecn_reductions", self.ecn_reductions),
+            ("ecn_fallbacks", self.ecn_fallbacks),
         ]
         .into_iter()
         .chain(

@@ -268,6 +268,7 @@ mod tests {
         };
         let segment = Segment {
             key: key(port),
+            ecn: sluice_wire::Ecn::NotEct,
             header: &header,
             payload_len: 0,
         };

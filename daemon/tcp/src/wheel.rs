@@ -1,27 +1,28 @@
 //! Timers: one deadline per id, everything O(1), nothing allocated after construction.
 //!
-//! A hierarchical wheel (Varghese and Lauck 1987): eight levels of 64 slots over ticks of 131 us span the
-//! whole range of [`Instant`], so no deadline is too far away to be stored. A timer lies at the level of the
+//! A hierarchical wheel (Varghese and Lauck 1987): nine levels of 64 slots over ticks of 2 us span the whole
+//! range of [`Instant`], so no deadline is too far away to be stored, and release times of the pacer, some
+//! tens of microseconds apart, keep their order and their distance. A timer lies at the level of the
 //! highest base-64 digit in which its tick differs from `elapsed`, in the slot named by that digit. Hence the
 //! invariant that makes everything else short: **every timer of a lower level is due before any timer of a
 //! higher level**, and within a level slots come due in ascending order. When time enters a slot of a higher
-//! level, its timers move down (cascade), at most seven times in their life and in bounded portions.
+//! level, its timers move down (cascade), at most eight times in their life and in bounded portions.
 //! Timers never fire early, and at most one tick late if the caller calls [`TimerWheel::pop_expired`] then.
 
 use core::fmt;
 
 use crate::clock::Instant;
 
-/// log2 of the nanoseconds in a tick: 131,072 ns.
-const TICK_SHIFT: u32 = 17;
+/// log2 of the nanoseconds in a tick: 2,048 ns.
+const TICK_SHIFT: u32 = 11;
 /// log2 of the slots of a level.
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
 const DIGIT_MASK: u64 = 0x3f;
-/// 64 bits of nanoseconds are 47 bits of ticks: eight base-64 digits.
-const LEVELS: usize = 8;
+/// 64 bits of nanoseconds are 53 bits of ticks, and rounding up may take one more: nine base-64 digits.
+const LEVELS: usize = 9;
 /// Timers moved down by one call of [`TimerWheel::pop_expired`], each with up to three cache misses: some
-/// 60 us if all are cold. A slot of the fourth level holds 34 s of deadlines, and with a million idle
+/// 60 us if all are cold. A slot of the fifth level holds 34 s of deadlines, and with a million idle
 /// connections in it one uninterrupted cascade would stop the loop for 100 ms.
 /// Tests use a small portion, so that every one of them meets unfinished cascades.
 const CASCADE_MAX: u32 = if cfg!(test) { 3 } else { 512 };
@@ -56,7 +57,7 @@ pub struct TimerWheel {
 }
 
 impl TimerWheel {
-    /// A wheel for the ids `0..capacity` whose time begins at `start`. Memory: 24 bytes per id plus 2 KiB.
+    /// A wheel for the ids `0..capacity` whose time begins at `start`. Memory: 24 bytes per id plus 2.3 KiB.
     #[must_use]
     pub fn new(capacity: u32, start: Instant) -> TimerWheel {
         let idle = Node {
@@ -137,8 +138,8 @@ impl TimerWheel {
 
     /// When to call [`pop_expired`](Self::pop_expired) next; `None` if no timer is armed.
     ///
-    /// Never later than the earliest timer. It is exact for timers within the current 8 ms; for others it
-    /// may be the moment at which they have to cascade, up to seven idle calls in the life of a timer.
+    /// Never later than the earliest timer. It is exact for timers within the current 131 us; for others it
+    /// may be the moment at which they have to cascade, up to eight idle calls in the life of a timer.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.cascading.is_some() {

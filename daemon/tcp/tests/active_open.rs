@@ -13,7 +13,7 @@ use sluice_tcp::{
     CloseReason, ConnId, ConnectError, Events, Outgoing, Receipt, Segment, Stack, StackConfig,
     State,
 };
-use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader, TcpOptions};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -39,6 +39,8 @@ fn config(secret: u8) -> StackConfig {
         receive_buffer: 1 << 18,
         send_limit: 1 << 20,
         congestion: Algorithm::Cubic,
+        pacing: None,
+        ecn: false,
         rto: RtoConfig::default(),
         keep_alive: None,
         flow_hash_key: [secret; 16],
@@ -87,6 +89,7 @@ impl End {
 
     fn receive(&mut self, key: FlowKey, header: &TcpHeader, payload_len: u32) -> Receipt {
         let segment = Segment {
+            ecn: Ecn::NotEct,
             key,
             header,
             payload_len,

@@ -18,6 +18,7 @@ use sluice_tcp::StackConfig;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
+use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
 use sluice_wire::ChecksumPolicy;
 use sluiced::exchange::INPUT_BYTES;
@@ -371,6 +372,8 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
             receive_buffer: u32::try_from(INPUT_BYTES).expect("16 KiB"),
             send_limit: 62 * 65_536,
             congestion: Algorithm::Cubic,
+            pacing: Some(PacingConfig::default()),
+            ecn: true,
             rto: RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: [7; 16],

@@ -1,10 +1,12 @@
 //! Frames on the wire: lengths, chains, checksums, both IP versions.
 
-use sluice_wire::{ChecksumPolicy, DropReason};
+use core::net::{IpAddr, SocketAddr};
 
-use crate::bed::{Bed, Setup, get};
+use sluice_wire::{ChecksumPolicy, DropReason, Ecn, TcpFlags, TcpHeader, TcpOptions};
+
+use crate::bed::{Bed, Setup, get, wait_for_helpers};
 use crate::client::{Client, Offer};
-use crate::frames::Seal;
+use crate::frames::{self, CLIENT_IP, SERVER, Seal};
 use crate::site::{KIB, MIB, Site};
 
 /// Bytes of an MTU of 9,000 that TCP payload with timestamps gets.
@@ -283,4 +285,62 @@ fn frames_that_do_not_parse_are_counted_by_reason_and_not_answered() {
     let dropped: u64 = bed.report().worker.dropped.iter().sum();
     assert_eq!(dropped, 4);
     bed.assert_at_rest();
+}
+
+/// Writes CE into the IPv4 header of a frame and its checksum anew.
+fn mark(frame: &mut [u8]) {
+    frame[15] |= 0b11;
+    frame[24..26].fill(0);
+    let sum: u32 = frame[14..34]
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from(folded).expect("twenty bytes");
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// RFC 3168 sections 5 and 6.1: both ways between the IP header and the stack.
+#[test]
+fn congestion_marks_pass_between_the_ip_header_and_the_stack() {
+    let site = Site::new();
+    site.file("a", 3 * KIB);
+    let mut bed = Bed::new(&site);
+    let from = SocketAddr::new(IpAddr::V4(CLIENT_IP), bed.take_port());
+    let mut header = TcpHeader {
+        src_port: from.port(),
+        dst_port: SERVER.port(),
+        seq: 1_000,
+        ack: 0,
+        flags: TcpFlags::SYN.union(TcpFlags::ECE).union(TcpFlags::CWR),
+        window: 60_000,
+        urgent: 0,
+        options: TcpOptions::default(),
+    };
+    let syn = frames::segment(from, SERVER, &header, &[], Seal::Full);
+    assert!(bed.nic.inject(&syn));
+    let answer = bed.turn();
+    let (syn_ack, _) = frames::read(&answer[0]);
+    assert!(syn_ack.header.flags.contains(TcpFlags::ECE));
+    assert!(!syn_ack.header.flags.contains(TcpFlags::CWR));
+    assert_eq!(syn_ack.ecn, Ecn::NotEct);
+
+    header.seq = 1_001;
+    header.ack = syn_ack.header.seq.wrapping_add(1);
+    header.flags = TcpFlags::ACK;
+    let mut request = frames::segment(from, SERVER, &header, get("/a").as_bytes(), Seal::Full);
+    mark(&mut request);
+    assert!(bed.nic.inject(&request));
+    for _ in 0..50_000 {
+        let sent = bed.turn();
+        let data = sent.iter().map(|frame| frames::read(frame));
+        let data: Vec<_> = data.filter(|(_, payload)| !payload.is_empty()).collect();
+        if let Some((packet, _)) = data.first() {
+            assert_eq!(packet.ecn, Ecn::Ect0);
+            assert!(packet.header.flags.contains(TcpFlags::ECE), "the echo");
+            return;
+        }
+        wait_for_helpers();
+    }
+    panic!("no answer");
 }

@@ -8,11 +8,14 @@
 
 use core::time::Duration;
 
+use super::hystart::{HyStart, Pace};
 use super::{AckSample, Window};
 use crate::clock::Instant;
 
 /// beta_cubic = 0.7 (RFC 9438 4.6).
 const BETA: (u32, u32) = (7, 10);
+/// beta_ecn = 0.85: a mark comes from a queue that is kept short, and costs less (RFC 8511 3.1).
+const BETA_ECN: (u32, u32) = (17, 20);
 /// (1 + beta_cubic) / 2 = 0.85: fast convergence (RFC 9438 4.7).
 const FAST_CONVERGENCE: (u64, u64) = (17, 20);
 /// C = 0.4 segments per cubic second (RFC 9438 5.1).
@@ -35,6 +38,7 @@ pub struct Cubic {
     /// cwnd_prior: `cwnd` before the last reduction.
     cwnd_prior: u32,
     epoch: Option<Epoch>,
+    hystart: HyStart,
 }
 
 /// One stage of congestion avoidance: from its first ACK to the next reduction.
@@ -65,13 +69,18 @@ impl Cubic {
             w_max: 0,
             cwnd_prior: 0,
             epoch: None,
+            hystart: HyStart::new(),
         }
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
+        if ack.recovering {
+            return;
+        }
+        let divisor = self.slow_start_divisor(ack);
         if ack.cwnd_limited {
             if self.window.in_slow_start() {
-                self.window.slow_start(ack.acked_bytes);
+                self.window.slow_start(ack.acked_bytes, divisor);
             } else {
                 self.avoid_congestion(ack);
             }
@@ -81,9 +90,28 @@ impl Cubic {
         self.window.count_repair(ack.acked_bytes);
     }
 
+    /// HyStart++ in the initial slow start, which it may end.
+    fn slow_start_divisor(&mut self, ack: &AckSample) -> u32 {
+        if !self.window.in_initial_slow_start() {
+            return 1;
+        }
+        match self.hystart.on_ack(ack) {
+            Pace::SlowStart { divisor } => divisor,
+            Pace::Over => {
+                self.window.ssthresh = self.window.cwnd;
+                1
+            }
+        }
+    }
+
     pub(super) fn on_congestion(&mut self, in_flight: u32) {
         self.remember_reduction();
         self.window.enter_recovery(in_flight, BETA);
+    }
+
+    pub(super) fn on_ecn_echo(&mut self, in_flight: u32) {
+        self.remember_reduction();
+        self.window.enter_recovery(in_flight, BETA_ECN);
     }
 
     /// RFC 9438 4.8: the first epoch after a timeout has K = 0 and its plateau where it begins.
@@ -98,6 +126,11 @@ impl Cubic {
 
     pub(super) fn on_idle_restart(&mut self) {
         self.window.restart_after_idle();
+        self.epoch = None;
+    }
+
+    pub(super) fn on_unvalidated(&mut self) {
+        self.window.halve_unvalidated();
         self.epoch = None;
     }
 

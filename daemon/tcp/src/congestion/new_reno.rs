@@ -7,6 +7,8 @@ use super::{AckSample, Window};
 
 /// beta: a loss leaves half of the flight (RFC 5681 3.1, equation 4).
 const BETA: (u32, u32) = (1, 2);
+/// beta_ecn: a mark comes from a queue that is kept short, and costs less (RFC 8511 3.1).
+const BETA_ECN: (u32, u32) = (4, 5);
 
 /// State of one NewReno flow.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +27,12 @@ impl NewReno {
     }
 
     pub(super) fn on_ack(&mut self, ack: &AckSample) {
+        if ack.recovering {
+            return;
+        }
         if ack.cwnd_limited {
             if self.window.in_slow_start() {
-                self.window.slow_start(ack.acked_bytes);
+                self.window.slow_start(ack.acked_bytes, 1);
             } else {
                 self.avoid_congestion(ack.acked_bytes);
             }
@@ -40,8 +45,20 @@ impl NewReno {
         self.bytes_acked = 0;
     }
 
+    pub(super) fn on_ecn_echo(&mut self, in_flight: u32) {
+        self.window.enter_recovery(in_flight, BETA_ECN);
+        self.bytes_acked = 0;
+    }
+
     pub(super) fn on_rto(&mut self, in_flight: u32, first_of_episode: bool) {
         self.window.collapse(in_flight, first_of_episode, BETA);
+        self.bytes_acked = 0;
+    }
+
+    /// `cwnd = ssthresh = bytes`, but at least two segments.
+    pub(super) fn reduce_to(&mut self, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.window.enter_recovery(bytes, (1, 1));
         self.bytes_acked = 0;
     }
 

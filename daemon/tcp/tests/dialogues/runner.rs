@@ -17,7 +17,7 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
-use sluice_wire::{TcpFlags, TcpHeader};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::frame::{self, Wire};
 use crate::script::{
@@ -142,6 +142,8 @@ impl Runner {
             receive_buffer: 65_535,
             send_limit: 1 << 20,
             congestion: Algorithm::NewReno,
+            pacing: None,
+            ecn: false,
             rto: RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: [3; 16],
@@ -427,6 +429,7 @@ impl Runner {
 
     fn deliver(&mut self, port: u16, header: &TcpHeader, len: u32, has_stamps: bool) {
         let segment = Segment {
+            ecn: Ecn::NotEct,
             key: key(self.ipv6, port),
             header,
             payload_len: len,

@@ -78,6 +78,8 @@ fn config() -> StackConfig {
         receive_buffer: 1 << 16,
         send_limit: 1 << 24,
         congestion: Algorithm::Cubic,
+        pacing: None,
+        ecn: false,
         rto: RtoConfig::default(),
         keep_alive: None,
         flow_hash_key: [1; 16],
@@ -236,6 +238,7 @@ fn give(stack: &mut Stack, now: Instant, header: &TcpHeader, len: u32) -> Option
         key: key(),
         header,
         payload_len: len,
+        ecn: sluice_wire::Ecn::NotEct,
     };
     stack.on_segment(now, &segment).conn
 }

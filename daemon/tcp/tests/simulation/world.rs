@@ -13,7 +13,7 @@ use sluice_tcp::isn::Secret;
 use sluice_tcp::{
     CloseReason, ConnId, Disposition, Segment, Stack, StackConfig, StackCounters, State,
 };
-use sluice_wire::{TcpFlags, TcpHeader};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::chance::Chance;
 use crate::client::{Client, Ending, Plan, Said};
@@ -117,6 +117,8 @@ impl World {
             receive_buffer: scenario.receive_buffer,
             send_limit: 2 << 20,
             congestion: scenario.congestion,
+            pacing: Some(sluice_tcp::pacing::PacingConfig::default()),
+            ecn: false,
             rto: sluice_tcp::rtt::RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: [9; 16],
@@ -287,6 +289,7 @@ impl World {
         forged: bool,
     ) -> Result<(), String> {
         let segment = Segment {
+            ecn: Ecn::NotEct,
             key: self.flows[index].key,
             header,
             payload_len: u32::try_from(payload.end - payload.start).expect("a segment"),

@@ -241,6 +241,8 @@ impl Bed {
             receive_buffer: setup.receive_buffer,
             send_limit: 1 << 20,
             congestion: setup.congestion,
+            pacing: None,
+            ecn: false,
             rto: RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: [1; 16],
@@ -372,6 +374,7 @@ impl Bed {
         read.verify_checksum([&frame[..]], ChecksumPolicy::Verify)
             .expect("smoltcp sums right");
         let segment = Segment {
+            ecn: Ecn::NotEct,
             key: key(),
             header: &read.header,
             payload_len: u32::try_from(read.payload_len).expect("a segment"),

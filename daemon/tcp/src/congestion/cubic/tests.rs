@@ -15,9 +15,8 @@ fn ack(now: Instant, acked_bytes: u32, rtt: Duration) -> AckSample {
         now,
         acked_bytes,
         srtt: Some(rtt),
-        min_rtt: Some(rtt),
-        in_flight: 0,
         cwnd_limited: true,
+        ..AckSample::default()
     }
 }
 

@@ -1,0 +1,254 @@
+//! The cycle of ProbeBW: slower, steady, refill, faster (draft-ietf-ccwg-bbr, ProbeBW).
+
+use core::time::Duration;
+
+use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, INFINITE, ShortTerm, State, percent};
+use crate::clock::Instant;
+
+/// Pacing gains of the phases, and the window of ProbeBW_UP.
+const DOWN_PACING_GAIN: u64 = 90;
+const UP_PACING_GAIN: u64 = 125;
+const UP_CWND_GAIN: u64 = 225;
+/// 100 - BBR.Headroom (15 %).
+const HEADROOM: u64 = 85;
+/// T_bbr: two seconds and a random part of one more.
+const PROBE_WAIT: Duration = Duration::from_secs(2);
+/// T_reno_bound: a probe at the latest after so many round trips.
+const RENO_ROUNDS: u64 = 63;
+/// Doublings of the growth of inflight_longterm in one ProbeBW_UP.
+const UP_ROUNDS_MAX: u32 = 30;
+
+/// BBR.ack_phase: which part of a probe the ACKs that arrive now are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum AckPhase {
+    #[default]
+    Init,
+    Refilling,
+    ProbeStarting,
+    ProbeFeedback,
+    ProbeStopping,
+}
+
+/// State of the probing cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cycle {
+    ack_phase: AckPhase,
+    /// BBR.cycle_stamp and BBR.bw_probe_wait.
+    stamp: Instant,
+    wait: Duration,
+    pub rounds_since_probe_up: u32,
+    /// BBR.bw_probe_up_rounds, BBR.bw_probe_up_acked, BBR.probe_up_acked_per_inc.
+    up_rounds: u32,
+    up_acked: u64,
+    up_acked_per_inc: u64,
+    /// BBR.is_bw_probe_sample: losses now are of data that was sent while probing.
+    pub is_probe_sample: bool,
+    /// BBR.prev_probe_too_high and BBR.prev_probe_precautionary.
+    pub previous_too_high: bool,
+    previous_precautionary: bool,
+    pub drain_start_round: u32,
+    now: Instant,
+}
+
+impl Bbr {
+    pub(super) fn is_in_probe_bw(&self) -> bool {
+        matches!(
+            self.state,
+            State::ProbeBwDown | State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeBwUp
+        )
+    }
+
+    pub(super) fn enter_probe_bw(&mut self, now: Instant) {
+        self.cycle.now = now;
+        self.start_probe_bw_down();
+    }
+
+    /// At the time of the last ACK: losses are found while ACKs are processed.
+    pub(super) fn start_probe_bw_down(&mut self) {
+        self.reset_congestion_signals();
+        self.cycle.up_acked_per_inc = INFINITE;
+        self.pick_probe_wait();
+        self.cycle.stamp = self.cycle.now;
+        self.cycle.ack_phase = AckPhase::ProbeStopping;
+        self.start_round();
+        self.enter(State::ProbeBwDown, DOWN_PACING_GAIN, DEFAULT_CWND_GAIN);
+    }
+
+    pub(super) fn start_probe_bw_cruise(&mut self) {
+        self.enter(State::ProbeBwCruise, 100, DEFAULT_CWND_GAIN);
+    }
+
+    pub(super) fn start_probe_bw_refill(&mut self) {
+        self.short_term = ShortTerm::INFINITE;
+        self.cycle.up_rounds = 0;
+        self.cycle.up_acked = 0;
+        self.cycle.previous_precautionary = false;
+        self.cycle.ack_phase = AckPhase::Refilling;
+        self.start_round();
+        self.enter(State::ProbeBwRefill, 100, DEFAULT_CWND_GAIN);
+    }
+
+    fn start_probe_bw_up(&mut self, rate: u64) {
+        self.cycle.ack_phase = AckPhase::ProbeStarting;
+        self.start_round();
+        self.full_pipe.reset();
+        self.full_pipe.bw = rate;
+        self.enter(State::ProbeBwUp, UP_PACING_GAIN, UP_CWND_GAIN);
+        self.raise_inflight_longterm_slope();
+    }
+
+    pub(super) fn stop_probing(&mut self, now: Instant) {
+        self.cycle.now = now;
+        self.cycle.ack_phase = AckPhase::ProbeStopping;
+        self.start_round();
+    }
+
+    fn enter(&mut self, state: State, pacing_gain: u64, cwnd_gain: u64) {
+        self.state = state;
+        self.pacing_gain = pacing_gain;
+        self.cwnd_gain = cwnd_gain;
+    }
+
+    pub(super) fn update_probe_bw_cycle_phase(&mut self, ack: &AckSample) {
+        self.cycle.now = ack.now;
+        if !self.full_pipe.reached || self.adapt_long_term_model(ack) {
+            return;
+        }
+        match self.state {
+            State::ProbeBwDown => {
+                if !self.probe_bw_if_time() && self.is_time_to_cruise(ack) {
+                    self.start_probe_bw_cruise();
+                }
+            }
+            State::ProbeBwCruise => {
+                self.probe_bw_if_time();
+            }
+            State::ProbeBwRefill => {
+                if self.rounds.start {
+                    self.cycle.is_probe_sample = true;
+                    self.start_probe_bw_up(ack.rate.map_or(0, |rate| rate.rate));
+                }
+            }
+            State::ProbeBwUp => {
+                if self.is_time_to_go_down(ack) {
+                    // No high loss yet.
+                    self.cycle.previous_too_high = false;
+                    self.start_probe_bw_down();
+                }
+            }
+            State::Startup | State::Drain | State::ProbeRtt => {}
+        }
+    }
+
+    /// IsTimeToProbeBW.
+    fn probe_bw_if_time(&mut self) -> bool {
+        let elapsed = self.cycle.now.saturating_since(self.cycle.stamp);
+        // A Reno flow of our size would have filled the path after one round per segment of it.
+        let reno_rounds = self.target_inflight() / u64::from(self.window.mss);
+        let is_time = elapsed > self.cycle.wait
+            || u64::from(self.cycle.rounds_since_probe_up) >= reno_rounds.min(RENO_ROUNDS);
+        if is_time {
+            self.start_probe_bw_refill();
+        }
+        is_time
+    }
+
+    fn pick_probe_wait(&mut self) {
+        let random = self.next_random();
+        self.cycle.rounds_since_probe_up = random & 1;
+        let fraction = (u64::from(random >> 1) * 1_000_000_000) >> 31;
+        self.cycle.wait = PROBE_WAIT + Duration::from_nanos(fraction);
+    }
+
+    fn is_time_to_cruise(&self, ack: &AckSample) -> bool {
+        let in_flight = u64::from(ack.in_flight);
+        in_flight <= self.inflight_with_headroom() && in_flight <= self.inflight(self.max_bw.get())
+    }
+
+    fn is_time_to_go_down(&mut self, ack: &AckSample) -> bool {
+        if self.cycle.previous_too_high && u64::from(ack.in_flight) >= self.inflight_longterm {
+            self.cycle.previous_precautionary = true;
+            return true;
+        }
+        if self.is_bound_by_longterm(ack) {
+            // The bound is the limit, not the path: what was measured says nothing.
+            self.full_pipe.reset();
+            self.full_pipe.bw = ack.rate.map_or(0, |rate| rate.rate);
+            return false;
+        }
+        self.full_pipe.now
+    }
+
+    fn is_bound_by_longterm(&self, ack: &AckSample) -> bool {
+        ack.cwnd_limited && u64::from(self.window.cwnd) >= self.inflight_longterm
+    }
+
+    pub(super) fn inflight_with_headroom(&self) -> u64 {
+        if self.inflight_longterm == INFINITE {
+            return INFINITE;
+        }
+        let mss = u64::from(self.window.mss);
+        percent(self.inflight_longterm, HEADROOM)
+            .min(self.inflight_longterm.saturating_sub(mss))
+            .max(self.min_pipe_cwnd())
+    }
+
+    fn raise_inflight_longterm_slope(&mut self) {
+        let growth_this_round = 1u64 << self.cycle.up_rounds;
+        self.cycle.up_rounds = (self.cycle.up_rounds + 1).min(UP_ROUNDS_MAX);
+        self.cycle.up_acked_per_inc =
+            (u64::from(self.window.cwnd) / growth_this_round).max(u64::from(self.window.mss));
+    }
+
+    /// ProbeInflightLongtermUpward: by 1, 2, 4... segments per round, spread over the round.
+    fn probe_inflight_longterm_upward(&mut self, ack: &AckSample) {
+        if !self.is_bound_by_longterm(ack) {
+            return;
+        }
+        self.cycle.up_acked += u64::from(ack.delivered_bytes);
+        let steps = self.cycle.up_acked / self.cycle.up_acked_per_inc.max(1);
+        if steps > 0 {
+            self.cycle.up_acked -= steps * self.cycle.up_acked_per_inc;
+            self.inflight_longterm = self
+                .inflight_longterm
+                .saturating_add(steps * u64::from(self.window.mss));
+        }
+        if self.rounds.start {
+            self.raise_inflight_longterm_slope();
+        }
+    }
+
+    /// AdaptLongTermModel. True if it decided a transition.
+    fn adapt_long_term_model(&mut self, ack: &AckSample) -> bool {
+        if self.cycle.ack_phase == AckPhase::ProbeStarting && self.rounds.start {
+            self.cycle.ack_phase = AckPhase::ProbeFeedback;
+        }
+        if self.cycle.ack_phase == AckPhase::ProbeStopping && self.rounds.start {
+            // The samples of the probe are all in.
+            self.cycle.is_probe_sample = false;
+            self.cycle.ack_phase = AckPhase::Init;
+            if self.is_in_probe_bw() {
+                if ack.rate.is_some_and(|rate| !rate.app_limited) {
+                    self.max_bw.advance();
+                }
+                if self.cycle.previous_precautionary && !self.cycle.previous_too_high {
+                    self.start_probe_bw_refill();
+                    return true;
+                }
+            }
+        }
+        let too_high = ack
+            .rate
+            .is_some_and(|rate| self.is_too_high(rate.lost, rate.in_flight));
+        if self.inflight_longterm == INFINITE || too_high {
+            return false;
+        }
+        if let Some(rate) = &ack.rate {
+            self.inflight_longterm = self.inflight_longterm.max(rate.in_flight);
+        }
+        if self.state == State::ProbeBwUp {
+            self.probe_inflight_longterm_upward(ack);
+        }
+        false
+    }
+}

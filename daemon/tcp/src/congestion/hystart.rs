@@ -1,0 +1,203 @@
+//! HyStart++ (RFC 9406): slow start ends when the round-trip time rises, before the queue that makes it rise
+//! overflows.
+//!
+//! The shortest round trips of two successive rounds are compared. A rise beyond the threshold begins
+//! *conservative slow start*, which grows at a quarter of the pace: if the rise was noise the shortest round
+//! trip falls again and slow start resumes; if it lasts five rounds, congestion avoidance follows. Rounds
+//! are counted in stream offsets. Only for the initial slow start (section 4.3): later ones have an `ssthresh`
+//! that was measured.
+
+use core::time::Duration;
+
+use super::AckSample;
+
+/// MIN_RTT_THRESH and MAX_RTT_THRESH.
+const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
+const MAX_RTT_THRESH: Duration = Duration::from_millis(16);
+/// MIN_RTT_DIVISOR.
+const MIN_RTT_DIVISOR: u32 = 8;
+/// N_RTT_SAMPLE: a minimum of fewer samples is not compared.
+const N_RTT_SAMPLE: u32 = 8;
+/// CSS_GROWTH_DIVISOR.
+const CSS_GROWTH_DIVISOR: u32 = 4;
+/// CSS_ROUNDS.
+const CSS_ROUNDS: u32 = 5;
+
+/// What the next growth of the window is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// Slow start; its growth is divided by this.
+    SlowStart { divisor: u32 },
+    /// Slow start is over.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HyStart {
+    /// windowEnd: the round ends when this offset is acknowledged.
+    window_end: u64,
+    last_round_min_rtt: Duration,
+    current_round_min_rtt: Duration,
+    rtt_sample_count: u32,
+    css: Option<Css>,
+}
+
+/// Conservative slow start.
+#[derive(Clone, Copy, Debug)]
+struct Css {
+    baseline_min_rtt: Duration,
+    /// Rounds that have ended in it; the first may have been a partial one.
+    rounds: u32,
+}
+
+impl HyStart {
+    pub(super) fn new() -> HyStart {
+        HyStart {
+            window_end: 0,
+            last_round_min_rtt: Duration::MAX,
+            current_round_min_rtt: Duration::MAX,
+            rtt_sample_count: 0,
+            css: None,
+        }
+    }
+
+    /// Section 4.2, for every ACK in the initial slow start.
+    pub(super) fn on_ack(&mut self, ack: &AckSample) -> Pace {
+        if ack.snd_una >= self.window_end && !self.begin_round(ack.snd_nxt) {
+            return Pace::Over;
+        }
+        if let Some(rtt) = ack.rtt {
+            self.current_round_min_rtt = self.current_round_min_rtt.min(rtt);
+            self.rtt_sample_count += 1;
+            self.compare();
+        }
+        Pace::SlowStart {
+            divisor: if self.css.is_some() {
+                CSS_GROWTH_DIVISOR
+            } else {
+                1
+            },
+        }
+    }
+
+    /// False if this was the last round of conservative slow start.
+    fn begin_round(&mut self, snd_nxt: u64) -> bool {
+        self.window_end = snd_nxt;
+        self.last_round_min_rtt = self.current_round_min_rtt;
+        self.current_round_min_rtt = Duration::MAX;
+        self.rtt_sample_count = 0;
+        match &mut self.css {
+            Some(css) => {
+                css.rounds += 1;
+                css.rounds < CSS_ROUNDS
+            }
+            None => true,
+        }
+    }
+
+    fn compare(&mut self) {
+        if self.rtt_sample_count < N_RTT_SAMPLE {
+            return;
+        }
+        match self.css {
+            Some(css) if self.current_round_min_rtt < css.baseline_min_rtt => self.css = None,
+            Some(_) => {}
+            None if self.last_round_min_rtt != Duration::MAX => {
+                let thresh = (self.last_round_min_rtt / MIN_RTT_DIVISOR)
+                    .clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
+                if self.current_round_min_rtt >= self.last_round_min_rtt + thresh {
+                    self.css = Some(Css {
+                        baseline_min_rtt: self.current_round_min_rtt,
+                        rounds: 0,
+                    });
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A round of `samples` ACKs with one round-trip time; the paces it answered.
+    fn round(hystart: &mut HyStart, number: u64, samples: u64, rtt_ms: u64) -> Vec<Pace> {
+        (1..=samples)
+            .map(|i| {
+                hystart.on_ack(&AckSample {
+                    snd_una: number * 1_000 + i,
+                    snd_nxt: (number + 1) * 1_000,
+                    rtt: Some(Duration::from_millis(rtt_ms)),
+                    ..AckSample::default()
+                })
+            })
+            .collect()
+    }
+
+    /// Rounds of 8 samples with these round-trip times; the last pace of each.
+    fn rounds(rtts_ms: &[u64]) -> Vec<Pace> {
+        let mut hystart = HyStart::new();
+        (0..)
+            .zip(rtts_ms)
+            .map(|(number, rtt_ms)| {
+                let paces = round(&mut hystart, number, 8, *rtt_ms);
+                *paces.last().expect("eight")
+            })
+            .collect()
+    }
+
+    const FULL: Pace = Pace::SlowStart { divisor: 1 };
+    const CONSERVATIVE: Pace = Pace::SlowStart { divisor: 4 };
+
+    /// 4.2: RttThresh = clamp(lastRoundMinRTT / 8, 4 ms, 16 ms).
+    #[test]
+    fn a_rise_by_the_threshold_begins_conservative_slow_start() {
+        for (before, rise) in [(10, 4), (80, 10), (400, 16)] {
+            assert_eq!(rounds(&[before, before + rise - 1]), [FULL, FULL]);
+            assert_eq!(rounds(&[before, before + rise]), [FULL, CONSERVATIVE]);
+        }
+    }
+
+    /// 4.2: N_RTT_SAMPLE.
+    #[test]
+    fn fewer_than_eight_samples_decide_nothing() {
+        let mut hystart = HyStart::new();
+        round(&mut hystart, 0, 8, 20);
+        let paces = round(&mut hystart, 1, 8, 60);
+        assert_eq!(paces[..7], [FULL; 7]);
+        assert_eq!(paces[7], CONSERVATIVE);
+    }
+
+    /// 4.2: if the RTT falls below the baseline the rise was spurious.
+    #[test]
+    fn slow_start_resumes_when_the_round_trip_falls_again() {
+        assert_eq!(rounds(&[20, 30, 29, 29]), [FULL, CONSERVATIVE, FULL, FULL]);
+    }
+
+    /// 4.2: CSS_ROUNDS, the partial first one included.
+    #[test]
+    fn five_rounds_of_conservative_slow_start_end_it() {
+        let mut hystart = HyStart::new();
+        round(&mut hystart, 0, 8, 20);
+        for number in 1..6 {
+            let paces = round(&mut hystart, number, 8, 40);
+            assert_eq!(paces[7], CONSERVATIVE, "round {number}");
+        }
+        assert_eq!(round(&mut hystart, 6, 1, 40), [Pace::Over]);
+    }
+
+    #[test]
+    fn acks_without_a_sample_still_count_rounds() {
+        let mut hystart = HyStart::new();
+        round(&mut hystart, 0, 8, 20);
+        let silent = AckSample {
+            snd_una: 2_000,
+            snd_nxt: 3_000,
+            ..AckSample::default()
+        };
+        assert_eq!(hystart.on_ack(&silent), FULL);
+        // The round before had no minimum to compare with.
+        assert_eq!(round(&mut hystart, 3, 8, 90)[7], FULL);
+    }
+}

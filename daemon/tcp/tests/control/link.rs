@@ -1,0 +1,437 @@
+//! A bottleneck in virtual time: senders of one [`Stack`] behind a link with a rate, a delay and a buffer,
+//! and the receivers at its far end.
+//!
+//! The link is a queue with one server. A segment that finds the buffer full is dropped, one that finds more
+//! than `mark_above` in it is marked if it may be, and a seeded coin loses some that the queue took. The way
+//! back only takes time. Senders always have data. The loop wakes up `late` after each deadline, as a
+//! thread that sleeps does.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::ops::Range;
+use core::time::Duration;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use sluice_tcp::clock::Instant;
+use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::flow_table::FlowKey;
+use sluice_tcp::isn::Secret;
+use sluice_tcp::pacing::PacingConfig;
+use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::{ConnId, ControlView, Outgoing, Segment, Stack, StackConfig};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader};
+
+use crate::receiver::Receiver;
+
+/// Bytes of a frame besides the payload: Ethernet, IPv4, TCP without options.
+pub const OVERHEAD: u64 = 54;
+/// Payload of a full segment.
+pub const MSS: u32 = 1_448;
+/// How much an endless sender has.
+const ENDLESS: u64 = 1 << 44;
+
+/// The path between sender and receivers.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Bytes per second.
+    pub rate: u64,
+    /// Round-trip time without a queue.
+    pub rtt: Duration,
+    /// Bytes the queue holds.
+    pub buffer: u64,
+    /// Segments lost by chance, in millionths.
+    pub loss_ppm: u32,
+    /// Marks what finds more bytes than this in the queue.
+    pub mark_above: Option<u64>,
+    /// Drops everything that is marked as ECN-capable.
+    pub hates_ecn: bool,
+}
+
+impl Path {
+    /// 100 Mbit/s and 20 ms, with a buffer of one bandwidth-delay product.
+    pub const USUAL: Path = Path {
+        rate: 12_500_000,
+        rtt: Duration::from_millis(20),
+        buffer: 250_000,
+        loss_ppm: 0,
+        mark_above: None,
+        hates_ecn: false,
+    };
+
+    /// Bytes in flight that fill the path without a queue.
+    pub fn bdp(&self) -> u64 {
+        u64::try_from(u128::from(self.rate) * self.rtt.as_nanos() / 1_000_000_000).expect("small")
+    }
+}
+
+/// How the senders are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub algorithm: Algorithm,
+    pub path: Path,
+    pub ecn: bool,
+    pub pacing: bool,
+    pub seed: u64,
+    /// How late the loop wakes up.
+    pub late: Duration,
+    pub rto_min: Duration,
+}
+
+impl Setup {
+    pub fn new(algorithm: Algorithm, path: Path) -> Setup {
+        Setup {
+            algorithm,
+            path,
+            ecn: true,
+            pacing: true,
+            seed: 1,
+            late: Duration::from_micros(60),
+            rto_min: Duration::from_millis(200),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrives {
+        flow: usize,
+        header: TcpHeader,
+        len: u32,
+        ecn: Ecn,
+    },
+    Answers {
+        flow: usize,
+        header: TcpHeader,
+    },
+    DelayedAck {
+        flow: usize,
+    },
+    Starts {
+        flow: usize,
+    },
+}
+
+/// One departure from the sender.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    pub at: Instant,
+    pub payload: Range<u64>,
+    pub flags: TcpFlags,
+    pub ect: bool,
+    pub view: ControlView,
+}
+
+struct Flow {
+    key: FlowKey,
+    conn: Option<ConnId>,
+    receiver: Receiver,
+    /// Bytes that the application has for now.
+    available: u64,
+}
+
+/// What the queue saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueStats {
+    pub enqueued: u64,
+    pub dropped: u64,
+    pub lost: u64,
+    pub marked: u64,
+    /// Sum over the segments, for the mean.
+    backlog_sum: u128,
+    pub backlog_max: u64,
+}
+
+impl QueueStats {
+    pub fn mean_backlog(&self) -> u64 {
+        u64::try_from(self.backlog_sum / u128::from(self.enqueued.max(1)))
+            .expect("bytes of a buffer")
+    }
+}
+
+pub struct Lab {
+    pub setup: Setup,
+    pub stack: Stack,
+    pub now: Instant,
+    pub queue: QueueStats,
+    /// All departures with payload, if they are recorded.
+    pub departures: Option<Vec<Departure>>,
+    flows: Vec<Flow>,
+    events: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    /// The payloads of `events`, by their third field.
+    pending: Vec<Option<Event>>,
+    free: Vec<usize>,
+    sequence: u64,
+    busy_until: Instant,
+    random: u64,
+}
+
+impl Lab {
+    /// `flows` connections, of which each begins `stagger` after the one before.
+    pub fn new(setup: Setup, flows: usize, stagger: Duration) -> Lab {
+        let now = Instant::from_nanos(1_000_000_000);
+        let mut lab = Lab {
+            stack: Stack::new(stack_config(&setup), now),
+            setup,
+            now,
+            queue: QueueStats::default(),
+            departures: None,
+            flows: Vec::new(),
+            events: BinaryHeap::new(),
+            pending: Vec::new(),
+            free: Vec::new(),
+            sequence: 0,
+            busy_until: now,
+            random: setup.seed.max(1),
+        };
+        for (flow, port) in (0..flows).zip(10_000..) {
+            lab.flows.push(Flow {
+                key: FlowKey::new(
+                    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+                    80,
+                    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+                    port,
+                ),
+                conn: None,
+                receiver: Receiver::new(port, setup.ecn, setup.algorithm == Algorithm::Dctcp),
+                available: ENDLESS,
+            });
+            let begin = now + stagger * u32::try_from(flow).expect("few");
+            lab.push(begin, Event::Starts { flow });
+        }
+        lab
+    }
+
+    /// Lets `flow` have only the bytes below `until` for now.
+    pub fn limit(&mut self, flow: usize, until: u64) {
+        self.flows[flow].available = until;
+        self.supply(flow);
+        self.transmit();
+    }
+
+    /// Bytes that arrived, each counted once.
+    pub fn received(&self, flow: usize) -> u64 {
+        self.flows[flow].receiver.received()
+    }
+
+    /// Control state of a flow that is established.
+    pub fn view(&self, flow: usize) -> ControlView {
+        let conn = self.flows[flow].conn.expect("established");
+        self.stack.control_view(conn).expect("alive")
+    }
+
+    /// Runs for `time`; the bytes that each flow delivered in it.
+    pub fn run(&mut self, time: Duration) -> Vec<u64> {
+        let before: Vec<u64> = (0..self.flows.len())
+            .map(|flow| self.received(flow))
+            .collect();
+        let end = self.now + time;
+        while let Some(next) = self.next_time().filter(|next| *next <= end) {
+            self.now = next;
+            self.step();
+        }
+        self.now = end;
+        (0..self.flows.len())
+            .map(|flow| self.received(flow) - before[flow])
+            .collect()
+    }
+
+    /// Share of the link that `payload` bytes in `time` take, with their headers.
+    pub fn utilisation(&self, payload: u64, time: Duration) -> f64 {
+        let frames = payload as f64 * (u64::from(MSS) + OVERHEAD) as f64 / f64::from(MSS);
+        frames / (self.setup.path.rate as f64 * time.as_secs_f64())
+    }
+
+    pub fn forget_queue(&mut self) {
+        self.queue = QueueStats::default();
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        let event = self.events.peek().map(|Reverse((at, ..))| *at);
+        let deadline = self
+            .stack
+            .next_deadline()
+            .map(|at| at.max(self.now) + self.setup.late);
+        event
+            .into_iter()
+            .chain(deadline)
+            .min()
+            .map(|at| at.max(self.now))
+    }
+
+    fn step(&mut self) {
+        while let Some(Reverse((at, _, index))) = self.events.peek().copied() {
+            if at > self.now {
+                break;
+            }
+            self.events.pop();
+            self.free.push(index);
+            if let Some(event) = self.pending[index].take() {
+                self.handle(event);
+            }
+        }
+        self.stack.on_timers(self.now);
+        while let Some((conn, events)) = self.stack.poll_event() {
+            assert_eq!(events.closed, None, "nobody closes");
+            if let Some(flow) = self.flows.iter().position(|flow| flow.conn == Some(conn)) {
+                self.supply(flow);
+            }
+        }
+        self.transmit();
+    }
+
+    fn supply(&mut self, flow: usize) {
+        let Flow {
+            conn, available, ..
+        } = self.flows[flow];
+        if let Some(conn) = conn {
+            self.stack.supply(conn, available, available == ENDLESS);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Starts { flow } => {
+                let syn = self.flows[flow].receiver.syn();
+                self.answer(flow, syn);
+            }
+            Event::Arrives {
+                flow,
+                header,
+                len,
+                ecn,
+            } => {
+                let now = self.now;
+                let reply = self.flows[flow].receiver.on_segment(now, &header, len, ecn);
+                if let Some(header) = reply.ack {
+                    self.answer(flow, header);
+                }
+                if let Some(at) = reply.delayed_until {
+                    self.push(at, Event::DelayedAck { flow });
+                }
+            }
+            Event::DelayedAck { flow } => {
+                if let Some(header) = self.flows[flow].receiver.on_delay(self.now) {
+                    self.answer(flow, header);
+                }
+            }
+            Event::Answers { flow, header } => {
+                let segment = Segment {
+                    key: self.flows[flow].key,
+                    header: &header,
+                    payload_len: 0,
+                    ecn: Ecn::NotEct,
+                };
+                let receipt = self.stack.on_segment(self.now, &segment);
+                self.flows[flow].conn = receipt.conn;
+            }
+        }
+    }
+
+    fn answer(&mut self, flow: usize, header: TcpHeader) {
+        let at = self.now + self.setup.path.rtt / 2;
+        self.push(at, Event::Answers { flow, header });
+    }
+
+    fn transmit(&mut self) {
+        while let Some(outgoing) = self.stack.poll_transmit(self.now) {
+            let flow = self
+                .flows
+                .iter()
+                .position(|flow| flow.key == outgoing.key)
+                .expect("one of ours");
+            self.record(&outgoing);
+            self.enqueue(flow, &outgoing);
+        }
+    }
+
+    fn record(&mut self, outgoing: &Outgoing) {
+        let view = self.stack.control_view(outgoing.conn);
+        if let (Some(departures), Some(view)) = (&mut self.departures, view)
+            && !outgoing.payload.is_empty()
+        {
+            departures.push(Departure {
+                at: self.now,
+                payload: outgoing.payload.clone(),
+                flags: outgoing.header.flags,
+                ect: outgoing.ect,
+                view,
+            });
+        }
+    }
+
+    fn enqueue(&mut self, flow: usize, outgoing: &Outgoing) {
+        let path = self.setup.path;
+        let len = outgoing.payload.end - outgoing.payload.start;
+        let size = len + OVERHEAD;
+        let waiting = self.busy_until.saturating_since(self.now);
+        let backlog = u64::try_from(waiting.as_nanos() * u128::from(path.rate) / 1_000_000_000)
+            .expect("bytes of a buffer");
+        if backlog + size > path.buffer || (path.hates_ecn && outgoing.ect) {
+            self.queue.dropped += 1;
+            return;
+        }
+        self.queue.enqueued += 1;
+        self.queue.backlog_sum += u128::from(backlog);
+        self.queue.backlog_max = self.queue.backlog_max.max(backlog);
+        let marked = outgoing.ect && path.mark_above.is_some_and(|limit| backlog > limit);
+        self.queue.marked += u64::from(marked);
+        let service = Duration::from_nanos(size * 1_000_000_000 / path.rate);
+        self.busy_until = self.busy_until.max(self.now) + service;
+        if len > 0 && self.next_random() % 1_000_000 < u64::from(path.loss_ppm) {
+            self.queue.lost += 1;
+            return;
+        }
+        let event = Event::Arrives {
+            flow,
+            header: outgoing.header,
+            len: u32::try_from(len).expect("a segment"),
+            ecn: match (marked, outgoing.ect) {
+                (true, _) => Ecn::Ce,
+                (false, true) => Ecn::Ect0,
+                (false, false) => Ecn::NotEct,
+            },
+        };
+        self.push(self.busy_until + path.rtt / 2, event);
+    }
+
+    fn push(&mut self, at: Instant, event: Event) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.pending.push(None);
+            self.pending.len() - 1
+        });
+        self.pending[index] = Some(event);
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, index)));
+    }
+
+    /// xorshift64.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random >> 11
+    }
+}
+
+/// The stack of the senders.
+pub fn stack_config(setup: &Setup) -> StackConfig {
+    StackConfig {
+        connections: 16,
+        half_open: 16,
+        time_wait: 16,
+        mtu: 1_500,
+        receive_buffer: 65_535,
+        send_limit: 64 << 20,
+        congestion: setup.algorithm,
+        pacing: setup.pacing.then(PacingConfig::default),
+        ecn: setup.ecn,
+        rto: RtoConfig {
+            min: setup.rto_min,
+            granularity: setup.rto_min,
+            ..RtoConfig::default()
+        },
+        keep_alive: None,
+        flow_hash_key: [7; 16],
+        secret: Secret::new([u8::try_from(setup.seed & 0xff).expect("masked"); 32]),
+    }
+}
