@@ -12,7 +12,7 @@ CARGO_FLAGS ?= --locked
 bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
 	target/release/sluice-bench goodput
 
-.PHONY: bench clean-logs help setup build test test-unit test-loom test-veth demo lint fmt bench install clean
+.PHONY: bench clean-logs help setup build test test-unit test-loom test-veth fuzz demo lint fmt bench install clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ test-veth: build ## The daemon on a veth pair, with curl over kernel TCP as the 
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
+# One minute per target unless told otherwise. The corpora are replayed by `make test`, on stable.
+SECONDS ?= 60
+
+fuzz: setup ## Fuzz every target for SECONDS=60 each (needs nightly and cargo-fuzz)
+	@fuzz/run.sh $(SECONDS)
+
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked
 	@bench/demo.sh
 
@@ -52,7 +58,7 @@ lint: setup ## Formatting, clippy with warnings as errors, shellcheck where inst
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
-	@if command -v shellcheck >/dev/null; then shellcheck deploy/*.sh bench/*.sh .ci/run; else echo "SKIP shellcheck: not installed"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck deploy/*.sh bench/*.sh fuzz/*.sh .ci/run; else echo "SKIP shellcheck: not installed"; fi
 
 fmt: ## Format the tree
 	cargo fmt --all

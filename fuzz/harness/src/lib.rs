@@ -34,7 +34,7 @@ pub use http_answer::http_answer;
 pub use http_head::http_head;
 pub use packet::packet;
 pub use ranges::ranges;
-pub use stack::stack;
+pub use stack::{stack, stack_operations};
 pub use tcp_options::tcp_options;
 pub use wheel::wheel;
 

@@ -28,22 +28,40 @@ const LAST_TIME_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// Runs operations on a stack.
 pub fn stack(data: &[u8]) {
-    let mut input = Unstructured::new(data);
-    let Ok(setup) = Setup::arbitrary(&mut input) else {
+    let Some((setup, ops)) = decode(data) else {
         return;
     };
     let mut bench = Bench::new(setup.config(), setup.start());
-    for _ in 0..STEPS_MAX {
-        if input.is_empty() {
-            break;
-        }
-        let Ok(op) = Op::arbitrary(&mut input) else {
-            break;
-        };
-        bench.step(op);
+    for op in ops {
+        bench.step(&op);
         bench.check();
     }
     bench.end(setup.abort);
+}
+
+/// The operations that an input of [`stack`] stands for, one a line: to read a failure.
+#[must_use]
+pub fn stack_operations(data: &[u8]) -> Vec<String> {
+    let Some((setup, ops)) = decode(data) else {
+        return Vec::new();
+    };
+    let first = format!("{setup:?}");
+    core::iter::once(first)
+        .chain(ops.iter().map(|op| format!("{op:?}")))
+        .collect()
+}
+
+fn decode(data: &[u8]) -> Option<(Setup, Vec<Op>)> {
+    let mut input = Unstructured::new(data);
+    let setup = Setup::arbitrary(&mut input).ok()?;
+    let mut ops = Vec::new();
+    while !input.is_empty() && ops.len() < STEPS_MAX {
+        match Op::arbitrary(&mut input) {
+            Ok(op) => ops.push(op),
+            Err(_) => break,
+        }
+    }
+    Some((setup, ops))
 }
 
 /// What was counted from outside.
@@ -77,20 +95,20 @@ impl Bench {
         }
     }
 
-    fn step(&mut self, op: Op) {
-        match op {
+    fn step(&mut self, op: &Op) {
+        match *op {
             Op::Connect { flow, seq, syn } => self.connect(flow, seq, syn),
             Op::Syn { flow, seq, syn } => self.syn(flow, seq, syn),
-            Op::Segment(op) => self.any_segment(&op),
+            Op::Segment(ref op) => self.any_segment(op),
             Op::Data { flow, len, fin } => self.data(flow, len, fin),
             Op::Ack { flow, part, window } => self.acknowledge(flow, part, window),
             Op::Sack { flow, hole, len } => self.sack(flow, hole, len),
             Op::Transmit { count } => self.transmit(count.into()),
             Op::Wait { micros } => self.wait(Duration::from_micros(micros.into())),
             Op::Sleep { days } => self.wait(Duration::from_secs(86_400) * u32::from(days)),
-            Op::Timer => self.to_deadline(),
+            Op::Timer => self.sleep_until_deadline(),
             Op::Accepting(accepting) => self.stack.set_accepting(accepting),
-            other => self.driver_step(&other),
+            _ => self.driver_step(op),
         }
     }
 
@@ -303,7 +321,7 @@ impl Bench {
         panic!("timers that stay due");
     }
 
-    fn to_deadline(&mut self) {
+    fn sleep_until_deadline(&mut self) {
         if let Some(at) = self.stack.next_deadline() {
             self.wait(at.saturating_since(self.now));
         }
@@ -377,7 +395,7 @@ impl Bench {
                 break;
             }
             assert!(self.stack.next_deadline().is_some(), "no timer, no end");
-            self.to_deadline();
+            self.sleep_until_deadline();
             self.transmit(u32::MAX);
             self.check();
             assert!(self.now < end, "still alive");

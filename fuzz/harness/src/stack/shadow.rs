@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{ConnId, Disposition, Outgoing, Receipt, Segment, SendView, State};
+use sluice_tcp::{ConnId, Disposition, Outgoing, Receipt, Segment, SegmentDrop, SendView, State};
 use sluice_wire::{
     ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpFlags, TcpHeader,
     TcpOptions, VlanTags, checksum,
@@ -56,6 +56,8 @@ pub(super) struct Shadow {
     stamps: Vec<u32>,
     last_stamp_out: Option<(u32, Instant)>,
     state: State,
+    /// An acceptable RST came: nothing is said any more.
+    reset: bool,
 }
 
 impl Shadow {
@@ -89,6 +91,7 @@ impl Shadow {
                 .collect(),
             last_stamp_out: None,
             state: State::SynReceived,
+            reset: false,
         }
     }
 
@@ -161,6 +164,8 @@ impl Shadow {
                 receipt.pieces.is_empty(),
                 "bytes of a segment that was dropped"
             );
+            let end = Disposition::Dropped(SegmentDrop::ConnectionReset);
+            self.reset |= receipt.disposition == end;
             return;
         }
         assert!(receipt.trusted, "accepted and not trusted");
@@ -181,7 +186,8 @@ impl Shadow {
         let mut at = u64::try_from(receipt.payload_start).unwrap_or(0);
         for piece in receipt.pieces.clone() {
             assert!(at <= piece.start && piece.start < piece.end && piece.end <= end);
-            assert!(piece.end <= self.edge, "beyond the window");
+            let room = self.consumed + u64::from(self.receive_buffer);
+            assert!(piece.end <= room.max(self.edge), "beyond the buffer");
             assert!(self.finished_at.is_none(), "after the end of the stream");
             at = piece.end;
             self.take(piece);
@@ -250,6 +256,7 @@ impl Shadow {
     pub(super) fn check_outgoing(&mut self, out: &Outgoing, now: Instant) {
         let (header, payload) = (&out.header, &out.payload);
         assert_eq!(out.key, self.key);
+        assert!(!self.reset, "an answer to a RST");
         check_well_formed(&out.key, header, payload);
         assert!(header.flags.contains(TcpFlags::ACK));
         self.check_stamp(header, now);
@@ -315,6 +322,10 @@ impl Shadow {
         assert!(ack <= in_order + 1, "acknowledges what did not come");
         assert!(ack >= in_order, "does not acknowledge what came");
         self.acked_out = ack;
+        if header.flags.contains(TcpFlags::RST) {
+            // Its window means nothing to anybody.
+            return;
+        }
         let unit = 1_u64 << self.scale;
         let edge = ack + (u64::from(header.window) << self.scale);
         assert!(
