@@ -24,13 +24,14 @@ minimise() {
     mkdir -p "$OUT/corpus/$target" "$kept/edges" "$kept/counters"
     merge "$target" 0 "$kept/edges"
     merge "$target" 1 "$kept/counters"
-    # Every edge first, then inputs that differ in how often edges are taken, as far as they fit. By size: what is
-    # cut off at the limit is what costs most to read. Names are hashes of the contents.
+    # Every edge first, the longest inputs before the others because they cover most; then short ones that differ
+    # in how often edges are taken, as far as they fit. Names are hashes of the contents.
     rm -rf "fuzz/corpus/$target"
     mkdir -p "fuzz/corpus/$target"
-    { by_size "$kept/edges"; by_size "$kept/counters"; } | while read -r file; do
+    { by_size "$kept/edges" -nr; by_size "$kept/counters" -n; } | while read -r file; do
+        # Reads on to the end: who stops reading early ends the writers by a signal.
+        [ "$(find "fuzz/corpus/$target" -type f | wc -l)" -lt "$FILES_MAX" ] || continue
         cp "$file" "fuzz/corpus/$target/$(sha1sum "$file" | cut -c 1-16)"
-        [ "$(find "fuzz/corpus/$target" -type f | wc -l)" -lt "$FILES_MAX" ] || break
     done
     rm -rf "$kept"
     printf '%-12s %4d files\n' "$target" "$(find "fuzz/corpus/$target" -type f | wc -l)"
@@ -44,7 +45,7 @@ merge() {
 }
 
 by_size() {
-    find "$1" -type f -size -1025c -printf '%s %p\n' | sort -n | cut -d' ' -f2-
+    find "$1" -type f -size -1025c -printf '%s %p\n' | sort "$2" | cut -d' ' -f2-
 }
 
 main "$@"
