@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid sim fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,18 @@ bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 c
 bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
 	target/release/sluice-bench grid
 
+# Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.
+SEEDS ?= 100000
+
+sim: setup ## Run SEEDS=100000 seeds of the TCP simulation, release profile
+	SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --release -p sluice-tcp --test simulation -- --nocapture --test-threads=1
+
+# One minute per target unless told otherwise. The corpora are replayed by `make test`, on stable.
+SECONDS ?= 60
+
+fuzz: setup ## Fuzz every target for SECONDS=60 each (needs nightly and cargo-fuzz)
+	@fuzz/run.sh $(SECONDS)
+
 demo: build ## The first transfer: curl downloads files from the userspace TCP, every byte checked
 	@bench/demo.sh
 
@@ -61,7 +73,7 @@ lint: setup ## Formatting, clippy and rustdoc with warnings as errors, shellchec
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
-	shellcheck deploy/*.sh bench/*.sh .ci/run
+	shellcheck deploy/*.sh bench/*.sh fuzz/*.sh .ci/run
 
 fmt: ## Format the tree
 	cargo fmt --all

@@ -238,7 +238,13 @@ impl Connection {
 
     /// Over, and no last segment is owed.
     pub(crate) fn is_done(&self) -> bool {
-        self.finish.is_some() && !self.reset_wanted && self.receive.ack_wanted() != AckWanted::Now
+        self.finish.is_some() && !self.reset_wanted && !self.owes_ack()
+    }
+
+    /// An ACK is to leave now, also from a connection that is over; but a RST has no answer, not even the ACK
+    /// that was owed before it came (RFC 5961 section 3.2).
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.receive.ack_wanted() == AckWanted::Now && self.finish != Some(CloseReason::PeerReset)
     }
 
     /// The connection is over. A RST is sent if `reset`.

@@ -47,7 +47,7 @@ impl Connection {
             }
         }
         // A finished connection may still owe its last ACK.
-        (self.receive.ack_wanted() == AckWanted::Now).then(|| self.bare_ack(env))
+        self.owes_ack().then(|| self.bare_ack(env))
     }
 
     fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {

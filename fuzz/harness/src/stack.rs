@@ -1,0 +1,515 @@
+//! Operations on a whole TCP: a hostile peer, a driver and a clock, on up to three connections.
+//!
+//! Invariants, for every order of events: no panic; bytes that were taken are never taken again, so what is
+//! delivered never changes; segments are well-formed, inside the peer's window and carry bytes that the driver
+//! still has; the own window never shrinks and never promises more than there is; counters add up; and once
+//! everything is aborted, or the peers are silent for long enough, no connection and no timer is left.
+
+mod ops;
+mod shadow;
+
+use core::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use sluice_tcp::clock::Instant;
+use sluice_tcp::flow_table::FlowKey;
+use sluice_tcp::{ConnId, Disposition, Segment, Stack, StackConfig};
+use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+
+use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, SegmentOp, Seq, Setup, Stamp, Syn};
+use shadow::{Shadow, check_well_formed};
+
+const STEPS_MAX: usize = 200;
+/// More than the largest send limit holds segments; a stack that sends more at once does not stop.
+const BURST_MAX: u32 = 4096;
+/// Every state has a deadline: with silent peers all is over after this many timers, and this much time.
+const LAST_TIMERS_MAX: u32 = 2000;
+const LAST_TIME_MAX: Duration = Duration::from_secs(4 * 3600);
+
+/// Runs operations on a stack.
+pub fn stack(data: &[u8]) {
+    let Some((setup, ops)) = decode(data) else {
+        return;
+    };
+    let mut bench = Bench::new(setup.config(), setup.start());
+    for op in ops {
+        bench.step(&op);
+        bench.check();
+    }
+    bench.end(setup.abort);
+}
+
+/// The operations that an input of [`stack`] stands for, one a line: to read a failure.
+#[must_use]
+pub fn stack_operations(data: &[u8]) -> Vec<String> {
+    let Some((setup, ops)) = decode(data) else {
+        return Vec::new();
+    };
+    let first = format!("{setup:?}");
+    core::iter::once(first)
+        .chain(ops.iter().map(|op| format!("{op:?}")))
+        .collect()
+}
+
+fn decode(data: &[u8]) -> Option<(Setup, Vec<Op>)> {
+    let mut input = Unstructured::new(data);
+    let setup = Setup::arbitrary(&mut input).ok()?;
+    let mut ops = Vec::new();
+    while !input.is_empty() && ops.len() < STEPS_MAX {
+        match Op::arbitrary(&mut input) {
+            Ok(op) => ops.push(op),
+            Err(_) => break,
+        }
+    }
+    Some((setup, ops))
+}
+
+/// What was counted from outside.
+#[derive(Default)]
+struct Seen {
+    segments_in: u64,
+    segments_out: u64,
+    dropped: u64,
+    established: u64,
+    resets: u64,
+    refused: u64,
+}
+
+struct Bench {
+    stack: Stack,
+    config: StackConfig,
+    now: Instant,
+    /// Connections whose last event has not come.
+    live: Vec<Shadow>,
+    seen: Seen,
+}
+
+impl Bench {
+    fn new(config: StackConfig, now: Instant) -> Bench {
+        Bench {
+            stack: Stack::new(config.clone(), now),
+            config,
+            now,
+            live: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Connect { flow, seq, syn } => self.connect(flow, seq, syn),
+            Op::Syn { flow, seq, syn } => self.syn(flow, seq, syn),
+            Op::Segment(ref op) => self.any_segment(op),
+            Op::Data { flow, len, fin } => self.data(flow, len, fin),
+            Op::Ack { flow, part, window } => self.acknowledge(flow, part, window),
+            Op::Sack { flow, hole, len } => self.sack(flow, hole, len),
+            Op::Transmit { count } => self.transmit(count.into()),
+            Op::Wait { micros } => self.wait(Duration::from_micros(micros.into())),
+            Op::Sleep { days } => self.wait(Duration::from_secs(86_400) * u32::from(days)),
+            Op::Timer => self.sleep_until_deadline(),
+            Op::Accepting(accepting) => self.stack.set_accepting(accepting),
+            _ => self.driver_step(op),
+        }
+    }
+
+    fn driver_step(&mut self, op: &Op) {
+        let (Op::Supply { flow, .. }
+        | Op::SupplyLess { flow }
+        | Op::Consume { flow, .. }
+        | Op::Close { flow }
+        | Op::Abort { flow }
+        | Op::Deadline { flow, .. }) = *op
+        else {
+            return;
+        };
+        let key = key(flow);
+        let Some(at) = self.live.iter().rposition(|shadow| shadow.key == key) else {
+            return;
+        };
+        let id = self.live[at].id;
+        let sent = self.stack.send_view(id).map_or(0, |view| view.sent);
+        let shadow = &mut self.live[at];
+        match *op {
+            Op::Supply { bytes, more, .. } => {
+                if !shadow.closed {
+                    shadow.supplied += u64::from(bytes);
+                }
+                self.stack.supply(id, shadow.supplied, more);
+            }
+            Op::SupplyLess { .. } => {
+                if !shadow.closed {
+                    shadow.supplied = sent.max(shadow.sent_end);
+                }
+                self.stack.supply(id, shadow.supplied, false);
+            }
+            Op::Consume { part, .. } => {
+                let unread = shadow.in_order() - shadow.consumed;
+                shadow.consumed += unread * u64::from(part) / 255;
+                self.stack.consume(id, shadow.consumed);
+            }
+            Op::Close { .. } => {
+                shadow.closed = true;
+                self.stack.close(id, self.now);
+            }
+            Op::Deadline { after_ms, .. } => {
+                let at = after_ms.map(|ms| self.now + Duration::from_millis(ms.into()));
+                self.stack.set_deadline(id, at);
+            }
+            _ => self.stack.abort(id),
+        }
+    }
+
+    fn connect(&mut self, flow: u8, seq: u32, syn: Syn) {
+        self.syn(flow, seq, syn);
+        self.transmit(BURST_MAX);
+        let Some(shadow) = self.of_flow(flow) else {
+            return;
+        };
+        let mut header = shadow.honest(TcpFlags::ACK);
+        header.window = syn.window;
+        self.give(flow, &header, 0, false);
+    }
+
+    fn syn(&mut self, flow: u8, seq: u32, syn: Syn) {
+        let header = TcpHeader {
+            seq,
+            flags: TcpFlags::SYN,
+            window: syn.window,
+            options: syn.options(),
+            ..ports(flow)
+        };
+        self.give(flow, &header, u32::from(syn.payload_len), false);
+    }
+
+    fn data(&mut self, flow: u8, len: u16, fin: bool) {
+        let Some(shadow) = self.of_flow(flow) else {
+            return;
+        };
+        let mut flags = TcpFlags::ACK;
+        if fin {
+            flags = flags | TcpFlags::FIN;
+        }
+        let header = shadow.honest(flags);
+        self.give(flow, &header, u32::from(len), false);
+    }
+
+    fn acknowledge(&mut self, flow: u8, part: u8, window: u16) {
+        let Some(shadow) = self.of_flow(flow) else {
+            return;
+        };
+        let mut header = shadow.honest(TcpFlags::ACK);
+        let out = shadow.sent_end - shadow.acknowledged().min(shadow.sent_end);
+        header.ack = shadow.seq_out(shadow.acknowledged() + out * u64::from(part) / 255);
+        header.window = window;
+        self.give(flow, &header, 0, false);
+    }
+
+    fn sack(&mut self, flow: u8, hole: u16, len: u16) {
+        let Some(shadow) = self.of_flow(flow) else {
+            return;
+        };
+        let mut header = shadow.honest(TcpFlags::ACK);
+        header.ack = shadow.seq_out(shadow.acknowledged());
+        let start = shadow.acknowledged() + u64::from(hole);
+        let end = (start + u64::from(len)).min(shadow.sent_end);
+        header.options.sack.push(SackBlock {
+            start: shadow.seq_out(start),
+            end: shadow.seq_out(end),
+        });
+        self.give(flow, &header, 0, false);
+    }
+
+    fn any_segment(&mut self, op: &SegmentOp) {
+        let mut header = TcpHeader {
+            flags: TcpFlags::from_bits(op.flags),
+            window: op.window,
+            ..ports(op.flow)
+        };
+        match self.of_flow(op.flow) {
+            Some(shadow) => shadow.aim(op, &mut header),
+            None => aim_at_nothing(op, &mut header),
+        }
+        if op.junk {
+            header.options.mss = Some(op.window);
+            header.options.window_scale = Some(op.flags);
+            header.options.sack_permitted = true;
+        }
+        // The wire has room for 40 bytes of options.
+        while header.encoded_len() > 60 {
+            header.options.mss = None;
+        }
+        self.give(op.flow, &header, u32::from(op.len), op.refuse);
+    }
+
+    /// A segment arrives.
+    fn give(&mut self, flow: u8, header: &TcpHeader, payload_len: u32, refuse: bool) {
+        let segment = Segment {
+            key: key(flow),
+            header,
+            payload_len,
+            ecn: if payload_len % 8 == 3 {
+                Ecn::Ce
+            } else {
+                Ecn::Ect0
+            },
+        };
+        let known = self
+            .live
+            .iter()
+            .rposition(|shadow| shadow.key == segment.key);
+        if let Some(at) = known {
+            self.live[at].before_segment(header);
+        }
+        let receipt = self.stack.on_segment(self.now, &segment);
+        self.seen.segments_in += 1;
+        self.seen.dropped += u64::from(matches!(receipt.disposition, Disposition::Dropped(_)));
+        if let Some(reply) = &receipt.reply {
+            check_well_formed(&segment.key, reply, &(0..0));
+            assert!(!header.flags.contains(TcpFlags::RST), "an answer to a RST");
+        }
+        match (receipt.conn, known) {
+            (Some(id), Some(at)) if self.live[at].id == id => {
+                self.live[at].after_segment(&segment, &receipt);
+            }
+            (Some(id), _) => {
+                assert_eq!(header.flags.bits() & 0x17, TcpFlags::SYN.bits());
+                assert!(receipt.pieces.is_empty());
+                let (mtu, buffer) = (self.config.mtu, self.config.receive_buffer);
+                self.live.push(Shadow::new(id, &segment, mtu, buffer));
+            }
+            (None, _) => assert!(receipt.pieces.is_empty()),
+        }
+        if receipt.disposition == Disposition::Unknown && refuse {
+            self.refuse(&segment);
+        }
+    }
+
+    fn refuse(&mut self, segment: &Segment<'_>) {
+        let answer = self.stack.refuse(segment);
+        let is_reset = segment.header.flags.contains(TcpFlags::RST);
+        assert_eq!(answer.is_none(), is_reset);
+        if let Some(answer) = answer {
+            self.seen.refused += 1;
+            check_well_formed(&segment.key, &answer, &(0..0));
+            assert!(answer.flags.contains(TcpFlags::RST));
+        }
+    }
+
+    fn transmit(&mut self, most: u32) {
+        for count in 0.. {
+            if count == most {
+                return;
+            }
+            assert!(count < BURST_MAX, "the stack does not stop sending");
+            let Some(out) = self.stack.poll_transmit(self.now) else {
+                break;
+            };
+            self.seen.segments_out += 1;
+            self.seen.resets += u64::from(out.header.flags.contains(TcpFlags::RST));
+            let (now, view) = (self.now, self.stack.send_view(out.conn));
+            let shadow = self.shadow(out.conn);
+            shadow.check_outgoing(&out, now);
+            assert!(view.is_none_or(|view| view.sent <= shadow.sent_end));
+        }
+        assert!(!self.stack.wants_transmit());
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+        // As the worker does before it sleeps.
+        for _ in 0..8 {
+            self.stack.on_timers(self.now);
+            if self.stack.next_deadline().is_none_or(|at| at > self.now) {
+                return;
+            }
+        }
+        panic!("timers that stay due");
+    }
+
+    fn sleep_until_deadline(&mut self) {
+        if let Some(at) = self.stack.next_deadline() {
+            self.wait(at.saturating_since(self.now));
+        }
+    }
+
+    /// After every step: events are taken, and everything adds up.
+    fn check(&mut self) {
+        self.take_events();
+        for shadow in &mut self.live {
+            let view = self.stack.send_view(shadow.id).expect("it lives");
+            let state = self.stack.state(shadow.id).expect("it lives");
+            shadow.check(self.stack.delivered(shadow.id), &view, state);
+        }
+        assert_eq!(self.stack.len() as usize, self.live.len());
+        assert_eq!(self.stack.connections().count(), self.live.len());
+        assert!(self.stack.len() <= CONNECTIONS && self.stack.half_open() <= HALF_OPEN);
+        assert!(self.stack.half_open() <= self.stack.len());
+        assert!(self.stack.timers() <= self.stack.len());
+        assert!(self.stack.time_wait() <= self.config.time_wait);
+        self.check_counters();
+    }
+
+    fn check_counters(&self) {
+        let (counters, seen) = (self.stack.counters(), &self.seen);
+        assert_eq!(counters.segments_in, seen.segments_in);
+        assert_eq!(counters.segments_out, seen.segments_out);
+        assert_eq!(counters.accepted, seen.established);
+        assert_eq!(counters.resets_sent, seen.resets);
+        assert_eq!(counters.refused, seen.refused);
+        // One reason for each that was dropped; a refused out-of-order segment counts without being one.
+        let dropped: u64 = counters.dropped.iter().sum();
+        let out_of_order = sluice_tcp::SegmentDrop::OutOfOrderFull.index();
+        assert_eq!(dropped - counters.dropped[out_of_order], seen.dropped);
+    }
+
+    fn take_events(&mut self) {
+        while let Some((id, events)) = self.stack.poll_event() {
+            self.seen.established += u64::from(events.established);
+            let shadow = self.shadow(id);
+            if events.peer_finished {
+                shadow.on_peer_finished();
+            }
+            if events.closed.is_some() {
+                self.live.retain(|shadow| shadow.id != id);
+                assert_eq!(self.stack.state(id), None);
+                assert_eq!(self.stack.send_view(id), None);
+            }
+        }
+    }
+
+    /// Everything ends: at once when it is aborted, within its deadlines when the peers are silent.
+    fn end(&mut self, abort: bool) {
+        let ids: Vec<ConnId> = self.stack.connections().collect();
+        for id in ids {
+            let shadow = self.shadow(id);
+            if abort {
+                self.stack.abort(id);
+            } else {
+                shadow.closed = true;
+                self.stack.close(id, self.now);
+            }
+        }
+        self.transmit(u32::MAX);
+        self.check();
+        if abort {
+            self.check_nothing_left();
+        }
+        let end = self.now + LAST_TIME_MAX;
+        for _ in 0..LAST_TIMERS_MAX {
+            if self.stack.is_empty() {
+                break;
+            }
+            assert!(self.stack.next_deadline().is_some(), "no timer, no end");
+            self.sleep_until_deadline();
+            self.transmit(u32::MAX);
+            self.check();
+            assert!(self.now < end, "still alive");
+        }
+        self.check_nothing_left();
+        self.wait(sluice_tcp::config::TIME_WAIT);
+        assert_eq!(self.stack.time_wait(), 0);
+    }
+
+    fn check_nothing_left(&self) {
+        assert!(self.stack.is_empty() && self.live.is_empty());
+        assert_eq!((self.stack.timers(), self.stack.half_open()), (0, 0));
+        assert_eq!(self.stack.next_deadline(), None);
+    }
+
+    fn of_flow(&self, flow: u8) -> Option<&Shadow> {
+        let key = key(flow);
+        self.live.iter().rfind(|shadow| shadow.key == key)
+    }
+
+    fn shadow(&mut self, id: ConnId) -> &mut Shadow {
+        let found = self.live.iter_mut().find(|shadow| shadow.id == id);
+        found.expect("a connection that we know")
+    }
+}
+
+impl Shadow {
+    /// The header that a peer without malice would send next.
+    fn honest(&self, flags: TcpFlags) -> TcpHeader {
+        let (value, echo) = self.stamp();
+        TcpHeader {
+            src_port: self.key.remote_port(),
+            dst_port: self.key.local_port(),
+            seq: self.rcv_nxt(),
+            ack: self.seq_out(self.sent_end),
+            flags,
+            window: u16::MAX,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps: self.has_timestamps().then_some(Timestamps { value, echo }),
+                ..TcpOptions::default()
+            },
+        }
+    }
+
+    /// The numbers that an operation asks for.
+    fn aim(&self, op: &SegmentOp, header: &mut TcpHeader) {
+        header.seq = match op.seq {
+            Seq::Next(by) => self.rcv_nxt().wrapping_add_signed(by.into()),
+            Seq::Edge(by) => self.edge_seq().wrapping_add_signed(by.into()),
+            Seq::Start(by) => self.stream_start().wrapping_add_signed(by.into()),
+            Seq::Absolute(seq) => seq,
+        };
+        let una = self.seq_out(self.acknowledged());
+        header.ack = match op.ack {
+            Ack::Sent(by) => self.seq_out(self.sent_end).wrapping_add_signed(by.into()),
+            Ack::Una(by) => una.wrapping_add_signed(by.into()),
+            Ack::Absolute(ack) => ack,
+        };
+        let (value, echo) = self.stamp();
+        header.options.timestamps = match op.timestamp {
+            Stamp::Honest => self.has_timestamps().then_some(Timestamps { value, echo }),
+            Stamp::Offset(by) => Some(Timestamps {
+                value: value.wrapping_add_signed(by.into()),
+                echo: echo.wrapping_add_signed(by.into()),
+            }),
+            Stamp::Absolute(value, echo) => Some(Timestamps { value, echo }),
+            Stamp::Missing => None,
+        };
+        for block in op.sack.iter().flatten() {
+            let start = una.wrapping_add_signed(block.start.into());
+            header.options.sack.push(SackBlock {
+                start,
+                end: start.wrapping_add_signed(block.len.into()),
+            });
+        }
+    }
+}
+
+fn aim_at_nothing(op: &SegmentOp, header: &mut TcpHeader) {
+    if let Seq::Absolute(seq) = op.seq {
+        header.seq = seq;
+    }
+    if let Ack::Absolute(ack) = op.ack {
+        header.ack = ack;
+    }
+    if let Stamp::Absolute(value, echo) = op.timestamp {
+        header.options.timestamps = Some(Timestamps { value, echo });
+    }
+}
+
+fn ports(flow: u8) -> TcpHeader {
+    let key = key(flow);
+    TcpHeader {
+        src_port: key.remote_port(),
+        dst_port: key.local_port(),
+        ..TcpHeader::default()
+    }
+}
+
+/// Five flows, one more than fit with one in TIME-WAIT; one of them over IPv6.
+fn key(flow: u8) -> FlowKey {
+    let number = flow % 5;
+    let port = 40_000 + u16::from(number);
+    if number == 1 {
+        let local = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
+        let remote = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2];
+        FlowKey::new(local.into(), 80, remote.into(), port)
+    } else {
+        FlowKey::new([192, 0, 2, 1].into(), 80, [192, 0, 2, 2].into(), port)
+    }
+}
