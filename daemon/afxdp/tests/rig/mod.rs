@@ -34,7 +34,10 @@ pub fn on_a_link(test: impl FnOnce(&Link) + Send + 'static) {
     let outcome = std::thread::spawn(move || match link() {
         Ok(link) => test(&link),
         // Past the harness, which hides what passing tests print.
-        Err(reason) => drop(writeln!(io::stderr(), "\nSKIP: no veth pair here: {reason}")),
+        Err(reason) => drop(writeln!(
+            io::stderr(),
+            "\nSKIP: no veth pair here: {reason}"
+        )),
     });
     if let Err(panic) = outcome.join() {
         std::panic::resume_unwind(panic);
