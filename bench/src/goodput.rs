@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = OffloadSet::Wire)]
     offloads: OffloadSet,
 
-    /// Let the client receive in a kernel thread of its own (threaded NAPI), for both backends
+    /// Let the client receive in a kernel thread on its own CPU (threaded NAPI), for both backends
     #[arg(long)]
     threaded_napi: bool,
 
@@ -172,6 +172,18 @@ fn set_up(lab: &Lab, options: &Options) -> Result<(), Error> {
     if options.threaded_napi {
         let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));
         lab.run(End::Client, "sh", &["-c", &format!("echo 1 >{file}")])?;
+        pin_napi(&lab.link(End::Client), options.client_cpu)?;
+    }
+    Ok(())
+}
+
+/// Pins the kernel threads that receive on `link` (named `napi/LINK-ID`): else the scheduler may run them on the
+/// worker's CPU.
+fn pin_napi(link: &str, cpu: u32) -> Result<(), Error> {
+    let found = output("pgrep", Command::new("pgrep").arg(format!("^napi/{link}-")))?;
+    for pid in found.split_whitespace() {
+        let mut command = Command::new("taskset");
+        output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
     }
     Ok(())
 }

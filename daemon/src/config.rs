@@ -128,7 +128,8 @@ pub struct Tcp {
 /// `[disk]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
-    /// Helper threads per worker for reads that would block (1 to 64).
+    /// Helper threads per worker for reads that would block (1 to 64); fewer where many workers share those of the
+    /// process ([`limits`](crate::limits)).
     pub threads: u32,
 }
 
@@ -145,6 +146,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Time that running transfers get at shutdown before they are reset.
     pub drain_timeout: Duration,
+    /// Bytes per second that a client has to take of a response, on average over 30 s, before it is reset (1 B to
+    /// 1 GiB); `None` is off. With our own TCP only: kernel sockets hide what a client takes, and hold no block for it.
+    pub min_rate: Option<u64>,
 }
 
 choice! {
@@ -186,7 +190,7 @@ choice! {
 choice! {
     /// `xdp.checksum_rx`: received TCP checksums.
     ChecksumRx {
-        /// `AcceptPartial` on virtual interfaces, else `Verify`.
+        /// `AcceptPartial` on veth, tun and tap, else `Verify`.
         Auto = "auto",
         /// Every segment must carry the full checksum.
         Verify = "verify",
@@ -292,6 +296,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             // Below TimeoutStopSec=90 of the systemd unit, so that we end before we are killed.
             drain_timeout: Duration::from_secs(85),
+            min_rate: Some(1 << 10),
         }
     }
 }

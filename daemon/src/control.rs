@@ -124,7 +124,16 @@ impl<R> ControlSide<R> {
         }
     }
 
-    /// Readable after a report was published and when the worker ends; [`Self::wait_report`] clears it.
+    /// Throws away reports that came after [`Self::wait_report`] had given up, and what made
+    /// [`Self::report_fd`] readable. The end of the worker stays visible in [`Self::finished`].
+    pub fn discard_late_reports(&self) {
+        // In this order, as in `wait_report`.
+        clear(&self.shared.control_wake);
+        while self.take_report().is_some() {}
+    }
+
+    /// Readable after a report was published and when the worker ends; [`Self::wait_report`] and
+    /// [`Self::discard_late_reports`] clear it.
     #[must_use]
     pub fn report_fd(&self) -> BorrowedFd<'_> {
         self.shared.control_wake.as_fd()
@@ -287,6 +296,24 @@ mod tests {
         control.snapshot(Box::new(1)).expect("first");
         control.snapshot(Box::new(2)).expect("second");
         assert_eq!(*control.snapshot(Box::new(3)).expect_err("full"), 3);
+    }
+
+    #[test]
+    fn a_report_that_comes_too_late_is_thrown_away_and_wakes_nobody() {
+        let (control, mut worker) = channel::<u32>().expect("eventfd");
+        let answer = |worker: &mut WorkerControl<u32>| match worker.take() {
+            Some(Command::Snapshot(report)) => worker.publish(report),
+            other => panic!("{other:?}"),
+        };
+        control.snapshot(Box::new(1)).expect("an empty queue");
+        assert!(control.wait_report(Duration::ZERO).is_none());
+        answer(&mut worker);
+        assert!(readable(control.report_fd()));
+        control.discard_late_reports();
+        assert!(!readable(control.report_fd()));
+        control.snapshot(Box::new(2)).expect("an empty queue");
+        answer(&mut worker);
+        assert_eq!(*control.wait_report(Duration::ZERO).expect("a report"), 2);
     }
 
     #[test]

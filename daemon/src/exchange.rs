@@ -20,31 +20,17 @@ mod response;
 mod tests;
 
 pub use input::INPUT_BYTES;
-pub use response::RESPONSES_MAX;
+pub use response::{Holding, RESPONSES_MAX};
 
-use crate::services::Services;
-use input::Input;
+use crate::services::{RATE_TIME, Services};
+use core::time::Duration;
+pub(crate) use input::Input;
 use request::{Taken, take_error, take_request};
-use response::{Fill, ResponseQueue};
+use response::Fill;
+pub(crate) use response::ResponseQueue;
 use sluice_disk::OpenTicket;
 use sluice_http::Status;
 use sluice_tcp::clock::Instant;
-
-/// Buffers and queues of a connection that has something under way; pooled in [`Services`].
-#[derive(Debug)]
-pub(crate) struct Workspace {
-    input: Input,
-    queue: ResponseQueue,
-}
-
-impl Workspace {
-    pub(crate) fn new(input_bytes: usize, blocks: usize) -> Workspace {
-        Workspace {
-            input: Input::new(input_bytes),
-            queue: ResponseQueue::new(blocks),
-        }
-    }
-}
 
 /// The state of the response stream after [`Exchange::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +43,7 @@ pub struct Progress {
     pub finish: bool,
     /// The rest of a response cannot be had: reset the connection. A FIN would make a cut body look whole.
     pub abort: bool,
-    /// Waits for the disk or for a free block: call again when [`Services::poll`] says so.
+    /// Waits for the disk, for a free block or for memory: call again when [`Services::poll`] says so.
     pub waiting: bool,
     /// Bytes of a response that has begun follow `ready_until`, once they are ready and wanted.
     pub more: bool,
@@ -70,7 +56,7 @@ enum Phase {
     Idle,
     /// The rest of a request head.
     Head,
-    /// Us, or acknowledgements; progress there is the transport's business.
+    /// Us, or acknowledgements.
     Responding,
 }
 
@@ -87,14 +73,22 @@ enum Phase {
 /// 5. at the end, however it came, [`teardown`](Exchange::teardown): an exchange holds linear handles.
 #[derive(Debug)]
 pub struct Exchange {
-    workspace: Option<Box<Workspace>>,
+    input: Option<Box<Input>>,
+    queue: Option<Box<ResponseQueue>>,
     ticket: Option<OpenTicket>,
-    /// Where the request stream goes on; with a workspace, its input knows better.
+    /// Where the request stream goes on; an input knows better.
     request_offset: u64,
-    /// Where the response stream goes on; with a workspace, its queue knows better.
+    /// Where the response stream goes on; a queue knows better.
     response_offset: u64,
     phase: Phase,
+    /// Begin of the phase, or while responding of the time over which the rate is taken.
     since: Instant,
+    /// What the peer had then.
+    had: u64,
+    /// Since when the peer has been waiting for us, while it does.
+    waiting_since: Option<Instant>,
+    /// How far the request stream had come when the worker began to drain.
+    drained_at: Option<u64>,
     peer_finished: bool,
     /// No further request is read; what still comes is dropped.
     last_taken: bool,
@@ -106,51 +100,55 @@ impl Exchange {
     #[must_use]
     pub const fn new(now: Instant) -> Exchange {
         Exchange {
-            workspace: None,
+            input: None,
+            queue: None,
             ticket: None,
             request_offset: 0,
             response_offset: 0,
             phase: Phase::Idle,
             since: now,
+            had: 0,
+            waiting_since: None,
+            drained_at: None,
             peer_finished: false,
             last_taken: false,
             aborted: false,
         }
     }
 
-    /// Request bytes that can be placed from the delivered end of the stream on: 0 while no workspace is free, in
+    /// Request bytes that can be placed from the delivered end of the stream on: 0 while no input is free, in
     /// which case [`Services::poll`] says when to look again. `usize::MAX` once they are dropped anyway.
     #[must_use]
     pub fn room(&self, services: &Services) -> usize {
         if self.last_taken {
             return usize::MAX;
         }
-        match &self.workspace {
-            Some(workspace) => workspace.input.capacity() - workspace.input.pending().len(),
-            None if services.has_workspace() => services.input_bytes(),
+        match &self.input {
+            Some(input) => input.capacity() - input.pending().len(),
+            None if services.has_input() => services.input_bytes(),
             None => 0,
         }
     }
 
     /// Stores request bytes at stream offset `offset`, in any order. False, with nothing stored, if they reach beyond
-    /// [`Services::input_bytes`] from [`Self::consumed`] or no workspace is free; the peer has to send them again.
+    /// [`Services::input_bytes`] from [`Self::consumed`] or no memory is free for them; the peer has to send them again.
     #[must_use]
     pub fn place(&mut self, offset: u64, bytes: &[u8], services: &mut Services) -> bool {
         if self.last_taken || bytes.is_empty() {
             return true;
         }
-        if self.workspace.is_none() {
-            let Some(mut workspace) = services.take_workspace() else {
-                services.counters.no_workspace += 1;
-                return false;
-            };
-            workspace.input.restart(self.request_offset);
-            workspace.queue.restart(self.response_offset);
-            self.workspace = Some(workspace);
+        if self.input.is_none() {
+            self.input = services.take_input();
+            if let Some(input) = &mut self.input {
+                input.restart(self.request_offset);
+            }
         }
-        self.workspace
+        let placed = self
+            .input
             .as_mut()
-            .is_some_and(|workspace| workspace.input.place(offset, bytes))
+            .is_some_and(|input| input.place(offset, bytes, &mut services.buffers));
+        services.counters.no_workspace += u64::from(!placed);
+        placed
     }
 
     /// Everything below stream offset `until` has been placed; never beyond what [`Self::place`] took. Its time of
@@ -158,8 +156,8 @@ impl Exchange {
     pub fn delivered(&mut self, until: u64) {
         if self.last_taken {
             self.request_offset = self.request_offset.max(until);
-        } else if let Some(workspace) = &mut self.workspace {
-            workspace.input.deliver(until);
+        } else if let Some(input) = &mut self.input {
+            input.deliver(until);
         }
     }
 
@@ -167,8 +165,8 @@ impl Exchange {
     /// [`Services::input_bytes`] further.
     #[must_use]
     pub fn consumed(&self) -> u64 {
-        match &self.workspace {
-            Some(workspace) if !self.last_taken => workspace.input.consumed(),
+        match &self.input {
+            Some(input) if !self.last_taken => input.consumed(),
             _ => self.request_offset,
         }
     }
@@ -187,9 +185,13 @@ impl Exchange {
         if self.aborted {
             return self.progress(Fill::Done, false);
         }
+        if services.draining && self.drained_at.is_none() {
+            let delivered = self.input.as_ref().map(|input| input.delivered());
+            self.drained_at = Some(delivered.unwrap_or(self.request_offset));
+        }
         let opening = self.take_requests(now, services);
-        let fill = match &mut self.workspace {
-            Some(workspace) => workspace.queue.fill(horizon, services),
+        let fill = match &mut self.queue {
+            Some(queue) => queue.fill(horizon, now, services),
             None => Fill::Done,
         };
         if let Fill::Failed(cause) = fill {
@@ -197,52 +199,68 @@ impl Exchange {
             self.aborted = true;
         }
         self.settle(now, services);
-        self.progress(fill, opening)
+        let progress = self.progress(fill, opening);
+        self.stop_clock(progress.waiting, now);
+        progress
     }
 
     /// Contiguous response bytes from stream offset `offset` on: at most `max`, fewer at the end of a head or block,
     /// none outside of what is ready and not acknowledged.
     #[must_use]
     pub fn bytes<'a>(&'a self, offset: u64, max: usize, services: &'a Services) -> &'a [u8] {
-        match &self.workspace {
-            Some(workspace) => workspace.queue.bytes(offset, max, services),
+        match &self.queue {
+            Some(queue) => queue.bytes(offset, max, services),
             None => &[],
         }
     }
 
     /// Response bytes below stream offset `until` were handed to the network. Repeating it is harmless.
     pub fn sent(&mut self, until: u64, now: Instant, services: &mut Services) {
-        if let Some(workspace) = &mut self.workspace {
-            workspace.queue.sent(until, now, services);
+        if let Some(queue) = &mut self.queue {
+            queue.sent(until, now, services);
         }
     }
 
     /// The peer has everything below stream offset `until`: its blocks are given back.
     pub fn acknowledged(&mut self, until: u64, now: Instant, services: &mut Services) {
-        if let Some(workspace) = &mut self.workspace {
-            workspace.queue.acknowledge(until, now, services);
+        if let Some(queue) = &mut self.queue {
+            queue.acknowledge(until, now, services);
         }
         self.settle(now, services);
     }
 
-    /// When [`Self::on_deadline`] is due; `None` while there is something to send, or nothing to wait for.
+    /// Whether this connection holds blocks for at least `hold` although its peer took less than `bytes` in this time.
+    /// To be asked now and then while others wait for blocks: it judges the last `hold` to twice `hold`.
+    pub fn holding(&mut self, hold: Duration, bytes: u64, now: Instant) -> Holding {
+        match &mut self.queue {
+            Some(queue) => queue.holding(hold, bytes, now),
+            None => Holding::InTurn,
+        }
+    }
+
+    /// The transport resets the connection for a reason of its own, which it counts.
+    pub fn given_up(&mut self) {
+        self.aborted = true;
+    }
+
+    /// When [`Self::on_deadline`] is due; `None` while the peer waits for us, or there is nothing to wait for.
     ///
     /// Moves only in [`Self::advance`] and [`Self::acknowledged`]. A peer cannot put the header deadline off by
     /// sending single bytes.
     #[must_use]
     pub fn deadline(&self, services: &Services) -> Option<Instant> {
-        if self.last_taken || self.aborted {
-            return None;
-        }
         match self.phase {
+            _ if self.aborted => None,
+            Phase::Responding if self.waiting_since.is_some() => None,
+            Phase::Responding => services.min_rate.map(|_| self.since + RATE_TIME),
+            _ if self.last_taken => None,
             Phase::Idle => Some(self.since + services.idle_timeout),
             Phase::Head => Some(self.since + services.header_timeout),
-            Phase::Responding => None,
         }
     }
 
-    /// Ends the connection if its deadline has passed: with 408 in a request head, in silence between requests.
-    /// [`Self::advance`] afterwards says what to send.
+    /// Ends the connection if its deadline has passed: with 408 in a request head, in silence between requests, by a
+    /// reset if its peer takes a response too slowly. [`Self::advance`] afterwards says what to send.
     pub fn on_deadline(&mut self, now: Instant, services: &mut Services) {
         if self
             .deadline(services)
@@ -250,21 +268,20 @@ impl Exchange {
         {
             return;
         }
-        if let Phase::Head = self.phase
-            && let Some(workspace) = &mut self.workspace
-        {
-            services.counters.head_timeouts += 1;
-            take_error(Status::RequestTimeout, workspace, services);
-        } else {
-            services.counters.idle_timeouts += 1;
+        match self.phase {
+            Phase::Responding => self.judge_rate(now, services),
+            Phase::Head => self.end_head(services),
+            Phase::Idle => {
+                services.counters.idle_timeouts += 1;
+                self.take_no_more();
+            }
         }
-        self.take_no_more();
     }
 
     /// True between requests, when closing costs the peer nothing but a new connection.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle && self.workspace.is_none()
+        self.phase == Phase::Idle && self.input.is_none() && self.queue.is_none()
     }
 
     /// Gives everything back. The exchange answers nothing more.
@@ -272,30 +289,29 @@ impl Exchange {
         if let Some(ticket) = self.ticket.take() {
             services.disk.abandon(ticket);
         }
-        if let Some(mut workspace) = self.workspace.take() {
-            if !workspace.queue.is_empty() && !self.aborted {
+        if let Some(mut queue) = self.queue.take() {
+            if !queue.is_empty() && !self.aborted {
                 services.counters.abandoned += 1;
             }
-            workspace.queue.clear(services);
-            services.give_back_workspace(workspace);
+            queue.clear(services);
+            services.give_back_queue(queue);
         }
         self.take_no_more();
+        if let Some(input) = self.input.take() {
+            services.give_back_input(input);
+        }
     }
 
-    /// Queues responses while there are requests and room. True if a file is being opened.
+    /// Queues responses while there are requests and room. True if a file is being opened, or memory is missing.
     fn take_requests(&mut self, now: Instant, services: &mut Services) -> bool {
-        if let Some(workspace) = &mut self.workspace {
-            workspace.input.stamp(now);
+        if let Some(input) = &mut self.input {
+            input.stamp(now);
         }
         while !self.last_taken {
-            let taken = match &mut self.workspace {
-                Some(workspace) => take_request(workspace, &mut self.ticket, now, services),
-                None => Taken::Nothing,
-            };
-            match taken {
+            match self.take_request(now, services) {
                 Taken::Response { last: false } => {}
                 Taken::Response { last: true } => self.take_no_more(),
-                Taken::Opening => return true,
+                Taken::Opening | Taken::NoQueue => return true,
                 Taken::Full => return false,
                 Taken::Nothing => {
                     self.end_if_asked(services);
@@ -306,12 +322,35 @@ impl Exchange {
         false
     }
 
+    fn take_request(&mut self, now: Instant, services: &mut Services) -> Taken {
+        let Some(input) = &mut self.input else {
+            return Taken::Nothing;
+        };
+        if self.queue.is_none() {
+            if !input.worth_parsing() {
+                return Taken::Nothing;
+            }
+            self.queue = new_queue(self.response_offset, services);
+        }
+        let Some(queue) = &mut self.queue else {
+            return Taken::NoQueue;
+        };
+        take_request(
+            input,
+            queue,
+            &mut self.ticket,
+            self.drained_at,
+            now,
+            services,
+        )
+    }
+
     /// With no whole request there: the last word of a peer that has finished, or of a worker that drains.
     fn end_if_asked(&mut self, services: &mut Services) {
         let within_head = self
-            .workspace
+            .input
             .as_ref()
-            .is_some_and(|workspace| !workspace.input.pending().is_empty());
+            .is_some_and(|input| !input.pending().is_empty());
         if self.peer_finished {
             self.take_no_more();
         } else if services.draining && !within_head {
@@ -323,42 +362,97 @@ impl Exchange {
     /// From now on request bytes are dropped unread.
     fn take_no_more(&mut self) {
         self.last_taken = true;
-        if let Some(workspace) = &mut self.workspace {
-            self.request_offset = self.request_offset.max(workspace.input.delivered());
-            workspace.input.restart(self.request_offset);
+        if let Some(input) = &mut self.input {
+            self.request_offset = self.request_offset.max(input.delivered());
+            input.restart(self.request_offset);
         }
     }
 
-    /// Follows the phase, and gives the workspace back when nothing is in it.
-    fn settle(&mut self, now: Instant, services: &mut Services) {
-        let mut phase = Phase::Idle;
-        let mut empty = false;
-        if let Some(workspace) = &self.workspace {
-            let responding = !workspace.queue.is_empty() || self.ticket.is_some();
-            phase = if responding {
-                Phase::Responding
-            } else {
-                Phase::Head
-            };
-            empty = !responding && workspace.input.is_empty();
+    /// A request head did not come in time, or waited so long for memory: 408, for which there may be none either.
+    fn end_head(&mut self, services: &mut Services) {
+        services.counters.head_timeouts += 1;
+        if self.queue.is_none() {
+            self.queue = new_queue(self.response_offset, services);
         }
-        if empty && let Some(workspace) = self.workspace.take() {
-            phase = Phase::Idle;
-            if !self.last_taken {
-                self.request_offset = workspace.input.consumed();
+        match &mut self.queue {
+            Some(queue) => {
+                take_error(Status::RequestTimeout, queue, services);
             }
-            self.response_offset = workspace.queue.end();
-            services.give_back_workspace(workspace);
+            None => {
+                services.counters.no_workspace += 1;
+                self.aborted = true;
+            }
         }
+        self.take_no_more();
+    }
+
+    /// What the peer took since the last look, against the minimum.
+    fn judge_rate(&mut self, now: Instant, services: &mut Services) {
+        let least = services
+            .min_rate
+            .unwrap_or(0)
+            .saturating_mul(RATE_TIME.as_secs());
+        let has = self.released();
+        if has - self.had < least {
+            services.counters.too_slow += 1;
+            self.aborted = true;
+            return;
+        }
+        self.since = now;
+        self.had = has;
+    }
+
+    /// While the peer waits for us, its clock stands still.
+    fn stop_clock(&mut self, waiting: bool, now: Instant) {
+        match self.waiting_since {
+            None if waiting && self.phase == Phase::Responding => self.waiting_since = Some(now),
+            Some(at) if !waiting => {
+                self.waiting_since = None;
+                self.since = self.since + now.saturating_since(at);
+            }
+            _ => {}
+        }
+    }
+
+    /// Stream offset below which the peer has everything.
+    fn released(&self) -> u64 {
+        let queue = self.queue.as_ref();
+        queue.map_or(self.response_offset, |queue| queue.released())
+    }
+
+    /// Follows the phase, and gives back what holds nothing.
+    fn settle(&mut self, now: Instant, services: &mut Services) {
+        if let Some(input) = self.input.take_if(|input| input.is_empty()) {
+            if !self.last_taken {
+                self.request_offset = input.consumed();
+            }
+            services.give_back_input(input);
+        }
+        let idle_queue = |queue: &mut Box<ResponseQueue>| queue.is_empty();
+        if self.ticket.is_none()
+            && let Some(queue) = self.queue.take_if(idle_queue)
+        {
+            self.response_offset = queue.end();
+            services.give_back_queue(queue);
+        }
+        let phase = if self.queue.is_some() || self.ticket.is_some() {
+            Phase::Responding
+        } else if self.input.is_some() {
+            Phase::Head
+        } else {
+            Phase::Idle
+        };
         if phase != self.phase {
             self.phase = phase;
             self.since = now;
+            self.had = self.released();
+            self.waiting_since = None;
         }
     }
 
     fn progress(&self, fill: Fill, opening: bool) -> Progress {
-        let (ready, end) = match &self.workspace {
-            Some(workspace) => (workspace.queue.ready(), workspace.queue.end()),
+        let (ready, end) = match &self.queue {
+            Some(queue) => (queue.ready(), queue.end()),
             None => (self.response_offset, self.response_offset),
         };
         Progress {
@@ -369,4 +463,11 @@ impl Exchange {
             more: !self.aborted && ready < end,
         }
     }
+}
+
+/// A queue for the response stream from `offset` on, if memory is free.
+fn new_queue(offset: u64, services: &mut Services) -> Option<Box<ResponseQueue>> {
+    let mut queue = services.take_queue()?;
+    queue.restart(offset);
+    Some(queue)
 }

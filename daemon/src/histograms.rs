@@ -1,4 +1,5 @@
-//! Latency histograms of one worker: time to first byte, whole requests by size, round-trip time.
+//! Latency histograms of one worker: time to first byte, whole requests by size, round-trip time. Those of requests
+//! begin with the last byte of the request head.
 //!
 //! A worker owns its set and is the only one to write it; readers get copies made by [`copy_from`] into memory
 //! that exists already and merge those. All counters are allocated by [`WorkerHistograms::new`]: recording
@@ -106,12 +107,13 @@ impl WorkerHistograms {
         }
     }
 
-    /// Time from the end of a request head to the hand-over of the first response byte.
+    /// Time from the last byte of a request head to the hand-over of the first response byte: how long a client
+    /// takes to send its head is not our latency.
     pub fn record_ttfb(&mut self, elapsed: Duration) {
         record(&mut self.ttfb, elapsed);
     }
 
-    /// Time from the first byte of a request to the acknowledgement of the last response byte, by the size of
+    /// Time from the last byte of a request head to the acknowledgement of the last response byte, by the size of
     /// the body.
     pub fn record_request(&mut self, body_bytes: u64, elapsed: Duration) {
         record(

@@ -10,13 +10,16 @@
 //! | `exchange`, `services` | one HTTP connection, and what all of a worker's share |
 //! | `control` | the border between control thread and worker |
 //! | `histograms`, `report` | what was measured, and how it is shown |
-//! | `clock` | the one place that reads clocks |
+//! | `clock`, `console` | the one place that reads clocks, the one that prints |
 
 #![forbid(unsafe_code)]
+// They panic when nobody reads: `console::say` does not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod exchange;
 pub mod histograms;

@@ -43,6 +43,17 @@ const FILES_MAX: u32 = 4096;
 /// Reads queued for the helper threads of a worker; a power of two.
 const DISK_QUEUE: u32 = 1024;
 
+/// Helper threads of the process at most, unless there are more workers: enough for the queues of several NVMe drives,
+/// and a machine with 128 CPUs does not get 512 of them.
+const DISK_THREADS_PROCESS: u32 = 64;
+
+/// Memory for requests and responses, which most of the connections do not have under way at the same time: buffers
+/// for long heads as if every connection had one of 1 KiB, response queues (some 12 KiB) for a third of them.
+const REQUEST_BYTES_EACH: u32 = 1 << 10;
+const REQUEST_BYTES_MIN: u32 = 4 << 20;
+const RESPONSE_BYTES_EACH: u32 = 4 << 10;
+const RESPONSE_BYTES_MIN: u32 = 16 << 20;
+
 /// Handshakes in progress per worker at most: beyond it SYN cookies cost less than state.
 const HALF_OPEN_MAX: u32 = 4096;
 
@@ -185,6 +196,10 @@ pub struct WorkerLimits {
     pub disk_threads: u32,
     /// Input buffer of a connection in bytes: holds the largest request head.
     pub input_bytes: u32,
+    /// Bytes of buffers for request heads longer than 512 bytes, at once.
+    pub request_bytes: u32,
+    /// Bytes of the queues of responses under way, at once.
+    pub response_bytes: u32,
 }
 
 impl Limits {
@@ -315,8 +330,14 @@ impl WorkerLimits {
             timers: flows,
             files,
             disk_queue: DISK_QUEUE,
-            disk_threads: config.disk.threads,
+            disk_threads: config
+                .disk
+                .threads
+                .min(DISK_THREADS_PROCESS / workers)
+                .max(1),
             input_bytes: config.limits.header_bytes,
+            request_bytes: at_least(REQUEST_BYTES_MIN, REQUEST_BYTES_EACH, connections),
+            response_bytes: at_least(RESPONSE_BYTES_MIN, RESPONSE_BYTES_EACH, connections),
         }
     }
 }
@@ -331,6 +352,11 @@ fn rx_batch(ring: u32) -> u32 {
 /// better reported by the system call that meets it.
 fn at_most(value: u32, bound: u64) -> u32 {
     u32::try_from(bound).unwrap_or(u32::MAX).min(value).max(1)
+}
+
+/// So many bytes for each connection, but not less than `least`.
+fn at_least(least: u32, each: u32, connections: u32) -> u32 {
+    each.saturating_mul(connections).max(least)
 }
 
 fn descriptors(worker: &WorkerLimits, backend: ActiveBackend, workers: u32) -> u64 {
@@ -423,6 +449,16 @@ mod tests {
         assert!(limits.descriptors <= 4096, "{limits:?}");
         assert!(limits.worker.connections > 1000, "{limits:?}");
         assert!(limits.worker.files > 100, "{limits:?}");
+    }
+
+    #[test]
+    fn many_workers_share_the_helper_threads() {
+        for (workers, threads) in [(1, 4), (16, 4), (32, 2), (64, 1), (128, 1)] {
+            for sizing in [xdp(workers), kernel(workers, 1 << 20)] {
+                let limits = Limits::derive(&config(), &sizing);
+                assert_eq!(limits.worker.disk_threads, threads, "{workers} workers");
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! `sluiced`: reads flags and configuration, then serves. Everything else is in the library.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
 use sluiced::args::{Args, Mode, PrintConfig};
 use sluiced::config::{Config, DEFAULT_FILE, EXIT_CONFIG};
+use sluiced::console::say;
 use sluiced::preflight::{self, Decision};
 use sluiced::supervisor;
 
@@ -15,20 +19,20 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.mode() == Mode::Print(PrintConfig::Default) {
-        print!("{DEFAULT_FILE}");
+        say(stdout(), DEFAULT_FILE);
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(args.file(), &args.overrides()) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
+            say(stderr(), &format!("{errors}\n"));
             return ExitCode::from(EXIT_CONFIG);
         }
     };
     match args.mode() {
         Mode::Check => ExitCode::SUCCESS,
         Mode::Print(_) => {
-            print!("{}", config.to_toml());
+            say(stdout(), &config.to_toml());
             ExitCode::SUCCESS
         }
         Mode::Doctor => doctor(&config),
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 for problem in &failure.problems {
-                    eprintln!("sluiced: {problem}");
+                    say(stderr(), &format!("sluiced: {problem}\n"));
                 }
                 ExitCode::FAILURE
             }
@@ -44,12 +48,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The preflight of start-up as a table; fails where the daemon would not start.
+/// The preflight of start-up as a table; fails where the daemon would not start, unless one serves here already.
 fn doctor(config: &Config) -> ExitCode {
     let (_, preflight) = preflight::run(config);
-    println!("{}", preflight.render());
+    say(stdout(), &format!("{}\n", preflight.render()));
     match preflight.decide() {
         Decision::Serve { .. } => ExitCode::SUCCESS,
+        Decision::Refuse(_) if preflight.is_running() => ExitCode::SUCCESS,
         Decision::Refuse(_) => ExitCode::FAILURE,
     }
 }

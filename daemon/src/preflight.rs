@@ -23,8 +23,9 @@ use std::fmt;
 
 pub use addresses::served_addresses;
 pub use facts::Facts;
-pub use interface::served_queues;
-pub use link::{AttachedProgram, DeviceFacts, InterfaceFacts, XdpFeatures};
+pub use interface::{no_mac, served_queues};
+pub use kernel::{OLDEST, Release};
+pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_interface};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};
 
@@ -76,6 +77,8 @@ pub enum Outcome {
     Info(String),
     /// It works, but not as well as it could or as asked.
     Warn(Problem),
+    /// It does not work, for the best of reasons: a sluiced does it already.
+    Running(Problem),
     /// It does not work.
     Fail(Problem),
 }
@@ -123,9 +126,16 @@ impl Check {
         Self { scope, outcome }
     }
 
+    /// Stops any backend: a fallback beside a sluiced that serves would hide the mistake of starting another.
+    fn running(problem: Problem) -> Self {
+        let outcome = Outcome::Running(problem);
+        let scope = Scope::Named;
+        Self { scope, outcome }
+    }
+
     fn failure(&self) -> Option<&Problem> {
         match &self.outcome {
-            Outcome::Fail(problem) => Some(problem),
+            Outcome::Fail(problem) | Outcome::Running(problem) => Some(problem),
             _ => None,
         }
     }
@@ -251,6 +261,14 @@ impl Preflight {
         } else {
             Decision::Refuse(stops)
         }
+    }
+
+    /// Whether nothing but a sluiced that serves here keeps another one from starting.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let of = |is: fn(&Outcome) -> bool| self.checks.iter().any(|check| is(&check.outcome));
+        of(|outcome| matches!(outcome, Outcome::Running(_)))
+            && !of(|outcome| matches!(outcome, Outcome::Fail(_)))
     }
 
     /// One line per check and a summary, as `sluice doctor` prints it.

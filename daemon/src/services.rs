@@ -1,29 +1,42 @@
 //! What all connections of one worker share: disk, served root, limits, clock, counters, pooled memory.
 //!
 //! Both transports own one and pass it to every call of an [`Exchange`](crate::exchange::Exchange). Nothing in it is
-//! shared between threads. Workspaces (buffers and queues of a connection with a request under way) are pooled: an idle
-//! connection has none, and none is made while no more connections are active than ever before.
+//! shared between threads. What a connection with a request under way needs is pooled and bounded: an idle connection
+//! has none of it, a partial head takes some 800 bytes and grows with the bytes that come, a response takes a queue
+//! (some 12 KiB). What a crowd needed is freed when it has left.
 
 pub(crate) mod block_shares;
 mod counters;
+pub(crate) mod pool;
 
 pub use counters::Counters;
 
 use crate::clock::WallClock;
-use crate::exchange::{INPUT_BYTES, Workspace};
+use crate::exchange::{INPUT_BYTES, Input, ResponseQueue};
 use crate::histograms::WorkerHistograms;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
-use sluice_disk::{BlockRef, Disk, DiskLedger, FileHandle, Root};
+use pool::{Buffers, Pool};
+use sluice_disk::{BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root};
 use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits};
 use sluice_tcp::clock::Instant;
 
 /// Name of the file that stands for its directory.
 pub(crate) const INDEX_FILE: &[u8] = b"index.html";
 
-/// Workspaces made at construction. Further ones, up to the limit, when they are first needed: 65,536 connections that
-/// are mostly idle shall not cost two gigabytes.
-const WORKSPACES_WARM: usize = 256;
+/// Connections with a request under way for which everything is made at construction. More is made when it is needed,
+/// up to the limits: 65,536 connections that are mostly idle shall not cost a gigabyte.
+const WARM: usize = 256;
+
+/// Bytes for request heads that do not fit their inputs, unless configured otherwise.
+const REQUEST_BYTES: usize = 16 << 20;
+/// Bytes for response queues, unless configured otherwise: some 5,000 responses under way.
+const RESPONSE_BYTES: usize = 64 << 20;
+
+/// Bytes per second a client has to take on average, unless configured otherwise.
+pub const MIN_RATE: u64 = 1024;
+/// The time over which that average is taken.
+pub(crate) const RATE_TIME: Duration = Duration::from_secs(30);
 
 /// Blocks (64 KiB) that one connection may pin unless configured otherwise: 4 MiB in flight fill 10 Gbit/s at 3 ms.
 pub const BLOCKS_PER_CONNECTION: usize = 64;
@@ -34,9 +47,15 @@ const LOCATION_GROWTH: usize = 6;
 /// Sizes and limits of a worker's application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServicesConfig {
-    /// Connections with a request under way at once, at least 1. Each costs [`Self::input_bytes`] plus 8 KiB plus
-    /// about 50 bytes per block it may pin. Request bytes of further ones are refused until one is done.
+    /// Connections with request bytes under way at once, at least 1. Each costs some 800 bytes. Request bytes of
+    /// further ones are refused until one is done.
     pub connections: usize,
+    /// Bytes of buffers for heads longer than 512 bytes; at least one buffer is had. Bytes for which there is none are
+    /// refused.
+    pub request_bytes: usize,
+    /// Bytes of response queues (8 KiB and some 100 bytes for every block and response); at least one is had. Requests
+    /// for which there is none wait, within the time for their head.
+    pub response_bytes: usize,
     /// Blocks (64 KiB) one connection may pin while others have enough, at least 1: bounds what is in flight to one
     /// peer.
     pub blocks_per_connection: usize,
@@ -50,18 +69,24 @@ pub struct ServicesConfig {
     pub header_timeout: Duration,
     /// Time a kept connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// Bytes per second that a peer has to take of a response, on average over 30 s, or it is reset; `None` is off.
+    /// Time in which it waits for us does not count.
+    pub min_rate: Option<u64>,
 }
 
 impl Default for ServicesConfig {
     fn default() -> ServicesConfig {
         ServicesConfig {
             connections: 4096,
+            request_bytes: REQUEST_BYTES,
+            response_bytes: RESPONSE_BYTES,
             blocks_per_connection: BLOCKS_PER_CONNECTION,
             read_ahead_blocks: 4,
             input_bytes: INPUT_BYTES,
             http: RequestLimits::default(),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            min_rate: Some(MIN_RATE),
         }
     }
 }
@@ -87,19 +112,16 @@ pub struct Services {
     pub(crate) read_ahead_blocks: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) min_rate: Option<u64>,
+    pub(crate) buffers: Buffers,
     /// The path of the request being answered.
     pub(crate) path: Vec<u8>,
     /// The head of the response being planned.
     pub(crate) head: Vec<u8>,
     input_bytes: usize,
     blocks_per_connection: usize,
-    #[expect(
-        clippy::vec_box,
-        reason = "boxes move between pool and connections as they are"
-    )]
-    workspaces: Vec<Box<Workspace>>,
-    workspaces_made: usize,
-    workspaces_max: usize,
+    inputs: Pool<Box<Input>>,
+    queues: Pool<Box<ResponseQueue>>,
     freed: bool,
 }
 
@@ -110,9 +132,10 @@ impl Services {
         let blocks = usize::try_from(disk.ledger().blocks_total).unwrap_or(usize::MAX);
         let blocks_per_connection = config.blocks_per_connection.clamp(1, blocks.max(1));
         let input_bytes = config.input_bytes.max(1);
-        let workspaces_max = config.connections.max(1);
+        let connections = config.connections.max(1);
+        let queues = config.response_bytes / ResponseQueue::bytes_for(blocks_per_connection);
         let uri_bytes = config.http.uri_bytes.min(input_bytes);
-        let mut services = Services {
+        Services {
             disk,
             root,
             histograms: WorkerHistograms::new(),
@@ -124,24 +147,22 @@ impl Services {
                 ..config.http
             },
             wall: WallClock::new(crate::clock::unix_seconds()),
-            shares: BlockShares::new(blocks, blocks_per_connection, workspaces_max),
+            shares: BlockShares::new(blocks, blocks_per_connection, connections),
             read_ahead_blocks: config.read_ahead_blocks,
             header_timeout: config.header_timeout,
             idle_timeout: config.idle_timeout,
+            min_rate: config.min_rate,
+            buffers: Buffers::new(input_bytes, config.request_bytes),
             path: Vec::with_capacity(uri_bytes + INDEX_FILE.len()),
             head: Vec::with_capacity(RESPONSE_HEAD_BYTES + LOCATION_GROWTH * uri_bytes),
             input_bytes,
             blocks_per_connection,
-            workspaces: Vec::with_capacity(workspaces_max),
-            workspaces_made: 0,
-            workspaces_max,
+            inputs: Pool::new(WARM, connections, || Box::new(Input::new(input_bytes))),
+            queues: Pool::new(WARM, queues.clamp(1, connections), || {
+                Box::new(ResponseQueue::new(blocks_per_connection))
+            }),
             freed: false,
-        };
-        for _ in 0..workspaces_max.min(WORKSPACES_WARM) {
-            let workspace = services.make_workspace();
-            services.workspaces.push(workspace);
         }
-        services
     }
 
     /// Begins a turn of the worker's loop: takes finished disk work and sets the wall clock to `unix_seconds`. True if
@@ -165,10 +186,21 @@ impl Services {
         self.input_bytes
     }
 
-    /// Connections with a request under way.
+    /// Connections with a request or a response under way: the more of both.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.workspaces_made - self.workspaces.len()
+        self.inputs.out().max(self.queues.out())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queues_out(&self) -> usize {
+        self.queues.out()
+    }
+
+    /// Connections that stand in line for a block.
+    #[must_use]
+    pub fn waiting_for_blocks(&self) -> usize {
+        self.shares.waiting()
     }
 
     /// Copies the state of the moment into `report`. Does not allocate.
@@ -176,24 +208,34 @@ impl Services {
         report.counters = self.counters;
         report.histograms.copy_from(&self.histograms);
         report.disk = self.disk.ledger();
+        report.reads = self.disk.counters();
         report.active = self.active();
     }
 
-    pub(crate) fn has_workspace(&self) -> bool {
-        !self.workspaces.is_empty() || self.workspaces_made < self.workspaces_max
+    pub(crate) fn has_input(&self) -> bool {
+        self.inputs.has_one()
     }
 
-    pub(crate) fn take_workspace(&mut self) -> Option<Box<Workspace>> {
-        let pooled = self.workspaces.pop();
-        if pooled.is_some() || self.workspaces_made == self.workspaces_max {
-            return pooled;
-        }
-        Some(self.make_workspace())
+    pub(crate) fn take_input(&mut self) -> Option<Box<Input>> {
+        let capacity = self.input_bytes;
+        self.inputs.take(|| Box::new(Input::new(capacity)))
     }
 
-    pub(crate) fn give_back_workspace(&mut self, workspace: Box<Workspace>) {
-        self.workspaces.push(workspace);
-        self.freed = true;
+    pub(crate) fn give_back_input(&mut self, mut input: Box<Input>) {
+        // Nobody waits for what was there all the time.
+        self.freed |= !self.inputs.has_one();
+        input.shrink(&mut self.buffers);
+        self.inputs.give_back(input);
+    }
+
+    pub(crate) fn take_queue(&mut self) -> Option<Box<ResponseQueue>> {
+        let blocks = self.blocks_per_connection;
+        self.queues.take(|| Box::new(ResponseQueue::new(blocks)))
+    }
+
+    pub(crate) fn give_back_queue(&mut self, queue: Box<ResponseQueue>) {
+        self.freed |= !self.queues.has_one();
+        self.queues.give_back(queue);
     }
 
     pub(crate) fn release(&mut self, block: BlockRef) {
@@ -235,11 +277,6 @@ impl Services {
                 .record_request(body_bytes, now.saturating_since(at));
         }
     }
-
-    fn make_workspace(&mut self) -> Box<Workspace> {
-        self.workspaces_made += 1;
-        Box::new(Workspace::new(self.input_bytes, self.blocks_per_connection))
-    }
 }
 
 impl core::fmt::Debug for Services {
@@ -261,6 +298,8 @@ pub struct ServiceReport {
     pub histograms: WorkerHistograms,
     /// Blocks, files and tickets now.
     pub disk: DiskLedger,
+    /// Opens and reads so far.
+    pub reads: DiskCounters,
     /// Connections with a request under way now.
     pub active: usize,
 }

@@ -12,8 +12,10 @@ mod xdp;
 mod xdp_worker;
 
 use core::time::Duration;
+use std::io::{stderr, stdout};
 
 use crate::config::{Backend, Config};
+use crate::console::say;
 use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
@@ -23,10 +25,14 @@ use sluice_http::RequestLimits;
 use signals::{Signal, Signals};
 use team::Crew;
 
-/// Why the daemon ends before it serves, or ends badly. Each is shown with its fix.
+/// How often a service looks whether it can still be reached. A loss is not reported to anybody: the sockets of a
+/// detached program just stay silent.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the daemon ends before it serves, or ends badly. Each problem is shown with its fix.
 #[derive(Debug)]
 pub struct Failure {
-    /// What went wrong, one entry per cause.
+    /// What went wrong, one entry per cause; empty if the log has told all of it.
     pub problems: Vec<Problem>,
 }
 
@@ -44,16 +50,36 @@ trait Service {
     fn describe(&self) -> String;
     /// Its worker threads.
     fn team(&self) -> &dyn Crew;
+    /// Whether clients can still reach it.
+    fn check(&self) -> Result<(), Problem>;
     /// The report, from live workers.
     fn report(&mut self) -> String;
-    /// Waits for the workers, takes everything down, and gives the last report.
-    fn stop(self: Box<Self>) -> Result<String, Failure>;
+    /// Waits for the workers and takes everything down.
+    fn stop(self: Box<Self>) -> Ended;
+}
+
+/// What is left of a service.
+struct Ended {
+    /// The last report.
+    report: String,
+    /// Workers that did not end in order.
+    problems: Vec<Problem>,
+}
+
+/// Why a service stops.
+enum End {
+    /// A signal asked for it.
+    Asked,
+    /// A worker ended unasked.
+    WorkerGone,
+    /// Nobody can reach it any more.
+    Lost(Problem),
 }
 
 /// Serves until a signal says otherwise.
 ///
 /// # Errors
-/// The problems that kept it from serving, or a worker that died.
+/// The problems that kept it from serving, or ended it.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     preflight::raise_soft_limits();
     let signals = Signals::new().map_err(|error| {
@@ -65,34 +91,65 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     })?;
     let mut service = start(config)?;
     log(&format!("ready: {}", service.describe()));
+    let end = watch(&mut *service, &signals);
+    drain(&mut *service, &signals, patience(&end, config));
+    let Ended { report, problems } = service.stop();
+    say(stdout(), &report);
+    match end {
+        End::Asked if problems.is_empty() => {
+            log("stopped");
+            Ok(())
+        }
+        _ => Err(Failure { problems }),
+    }
+}
+
+/// Serves until there is a reason to stop.
+fn watch(service: &mut dyn Service, signals: &Signals) -> End {
     loop {
-        match signals.wait(&service.team().wake_fds()) {
-            Some(Signal::Report) => print!("{}", service.report()),
-            Some(Signal::Stop) => break,
-            None if service.team().failed() => break,
-            None => {}
+        match signals.wait(&service.team().wake_fds(), CHECK_INTERVAL) {
+            Some(Signal::Report) => say(stdout(), &service.report()),
+            Some(Signal::Stop) => return End::Asked,
+            None => service.team().discard_late_reports(),
+        }
+        // First, because workers that lost their queues end too.
+        if let Err(problem) = service.check() {
+            return End::Lost(problem);
+        }
+        if service.team().failed() {
+            return End::WorkerGone;
         }
     }
-    if service.team().failed() {
-        log("a worker ended unexpectedly: stopping");
-    } else {
-        log(&format!(
+}
+
+/// How long running transfers get, with the reason for the log.
+fn patience(end: &End, config: &Config) -> Duration {
+    let limit = config.limits.drain_timeout;
+    match end {
+        End::Asked => log(&format!(
             "draining: running transfers have {} s, a second signal ends them at once",
-            config.limits.drain_timeout.as_secs()
-        ));
-    }
-    service.team().drain(config.limits.drain_timeout);
-    while !service.team().finished() {
-        match signals.wait(&service.team().wake_fds()) {
-            Some(Signal::Report) => print!("{}", service.report()),
-            Some(Signal::Stop) => service.team().drain(Duration::ZERO),
-            None => {}
+            limit.as_secs()
+        )),
+        End::WorkerGone => log("a worker ended unexpectedly: stopping"),
+        End::Lost(problem) => {
+            log(&format!("stopping: {problem}"));
+            // Nothing that is sent or acknowledged arrives any more.
+            return Duration::ZERO;
         }
     }
-    let report = service.stop()?;
-    print!("{report}");
-    log("stopped");
-    Ok(())
+    limit
+}
+
+/// Lets the workers finish, at most for `patience`.
+fn drain(service: &mut dyn Service, signals: &Signals, patience: Duration) {
+    service.team().drain(patience);
+    while !service.team().finished() {
+        match signals.wait(&service.team().wake_fds(), CHECK_INTERVAL) {
+            Some(Signal::Report) => say(stdout(), &service.report()),
+            Some(Signal::Stop) => service.team().drain(Duration::ZERO),
+            None => service.team().discard_late_reports(),
+        }
+    }
 }
 
 /// Chooses the backend and starts it. `backend = "auto"` falls back to kernel sockets with one warning.
@@ -130,7 +187,7 @@ fn warn(preflight: &Preflight, backend: ActiveBackend) {
 }
 
 fn log(line: &str) {
-    eprintln!("sluiced: {line}");
+    say(stderr(), &format!("sluiced: {line}\n"));
 }
 
 fn no_placement(error: &PlacementError) -> Problem {
@@ -189,6 +246,9 @@ fn services_config(config: &Config, limits: &Limits) -> ServicesConfig {
         },
         header_timeout: config.limits.header_timeout,
         idle_timeout: config.limits.idle_timeout,
+        min_rate: config.limits.min_rate,
+        request_bytes: limits.worker.request_bytes as usize,
+        response_bytes: limits.worker.response_bytes as usize,
         ..ServicesConfig::default()
     }
 }

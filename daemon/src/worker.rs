@@ -12,6 +12,7 @@ mod handoff;
 mod host;
 mod idle;
 mod ingress;
+mod pressure;
 mod report;
 
 use core::net::{IpAddr, SocketAddr};
@@ -26,7 +27,9 @@ use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
 use crate::clock::{monotonic, unix_seconds};
 use crate::control::{Command, WorkerControl};
 use crate::exchange::Exchange;
+use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
+use pressure::Pressure;
 
 pub use egress::TX_FRAMES_MAX;
 pub use handoff::{Handoff, handoff_ring};
@@ -64,6 +67,8 @@ pub struct Worker {
     config: WorkerConfig,
     parse: ParseConfig,
     queue: Queue,
+    /// Frames of one packet at most, as the queue is bound.
+    tx_frames_max: usize,
     batch: Option<RxBatch>,
     stack: Stack,
     services: Services,
@@ -74,6 +79,9 @@ pub struct Worker {
     waiting: VecDeque<ConnId>,
     /// Whether the connection of a slot is in `waiting`.
     is_waiting: Vec<bool>,
+    /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
+    to_ask: usize,
+    pressure: Pressure,
     handoff: Option<Handoff>,
     counters: WorkerCounters,
     drain_at: Option<Instant>,
@@ -83,18 +91,21 @@ impl Worker {
     /// Assembles a worker. `handoff` is `None` when it is the only one.
     #[must_use]
     pub fn new(
-        config: WorkerConfig,
+        mut config: WorkerConfig,
         queue: Queue,
         services: Services,
         handoff: Option<Handoff>,
         now: Instant,
     ) -> Self {
         let connections = config.stack.connections as usize;
+        let tx_frames_max = queue.bound().max_packet_frames.clamp(1, TX_FRAMES_MAX);
+        config.stack.mtu = config.stack.mtu.min(longest_packet(tx_frames_max));
         let mut exchanges = Vec::with_capacity(connections);
         exchanges.resize_with(connections, || None);
         Worker {
             parse: ParseConfig { vlan: config.vlan },
             stack: Stack::new(config.stack.clone(), now),
+            tx_frames_max,
             queue,
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
             services,
@@ -103,6 +114,8 @@ impl Worker {
             // An entry may outlive its connection by a turn, so there can be more entries than slots.
             waiting: VecDeque::with_capacity(2 * connections),
             is_waiting: vec![false; connections],
+            to_ask: 0,
+            pressure: Pressure::new(now),
             handoff,
             counters: WorkerCounters::default(),
             drain_at: None,
@@ -122,12 +135,13 @@ impl Worker {
         self.stack.on_timers(now);
         let freed = self.services.poll(unix_seconds);
         busy |= self.serve(now, freed);
+        busy |= self.relieve(now);
         busy |= self.transmit(clock());
         self.kick();
         busy
     }
 
-    /// The loop of the thread: turns until the drain is over.
+    /// The loop of the thread: turns until the drain is over, or the queue is lost.
     pub fn run(mut self, mut control: WorkerControl<WorkerReport>) -> Self {
         let mut quiet_turns = 0u32;
         loop {
@@ -140,7 +154,7 @@ impl Worker {
             };
             let now = monotonic();
             self.obey(&mut control, now);
-            if self.has_drained(now) {
+            if self.has_drained(now) || self.has_lost_queue() {
                 return self;
             }
             if self.config.poll.may_sleep(quiet_turns) && !self.services.has_freed() {
@@ -208,4 +222,10 @@ impl Worker {
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
+}
+
+/// Bytes of the longest IP packet that so many frames hold.
+fn longest_packet(frames: usize) -> u16 {
+    let room = frames * CHUNK_PACKET_BYTES as usize - LINK_HEADER_BYTES as usize;
+    u16::try_from(room).unwrap_or(u16::MAX)
 }

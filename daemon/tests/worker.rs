@@ -11,6 +11,7 @@
 //! | `packets` | MTU, chains of frames, checksums, IPv6 |
 //! | `loss` | lost, doubled and reordered segments; closed windows |
 //! | `rings` | kicks that fail, completions that are late or lost, full and empty rings |
+//! | `slow` | clients that hardly take anything, and what they cost |
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
@@ -41,6 +42,8 @@ mod requests;
 mod rings;
 #[path = "worker/site.rs"]
 mod site;
+#[path = "worker/slow.rs"]
+mod slow;
 #[path = "worker/strangers.rs"]
 mod strangers;
 #[path = "worker/workers.rs"]

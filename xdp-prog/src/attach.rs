@@ -8,9 +8,9 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use libbpf_rs::ProgramHandle;
 use libbpf_rs::libbpf_sys;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
-use libbpf_rs::{ProgramHandle, Xdp, XdpFlags};
 
 use crate::error::{AttachError, ForeignProgram};
 
@@ -116,7 +116,10 @@ pub(crate) fn attach(
         AttachMode::Auto => match plain(AttachedMode::Native) {
             Err(error) if generic_may_work_after(&error) => {
                 let (link, attached) = plain(AttachedMode::Generic)?;
-                let warning = format!("XDP runs in generic mode, at a lower packet rate: {error}");
+                let warning = format!(
+                    "XDP runs in generic mode, at a lower packet rate: {error} -> {}",
+                    error.fix()
+                );
                 Ok((
                     link,
                     Attached {
@@ -165,20 +168,14 @@ fn create_link(
         libbpf_sys::bpf_link_create(program.as_raw_fd(), target, libbpf_sys::BPF_XDP, &options)
     };
     if result < 0 {
-        return Err(explain(-result, program, target, ifindex, mode));
+        return Err(explain(-result, ifindex, mode));
     }
     // SAFETY: a result that is not negative is a descriptor the kernel has just made for us, and nobody else has its number.
     Ok(Link(unsafe { OwnedFd::from_raw_fd(result) }))
 }
 
 /// What an errno of `BPF_LINK_CREATE` on an XDP hook means (kernel: `dev_xdp_attach()` and the drivers' `ndo_bpf`).
-fn explain(
-    errno: i32,
-    program: BorrowedFd<'_>,
-    target: i32,
-    ifindex: u32,
-    mode: AttachedMode,
-) -> AttachError {
+fn explain(errno: i32, ifindex: u32, mode: AttachedMode) -> AttachError {
     // A missing interface is EINVAL, like much else.
     let Some(interface) = interface_name(ifindex) else {
         return AttachError::NoSuchInterface { ifindex };
@@ -186,7 +183,7 @@ fn explain(
     match errno {
         libc::EBUSY | libc::EEXIST => AttachError::Busy {
             interface,
-            program: foreign_program(program, target),
+            programs: foreign_programs(ifindex),
         },
         libc::EPERM | libc::EACCES => AttachError::MissingCapability,
         libc::EOPNOTSUPP => AttachError::NotSupported { interface, mode },
@@ -216,19 +213,38 @@ fn interface_name(ifindex: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Who holds the interface. Best effort: the id comes over netlink for anybody, the name takes `CAP_SYS_ADMIN`.
-fn foreign_program(ours: BorrowedFd<'_>, target: i32) -> ForeignProgram {
-    let id = Xdp::new(ours)
-        .query(target, XdpFlags::NONE)
-        .ok()
-        .and_then(|found| {
-            [found.drv_prog_id, found.skb_prog_id, found.hw_prog_id]
-                .into_iter()
-                .find(|&id| id != 0)
-        });
-    let name = id
-        .and_then(|id| ProgramHandle::from_prog_id(id).ok())
-        .map(|program| program.name().to_string_lossy().into_owned())
-        .filter(|name| !name.is_empty());
-    ForeignProgram { id, name }
+/// The XDP programs that an interface of this network namespace runs: at most one per mode, none if there is no such
+/// interface. Ids come over netlink for anybody; names take `CAP_SYS_ADMIN`.
+pub fn foreign_programs(ifindex: u32) -> Vec<ForeignProgram> {
+    let Ok(target) = i32::try_from(ifindex) else {
+        return Vec::new();
+    };
+    let mut found = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: `found` is a local with `sz` set to its own size, which the call fills and keeps no reference to.
+    let result = unsafe { libbpf_sys::bpf_xdp_query(target, 0, &mut found) };
+    if result < 0 {
+        return Vec::new();
+    }
+    [
+        (found.drv_prog_id, "xdpdrv"),
+        (found.skb_prog_id, "xdpgeneric"),
+        (found.hw_prog_id, "xdpoffload"),
+    ]
+    .into_iter()
+    .filter(|(id, _)| *id != 0)
+    .map(|(id, mode)| ForeignProgram {
+        id,
+        name: program_name(id),
+        mode,
+    })
+    .collect()
+}
+
+fn program_name(id: u32) -> Option<String> {
+    let program = ProgramHandle::from_prog_id(id).ok()?;
+    let name = program.name().to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
 }

@@ -69,41 +69,51 @@ pub enum LoadError {
     },
 }
 
-/// The XDP program that is in our place.
+/// An XDP program that an interface runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForeignProgram {
-    /// The kernel's id of it, as in `bpftool prog show id N`; `None` if it went away meanwhile.
-    pub id: Option<u32>,
+    /// The kernel's id of it, as in `bpftool prog show id N`.
+    pub id: u32,
     /// Its name; `None` if it has none or we may not ask (that takes `CAP_SYS_ADMIN`).
     pub name: Option<String>,
+    /// How it is attached, as ip-link(8) writes it: `xdpdrv`, `xdpgeneric` or `xdpoffload`.
+    pub mode: &'static str,
+}
+
+impl ForeignProgram {
+    /// How to get it off `interface`, whoever attached it in whichever way.
+    pub fn removal(&self, interface: &str) -> String {
+        format!(
+            "stop its owner; if it was left behind: `ip link set dev {interface} {} off`, or, if that says \
+             \"Device or resource busy\", `bpftool link detach id N` with N from `bpftool link`",
+            self.mode
+        )
+    }
 }
 
 impl fmt::Display for ForeignProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.name, self.id) {
-            (Some(name), Some(id)) => write!(f, "\"{name}\" (id {id})"),
-            (None, Some(id)) => write!(f, "id {id} (see: bpftool prog show id {id})"),
-            _ => f.write_str("one that is gone again"),
+        let Self { id, name, mode } = self;
+        match name {
+            Some(name) => write!(f, "\"{name}\" (id {id}, {mode})"),
+            None => write!(f, "id {id} ({mode}; `bpftool prog show id {id}` names it)"),
         }
     }
 }
 
-/// Why [`Steer::attach`](crate::Steer::attach) failed.
+/// Why [`Steer::attach`](crate::Steer::attach) failed. The text says what is wrong, [`AttachError::fix`] what to do.
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// This program is attached already: a [`Steer`](crate::Steer) serves one interface.
     #[error("the program is attached already")]
     AlreadyAttached,
     /// Another XDP program holds the interface (`EBUSY`, `EEXIST`).
-    #[error(
-        "{interface} already runs an XDP program: {program}; stop its owner \
-         (if it was left behind: ip link set dev {interface} xdp off)"
-    )]
+    #[error("{interface} already runs an XDP program: {}", listed(programs))]
     Busy {
         /// Name of the interface.
         interface: String,
-        /// Who is there.
-        program: ForeignProgram,
+        /// Who is there: one per mode, and nobody if it went away meanwhile.
+        programs: Vec<ForeignProgram>,
     },
     /// No such interface in this network namespace.
     #[error("no interface with index {ifindex} in this network namespace")]
@@ -115,7 +125,7 @@ pub enum AttachError {
     #[error("attaching the XDP program takes CAP_NET_ADMIN and CAP_BPF")]
     MissingCapability,
     /// The driver cannot do what the mode asks (`EOPNOTSUPP`).
-    #[error("{interface} has no {mode} XDP (generic works with every driver)")]
+    #[error("{interface} has no {mode} XDP")]
     NotSupported {
         /// Name of the interface.
         interface: String,
@@ -123,7 +133,7 @@ pub enum AttachError {
         mode: AttachedMode,
     },
     /// The MTU is above what the driver can do with XDP (`ERANGE`; on veth the MTU of the peer counts).
-    #[error("the MTU of {interface}, or of its veth peer, is too large for {mode} XDP: lower it")]
+    #[error("the MTU of {interface}, or of its veth peer, is too large for {mode} XDP")]
     MtuTooLarge {
         /// Name of the interface.
         interface: String,
@@ -131,9 +141,7 @@ pub enum AttachError {
         mode: AttachedMode,
     },
     /// The driver wants more queues (`ENOSPC`; on veth: at least as many RX queues as the peer has TX queues).
-    #[error(
-        "{interface} has too few queues for {mode} XDP: see ethtool -l {interface}, add some with ethtool -L"
-    )]
+    #[error("{interface} has too few queues for {mode} XDP")]
     TooFewQueues {
         /// Name of the interface.
         interface: String,
@@ -150,6 +158,44 @@ pub enum AttachError {
         /// The errno; the driver's own text, if any, is at tracepoint `bpf_xdp_link_attach_failed`.
         error: io::Error,
     },
+}
+
+impl AttachError {
+    /// What to do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::AlreadyAttached => "detach it first".to_owned(),
+            Self::Busy {
+                interface,
+                programs,
+            } => programs
+                .first()
+                .map_or_else(|| "try again".to_owned(), |p| p.removal(interface)),
+            Self::NoSuchInterface { .. } => "`ip -br link` lists the interfaces".to_owned(),
+            Self::MissingCapability => {
+                "run as root, or AmbientCapabilities=CAP_NET_ADMIN CAP_BPF in the unit".to_owned()
+            }
+            Self::NotSupported { .. } => "generic mode works with every driver".to_owned(),
+            Self::MtuTooLarge { interface, .. } => {
+                format!("lower it: `ip link set dev {interface} mtu 1500`, or use generic mode")
+            }
+            Self::TooFewQueues { interface, .. } => {
+                format!("see `ethtool -l {interface}`, add some with `ethtool -L {interface}`")
+            }
+            Self::Os { .. } => {
+                "tracepoint bpf_xdp_link_attach_failed has the driver's words; generic mode does without it"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+fn listed(programs: &[ForeignProgram]) -> String {
+    if programs.is_empty() {
+        return "one that is gone again".to_owned();
+    }
+    let programs: Vec<_> = programs.iter().map(ForeignProgram::to_string).collect();
+    programs.join(", ")
 }
 
 /// Why reading or changing a map of the running program failed.

@@ -15,6 +15,9 @@
 //! Loading and attaching take `CAP_BPF` and `CAP_NET_ADMIN`, everything afterwards takes none. The maps `sluice_xsks`,
 //! `sluice_stats`, `sluice_config` and `sluice_local` carry BTF for `bpftool map dump`.
 
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod attach;
 mod config;
 mod error;
@@ -22,11 +25,11 @@ mod libbpf_log;
 mod reason;
 mod steer;
 
-pub use attach::{AttachMode, Attached, AttachedMode};
+pub use attach::{AttachMode, Attached, AttachedMode, foreign_programs};
 pub use config::{ENDPOINTS_MAX, Endpoint, OWNED_MAX, SteerConfig};
 pub use error::{AttachError, ForeignProgram, LoadError, MapError};
 pub use reason::{Reason, Verdict};
-pub use steer::Steer;
+pub use steer::{PROGRAM_NAME, Steer};
 
 /// The skeleton that `build.rs` generates from `steer.bpf.c`: not our text, so not under our lints.
 #[allow(

@@ -19,6 +19,8 @@ use crate::libbpf_log;
 use crate::reason::Reason;
 use crate::skeleton::SteerSkelBuilder;
 
+/// Name of the program in the kernel, as `bpftool prog` shows it.
+pub const PROGRAM_NAME: &str = "sluice_steer";
 /// What libbpf prints before the verifier's words.
 const VERIFIER_LOG: &str = "BEGIN PROG LOAD LOG";
 /// Key of the one entry of `sluice_config`.

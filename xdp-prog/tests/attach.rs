@@ -162,7 +162,8 @@ fn a_foreign_native_program_is_named_in_every_mode() {
                 matches!(error, AttachError::Busy { .. }),
                 "{mode:?}: {error}"
             );
-            let expected = format!("ours already runs an XDP program: \"other_filter\" (id {id})");
+            let expected =
+                format!("ours already runs an XDP program: \"other_filter\" (id {id}, xdpdrv)");
             assert!(error.to_string().contains(&expected), "{mode:?}: {error}");
         }
     });
@@ -175,7 +176,8 @@ fn a_foreign_generic_program_is_named_in_every_mode() {
         let id = foreign::attach(&foreign::load("other_filter"), ours, XdpFlags::SKB_MODE);
         for mode in [AttachMode::Auto, AttachMode::Native, AttachMode::Generic] {
             let error = load().attach(ours, mode).unwrap_err();
-            let expected = format!("ours already runs an XDP program: \"other_filter\" (id {id})");
+            let expected =
+                format!("ours already runs an XDP program: \"other_filter\" (id {id}, xdpgeneric)");
             assert!(error.to_string().contains(&expected), "{mode:?}: {error}");
         }
     });

@@ -1,6 +1,7 @@
 //! Why a UMEM or a queue could not be made: one variant per situation that an operator mends differently.
 //!
-//! The `Display` texts are documentation: each names the thing, the reason and what to do.
+//! The `Display` texts say what is wrong and why, [`OpenError::fix`] what to do; the caller knows the names of interface
+//! and settings.
 
 use std::fmt;
 use std::io;
@@ -24,10 +25,7 @@ impl fmt::Display for UmemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(what) => write!(f, "UMEM: {what}"),
-            Self::Map { bytes, source } => write!(
-                f,
-                "UMEM: cannot map {bytes} bytes: {source}; give the service more memory or configure fewer frames and blocks"
-            ),
+            Self::Map { bytes, source } => write!(f, "UMEM: cannot map {bytes} bytes: {source}"),
         }
     }
 }
@@ -113,59 +111,65 @@ impl OpenError {
     }
 }
 
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "correct the value",
+            Self::MissingCapability => {
+                "run as root, or AmbientCapabilities=CAP_NET_RAW in the unit"
+            }
+            Self::KernelTooOld(_) => {
+                "use a newer kernel, built with CONFIG_XDP_SOCKETS=y, or backend = \"kernel\""
+            }
+            Self::Memlock { .. } => {
+                "LimitMEMLOCK=infinity or AmbientCapabilities=CAP_IPC_LOCK in the unit, or a smaller umem"
+            }
+            Self::NoSuchInterface { .. } => "`ip -br link` lists the interfaces",
+            Self::InterfaceDown { .. } => "`ip link set dev <interface> up`",
+            Self::NoSuchQueue { .. } => "serve fewer queues, or add channels with `ethtool -L`",
+            Self::QueueBusy { .. } => {
+                "stop the other program (`ss --xdp -p` names it if the kernel has CONFIG_XDP_SOCKETS_DIAG), \
+                 or serve other queues"
+            }
+            Self::ZeroCopyUnsupported { .. } => {
+                "bind = \"auto\" or \"copy\", or a lower MTU (`ip link set dev <interface> mtu 1500`)"
+            }
+            Self::BindRefused { .. } => {
+                "check that the queue exists (`ethtool -l`) and that the MTU fits"
+            }
+            Self::Os { .. } => "see af_xdp.rst of the kernel's documentation for this call",
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(what) => write!(f, "AF_XDP queue: {what}"),
-            Self::MissingCapability => write!(
-                f,
-                "AF_XDP socket refused: run as root or give the service CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
-            ),
-            Self::KernelTooOld(what) => write!(
-                f,
-                "this kernel cannot do it: {what}; Linux 6.6 or newer built with CONFIG_XDP_SOCKETS is needed"
-            ),
+            Self::Config(what) => f.write_str(what),
+            Self::MissingCapability => f.write_str("no CAP_NET_RAW for an AF_XDP socket"),
+            Self::KernelTooOld(what) => write!(f, "this kernel has no {what}"),
             Self::Memlock { needed } => write!(
                 f,
-                "cannot pin {needed} bytes of packet memory: raise the memlock limit (systemd: LimitMEMLOCK=infinity) \
-                 or grant CAP_IPC_LOCK; the limit counts every process of this user"
+                "{needed} bytes of packet memory are above the memlock limit, which counts every process of this user"
             ),
-            Self::NoSuchInterface { ifindex } => write!(
-                f,
-                "no network interface with index {ifindex} in this network namespace: look at `ip link`"
-            ),
-            Self::InterfaceDown { ifindex } => write!(
-                f,
-                "network interface {ifindex} is down: `ip link set <interface> up`"
-            ),
-            Self::NoSuchQueue { queue, rx, tx } => {
-                write!(f, "queue {queue} does not exist on the interface")?;
-                if let (Some(rx), Some(tx)) = (rx, tx) {
-                    write!(f, " (it has {rx} receive and {tx} transmit queues)")?;
-                }
-                write!(
-                    f,
-                    ": use fewer workers or change the channels with `ethtool -L`"
-                )
+            Self::NoSuchInterface { .. } => {
+                f.write_str("this network namespace has no such interface")
             }
-            Self::QueueBusy { ifindex, queue } => write!(
-                f,
-                "queue {queue} of interface {ifindex} is in use by another AF_XDP socket: stop the other program"
-            ),
-            Self::ZeroCopyUnsupported { ifindex, source } => write!(
-                f,
-                "interface {ifindex} cannot bind in zero-copy mode ({source}): use bind mode \"auto\" or \"copy\", \
-                 or lower the MTU"
-            ),
-            Self::BindRefused {
-                ifindex,
-                queue,
-                source,
-            } => write!(
-                f,
-                "binding to queue {queue} of interface {ifindex} was refused ({source}): check that the queue exists \
-                 (`ethtool -l`) and that the MTU fits"
-            ),
+            Self::InterfaceDown { .. } => f.write_str("the interface is down"),
+            Self::NoSuchQueue { rx, tx, .. } => {
+                f.write_str("the interface has no such queue")?;
+                if let (Some(rx), Some(tx)) = (rx, tx) {
+                    write!(f, " (but {rx} to receive and {tx} to transmit)")?;
+                }
+                Ok(())
+            }
+            Self::QueueBusy { .. } => f.write_str("another AF_XDP socket has it"),
+            Self::ZeroCopyUnsupported { source, .. } => {
+                write!(f, "it cannot be bound in zero-copy mode: {source}")
+            }
+            Self::BindRefused { source, .. } => write!(f, "it cannot be bound: {source}"),
             Self::Os { call, source } => write!(f, "{call}: {source}"),
         }
     }

@@ -10,14 +10,16 @@
 //! - `syscall`, `netlink` and `queue::open` are all that knows the kernel; [`testing::MemoryNic`] stands in for it over
 //!   the same rings, so that everything above runs without NIC and root.
 //!
-//! Assumed of the kernel: Linux 6.6 or newer (multi-buffer); TX metadata, the TX budget and huge pages are used where
-//! they exist and reported in [`Bound`]. Not done: shared UMEMs, unaligned chunks, launch time, busy polling.
+//! Multi-buffer, TX metadata, the TX budget and huge pages are used where kernel and driver have them; [`Bound`] reports
+//! what a queue got. Not done: shared UMEMs, unaligned chunks, launch time, busy polling.
 //!
 //! `unsafe` is confined to `syscall` (one call each), `ring` (slots and index words), `frame` and `testing` (a frame's
 //! bytes) and `umem` (the block area); each block has one operation and its proof.
 
 // Loom models the rings; what only a real socket needs is then compiled out or unused.
 #![cfg_attr(loom, allow(dead_code))]
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod batch;
 mod error;

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -31,7 +32,9 @@ impl Doctor {
                 .and_then(|code| u8::try_from(code).ok())
                 .map_or(ExitCode::FAILURE, ExitCode::from),
             Err(error) => {
-                eprintln!(
+                // Without a reader of stderr the exit status has to do.
+                let _ = writeln!(
+                    io::stderr(),
                     "sluice: cannot run {}: {error}; install sluiced beside sluice or in PATH",
                     daemon.display()
                 );

@@ -1,6 +1,7 @@
 //! `sluice`: the tool beside the daemon. One file per command; so far there is `doctor`.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod doctor;
 

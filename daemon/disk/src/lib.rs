@@ -16,6 +16,9 @@
 //! Assumed: Linux 5.12 or later; time stamps that change with the content (not a file written through a mapping,
 //! whose stamps lag); the tree mounted `relatime` or `noatime`, since an atime update can wait for the journal.
 
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod answer;
 mod block;
 mod cache;

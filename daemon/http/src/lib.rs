@@ -18,6 +18,8 @@
 //! lenience would let two readers disagree are named in `framing` and `request`.
 
 #![forbid(unsafe_code)]
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod conditional;
 mod etag;

@@ -327,6 +327,12 @@ fn limits(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Limits
         diagnostics,
         |value| duration(value, Duration::ZERO..=DAY),
     );
+    section.set(&mut limits.min_rate, "min_rate", diagnostics, |value| {
+        if value.get_ref().as_str() == Some("off") {
+            return Ok(None);
+        }
+        size(value, 1..=(1 << 30)).map(Some)
+    });
     section.finish(diagnostics);
     limits
 }

@@ -70,6 +70,7 @@ fn everything() -> Config {
             header_timeout: Duration::from_millis(2500),
             idle_timeout: Duration::from_secs(5),
             drain_timeout: Duration::ZERO,
+            min_rate: None,
         },
         listen_addresses: vec!["127.0.0.1".parse().unwrap()],
     }

@@ -46,6 +46,14 @@ pub(super) fn to_toml(config: &Config) -> String {
         "drain_timeout",
         quoted(format_duration(limits.drain_timeout)),
     );
+    file.set(
+        "min_rate",
+        quoted(
+            limits
+                .min_rate
+                .map_or_else(|| "off".to_owned(), format_size),
+        ),
+    );
     if !config.listen_addresses.is_empty() {
         file.line("");
         let flags = joined(config.listen_addresses.iter(), " ");

@@ -5,13 +5,20 @@
 //! under the parser. The buffer is linear, because the parser wants one slice: consumed room at its front
 //! is taken back by one move when the back is reached, not at every request.
 //!
+//! Most heads are short, and a peer that sends one byte of a head shall not cost the room of the longest: the first
+//! bytes go into the input itself, and only more of them take a buffer, from a pool that is bounded.
+//!
 //! It also remembers when bytes were delivered, for the latency of pipelined requests that wait their turn.
 
+use crate::services::pool::Buffers;
 use sluice_tcp::clock::Instant;
 
 /// Request bytes a connection can hold unless configured otherwise: the receive window it offers, and the longest
 /// request head.
 pub const INPUT_BYTES: usize = 16 * 1024;
+
+/// Bytes of a head that need no buffer: what most clients send.
+const SMALL_BYTES: usize = 512;
 
 /// Deliveries that are told apart in time. More than that waiting at once share the time of the newest, which
 /// happens to clients that pipeline deeply in tiny pieces.
@@ -20,8 +27,11 @@ const ARRIVALS: usize = 8;
 /// The bytes of the stream from [`Self::consumed`] on.
 #[derive(Debug)]
 pub(crate) struct Input {
-    buffer: Box<[u8]>,
-    /// Where in `buffer` the byte at `consumed` is.
+    small: [u8; SMALL_BYTES],
+    /// Instead of `small`, once that was too small.
+    large: Option<Box<[u8]>>,
+    capacity: usize,
+    /// Where in the buffer the byte at `consumed` is.
     front: usize,
     consumed: u64,
     delivered: u64,
@@ -48,7 +58,9 @@ impl Input {
             at: Instant::ZERO,
         };
         Input {
-            buffer: vec![0; capacity].into_boxed_slice(),
+            small: [0; SMALL_BYTES],
+            large: None,
+            capacity,
             front: 0,
             consumed: 0,
             delivered: 0,
@@ -56,6 +68,15 @@ impl Input {
             searched: 0,
             arrivals: [never; ARRIVALS],
             arrivals_len: 0,
+        }
+    }
+
+    /// Gives the buffer back; the input is empty.
+    pub(crate) fn shrink(&mut self, buffers: &mut Buffers) {
+        debug_assert!(self.is_empty());
+        self.front = 0;
+        if let Some(large) = self.large.take() {
+            buffers.give_back(large);
         }
     }
 
@@ -70,8 +91,8 @@ impl Input {
     }
 
     /// Stores `bytes` at `offset`, less what was delivered before. False if they reach beyond the window of
-    /// [`Self::capacity`] from `consumed`; nothing is stored then.
-    pub(crate) fn place(&mut self, offset: u64, bytes: &[u8]) -> bool {
+    /// [`Self::capacity`] from `consumed`, or if there is no buffer for so many; nothing is stored then.
+    pub(crate) fn place(&mut self, offset: u64, bytes: &[u8], buffers: &mut Buffers) -> bool {
         let Some(end) = offset.checked_add(len_u64(bytes)) else {
             return false;
         };
@@ -81,14 +102,17 @@ impl Input {
         if end <= self.delivered {
             return true;
         }
-        if self.front + reach > self.buffer.len() {
+        if self.front + reach > self.buffer().len() {
             self.move_to_front();
+            if reach > self.buffer().len() && !self.grow(reach, buffers) {
+                return false;
+            }
         }
         let from = offset.max(self.delivered);
         let known = usize::try_from(from - offset).unwrap_or(bytes.len());
         let new = &bytes[known.min(bytes.len())..];
         let target = self.front + reach - new.len();
-        self.buffer[target..target + new.len()].copy_from_slice(new);
+        self.buffer_mut()[target..target + new.len()].copy_from_slice(new);
         self.placed = self.placed.max(end);
         true
     }
@@ -124,7 +148,7 @@ impl Input {
     /// The delivered bytes that no request has taken yet.
     pub(crate) fn pending(&self) -> &[u8] {
         let len = self.in_buffer(self.delivered - self.consumed).unwrap_or(0);
-        &self.buffer[self.front..self.front + len]
+        &self.buffer()[self.front..self.front + len]
     }
 
     /// Whether a parser may find more than at its last look: no head ends without a line feed. Keeps the cost of
@@ -143,7 +167,7 @@ impl Input {
 
     /// True if the window is full, so that a head that is not whole by now never will be.
     pub(crate) fn is_full(&self) -> bool {
-        self.pending().len() == self.buffer.len()
+        self.pending().len() == self.capacity
     }
 
     /// Frees the first `len` pending bytes.
@@ -162,7 +186,7 @@ impl Input {
 
     /// Bytes that can be held.
     pub(crate) fn capacity(&self) -> usize {
-        self.buffer.len()
+        self.capacity
     }
 
     /// Stream offset below which everything is freed.
@@ -182,15 +206,37 @@ impl Input {
 
     fn move_to_front(&mut self) {
         let held = self.in_buffer(self.placed - self.consumed).unwrap_or(0);
-        self.buffer.copy_within(self.front..self.front + held, 0);
+        let from = self.front;
+        self.buffer_mut().copy_within(from..from + held, 0);
         self.front = 0;
+    }
+
+    /// Moves everything into a buffer of at least `bytes`. What is held begins at the front.
+    fn grow(&mut self, bytes: usize, buffers: &mut Buffers) -> bool {
+        let Some(mut larger) = buffers.take(bytes) else {
+            return false;
+        };
+        let held = self.in_buffer(self.placed - self.consumed).unwrap_or(0);
+        larger[..held].copy_from_slice(&self.buffer()[..held]);
+        if let Some(before) = self.large.replace(larger) {
+            buffers.give_back(before);
+        }
+        true
+    }
+
+    fn buffer(&self) -> &[u8] {
+        self.large.as_deref().unwrap_or(&self.small)
+    }
+
+    fn buffer_mut(&mut self) -> &mut [u8] {
+        self.large.as_deref_mut().unwrap_or(&mut self.small)
     }
 
     /// A distance from `consumed` as an index, if it lies in the window.
     fn in_buffer(&self, distance: u64) -> Option<usize> {
         usize::try_from(distance)
             .ok()
-            .filter(|&distance| distance <= self.buffer.len())
+            .filter(|&distance| distance <= self.capacity)
     }
 }
 
@@ -203,50 +249,57 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn input() -> (Input, Buffers) {
+        (
+            Input::new(INPUT_BYTES),
+            Buffers::new(INPUT_BYTES, INPUT_BYTES),
+        )
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
     #[test]
     fn bytes_placed_out_of_order_are_seen_once_delivered() {
-        let mut input = Input::new(INPUT_BYTES);
-        assert!(input.place(3, b"def"));
+        let (mut input, mut buffers) = input();
+        assert!(input.place(3, b"def", &mut buffers));
         assert!(input.pending().is_empty());
         assert!(!input.is_empty());
-        assert!(input.place(0, b"abc"));
+        assert!(input.place(0, b"abc", &mut buffers));
         input.deliver(6);
         assert_eq!(input.pending(), b"abcdef");
     }
 
     #[test]
     fn delivered_bytes_are_not_overwritten() {
-        let mut input = Input::new(INPUT_BYTES);
-        assert!(input.place(0, b"abc"));
+        let (mut input, mut buffers) = input();
+        assert!(input.place(0, b"abc", &mut buffers));
         input.deliver(3);
-        assert!(input.place(1, b"XYZ"));
+        assert!(input.place(1, b"XYZ", &mut buffers));
         input.deliver(4);
         assert_eq!(input.pending(), b"abcZ");
     }
 
     #[test]
     fn bytes_beyond_the_window_are_refused_whole() {
-        let mut input = Input::new(INPUT_BYTES);
-        assert!(!input.place(1, &[b'x'; INPUT_BYTES]));
+        let (mut input, mut buffers) = input();
+        assert!(!input.place(1, &[b'x'; INPUT_BYTES], &mut buffers));
         assert!(input.is_empty());
-        assert!(!input.place(u64::MAX, b"x"));
-        assert!(input.place(0, &[b'x'; INPUT_BYTES]));
+        assert!(!input.place(u64::MAX, b"x", &mut buffers));
+        assert!(input.place(0, &[b'x'; INPUT_BYTES], &mut buffers));
         input.deliver(u64::try_from(INPUT_BYTES).expect("small"));
         assert!(input.is_full());
     }
 
     #[test]
     fn consuming_opens_the_window_and_keeps_what_follows() {
-        let mut input = Input::new(INPUT_BYTES);
-        assert!(input.place(0, &[b'a'; INPUT_BYTES]));
+        let (mut input, mut buffers) = input();
+        assert!(input.place(0, &[b'a'; INPUT_BYTES], &mut buffers));
         input.deliver(16 * 1024);
         input.consume(1000);
         assert_eq!(input.consumed(), 1000);
-        assert!(input.place(16 * 1024, &[b'b'; 1000]));
+        assert!(input.place(16 * 1024, &[b'b'; 1000], &mut buffers));
         input.deliver(16 * 1024 + 1000);
         assert_eq!(input.pending().len(), INPUT_BYTES);
         assert!(input.pending().ends_with(&[b'b'; 1000]));
@@ -254,27 +307,27 @@ mod tests {
 
     #[test]
     fn parsing_waits_for_a_line_feed_after_the_first_look() {
-        let mut input = Input::new(INPUT_BYTES);
+        let (mut input, mut buffers) = input();
         assert!(!input.worth_parsing());
-        assert!(input.place(0, b"GET "));
+        assert!(input.place(0, b"GET ", &mut buffers));
         input.deliver(4);
         assert!(input.worth_parsing());
         input.searched();
-        assert!(input.place(4, b"/ HTTP/1.1\r"));
+        assert!(input.place(4, b"/ HTTP/1.1\r", &mut buffers));
         input.deliver(15);
         assert!(!input.worth_parsing());
-        assert!(input.place(15, b"\n"));
+        assert!(input.place(15, b"\n", &mut buffers));
         input.deliver(16);
         assert!(input.worth_parsing());
     }
 
     #[test]
     fn each_request_has_the_arrival_time_of_its_own_last_byte() {
-        let mut input = Input::new(INPUT_BYTES);
-        assert!(input.place(0, b"one"));
+        let (mut input, mut buffers) = input();
+        assert!(input.place(0, b"one", &mut buffers));
         input.deliver(3);
         input.stamp(at(1));
-        assert!(input.place(3, b"two"));
+        assert!(input.place(3, b"two", &mut buffers));
         input.deliver(6);
         input.stamp(at(2));
         assert_eq!(input.arrived(3, at(9)), at(1));
@@ -285,9 +338,9 @@ mod tests {
 
     #[test]
     fn deliveries_beyond_the_table_share_the_newest_time() {
-        let mut input = Input::new(INPUT_BYTES);
+        let (mut input, mut buffers) = input();
         for second in 0..20 {
-            assert!(input.place(second, b"x"));
+            assert!(input.place(second, b"x", &mut buffers));
             input.deliver(second + 1);
             input.stamp(at(second));
         }
@@ -302,17 +355,17 @@ mod tests {
             steps in proptest::collection::vec((0usize..3000, 1usize..3000, 0usize..4000), 1..200)
         ) {
             let stream: Vec<u8> = (0..1_000_000u32).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
-            let mut input = Input::new(INPUT_BYTES);
+            let (mut input, mut buffers) = input();
             let mut placed = vec![false; stream.len()];
             let mut delivered = 0;
             for (ahead, len, consume) in steps {
                 let from = (delivered + ahead).min(stream.len());
                 let to = (from + len).min(stream.len());
-                if input.place(u64::try_from(from).expect("small"), &stream[from..to]) {
+                if input.place(u64::try_from(from).expect("small"), &stream[from..to], &mut buffers) {
                     placed[from..to].fill(true);
                 }
                 // Then the hole before it, so that the stream moves.
-                if ahead % 2 == 0 && input.place(u64::try_from(delivered).expect("small"), &stream[delivered..from]) {
+                if ahead % 2 == 0 && input.place(u64::try_from(delivered).expect("small"), &stream[delivered..from], &mut buffers) {
                     placed[delivered..from].fill(true);
                 }
                 while placed.get(delivered) == Some(&true) {

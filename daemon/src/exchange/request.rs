@@ -4,14 +4,13 @@
 //! goes to a helper thread, the queue is full, every file slot is taken) leaves the request where it is, in the input
 //! buffer, and the same way is walked again later: nothing half-done is kept but the ticket of the open.
 
-use crate::exchange::Workspace;
 use crate::exchange::input::Input;
-use crate::exchange::response::Planned;
+use crate::exchange::response::{Planned, ResponseQueue};
 use crate::services::{INDEX_FILE, Services};
 use sluice_disk::{Disk, FileHandle, FileKind, OpenError, OpenTicket, Opening};
 use sluice_http::{
-    Found, Method, Parsed, Plan, PlanContext, Request, Status, TargetKind, decode_target,
-    parse_request, plan, plan_error, plan_redirect,
+    Found, Method, Parsed, Plan, PlanContext, Request, RequestLimits, Status, TargetKind,
+    decode_target, parse_request, plan, plan_error, plan_redirect,
 };
 use sluice_tcp::clock::Instant;
 
@@ -26,6 +25,8 @@ pub(super) enum Taken {
     Full,
     /// They hold one whose file is being opened.
     Opening,
+    /// They hold something to look at, for which no memory is free.
+    NoQueue,
 }
 
 /// What to do with one request.
@@ -41,13 +42,17 @@ enum Answer {
 }
 
 /// Takes one request from the input and queues its response.
+///
+/// `drained_at` is how far the request stream had come when the worker began to drain. The response to the last whole
+/// request before it says `Connection: close`, since after that word nothing more may be answered (RFC 9112 section 9.6).
 pub(super) fn take_request(
-    workspace: &mut Workspace,
+    input: &mut Input,
+    queue: &mut ResponseQueue,
     ticket: &mut Option<OpenTicket>,
+    drained_at: Option<u64>,
     now: Instant,
     services: &mut Services,
 ) -> Taken {
-    let Workspace { input, queue } = workspace;
     if !queue.has_room() {
         return if input.worth_parsing() {
             Taken::Full
@@ -74,6 +79,11 @@ pub(super) fn take_request(
     };
     let (answer, consumed) = match parse_request(input.pending(), &services.http) {
         Parsed::Complete { request, consumed } => {
+            let context = PlanContext {
+                close: drained_at
+                    .is_some_and(|until| !another_follows(input, consumed, until, &services.http)),
+                ..context
+            };
             let tools = Tools {
                 disk: &mut services.disk,
                 root: &services.root,
@@ -118,7 +128,7 @@ pub(super) fn take_request(
         }
     };
     if services.head.len() > queue.head_room() {
-        return too_long(workspace, file, services);
+        return too_long(queue, file, services);
     }
     queue.push(
         &services.head,
@@ -134,7 +144,7 @@ pub(super) fn take_request(
 }
 
 /// Queues an answer to no request in particular, after which the connection ends.
-pub(super) fn take_error(status: Status, workspace: &mut Workspace, services: &mut Services) {
+pub(super) fn take_error(status: Status, queue: &mut ResponseQueue, services: &mut Services) {
     services.head.clear();
     let context = PlanContext {
         date: services.wall.date(),
@@ -142,7 +152,7 @@ pub(super) fn take_error(status: Status, workspace: &mut Workspace, services: &m
         close: true,
     };
     let plan = plan_error(status, None, &context, &mut services.head);
-    workspace.queue.push(
+    queue.push(
         &services.head,
         Planned {
             body: 0..0,
@@ -155,15 +165,24 @@ pub(super) fn take_error(status: Status, workspace: &mut Workspace, services: &m
 
 /// A head that does not fit: a redirect to a very long path. It waits for room, or is refused if there is all the
 /// room there will ever be.
-fn too_long(workspace: &mut Workspace, file: Option<FileHandle>, services: &mut Services) -> Taken {
+fn too_long(queue: &mut ResponseQueue, file: Option<FileHandle>, services: &mut Services) -> Taken {
     if let Some(file) = file {
         services.close(file);
     }
-    if !workspace.queue.is_empty() {
+    if !queue.is_empty() {
         return Taken::Full;
     }
-    take_error(Status::UriTooLong, workspace, services);
+    take_error(Status::UriTooLong, queue, services);
     Taken::Response { last: true }
+}
+
+/// Whether behind the first `consumed` pending bytes, and before stream offset `until`, there is another whole request.
+fn another_follows(input: &Input, consumed: usize, until: u64, limits: &RequestLimits) -> bool {
+    let pending = input.pending();
+    let known = until.saturating_sub(input.consumed());
+    let end = usize::try_from(known).map_or(pending.len(), |known| known.min(pending.len()));
+    let rest = pending.get(consumed..end).unwrap_or_default();
+    matches!(parse_request(rest, limits), Parsed::Complete { .. })
 }
 
 /// When the head that ends `consumed` bytes into the pending ones had arrived; `None` if there was no head.

@@ -7,10 +7,11 @@
 //! Invariant: `released <= ready <= end`, and every byte of `[released, ready)` is a head byte in the ring or lies in a
 //! pinned block. Pins are in stream order without overlap.
 
-use crate::exchange::heads::HeadRing;
+use crate::exchange::heads::{HEAD_RING_BYTES, HeadRing};
 use crate::services::Services;
 use crate::services::block_shares::Place;
 use core::ops::Range;
+use core::time::Duration;
 use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, ReadError};
 use sluice_http::RESPONSE_HEAD_BYTES;
 use sluice_tcp::clock::Instant;
@@ -87,6 +88,25 @@ pub(crate) enum Fill {
     Failed(ReadError),
 }
 
+/// Whether a connection gives its blocks back in good time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// It holds none, or not for long, or its peer takes them.
+    InTurn,
+    /// Its peer took only so many bytes in all the time.
+    TooLong {
+        /// Bytes acknowledged in that time.
+        took: u64,
+    },
+}
+
+/// Since when blocks are held without a break, or since the last look at them, and what the peer had then.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    since: Instant,
+    released: u64,
+}
+
 /// One step of [`ResponseQueue::fill`].
 enum Step {
     More,
@@ -104,9 +124,18 @@ pub(crate) struct ResponseQueue {
     end: u64,
     place: Option<Place>,
     contending: bool,
+    held: Option<Held>,
 }
 
 impl ResponseQueue {
+    /// Bytes of memory of a queue that can pin `blocks` blocks.
+    pub(crate) const fn bytes_for(blocks: usize) -> usize {
+        size_of::<ResponseQueue>()
+            + HEAD_RING_BYTES
+            + RESPONSES_MAX * size_of::<Response>()
+            + blocks * size_of::<Pin>()
+    }
+
     /// An empty queue that can pin `blocks` blocks.
     pub(crate) fn new(blocks: usize) -> ResponseQueue {
         ResponseQueue {
@@ -118,6 +147,7 @@ impl ResponseQueue {
             end: 0,
             place: None,
             contending: false,
+            held: None,
         }
     }
 
@@ -147,6 +177,11 @@ impl ResponseQueue {
     /// Stream offset up to which bytes can be had.
     pub(crate) fn ready(&self) -> u64 {
         self.ready
+    }
+
+    /// Stream offset below which the peer has everything.
+    pub(crate) fn released(&self) -> u64 {
+        self.released
     }
 
     /// Stream offset of the end of the last response.
@@ -207,7 +242,7 @@ impl ResponseQueue {
     }
 
     /// Pins what lies below `horizon`, as far as blocks are to be had, and unpins what lies beyond.
-    pub(crate) fn fill(&mut self, horizon: u64, services: &mut Services) -> Fill {
+    pub(crate) fn fill(&mut self, horizon: u64, now: Instant, services: &mut Services) -> Fill {
         self.unpin_beyond(horizon, services);
         let fill = loop {
             if self.ready >= horizon.min(self.end) {
@@ -226,7 +261,38 @@ impl ResponseQueue {
         if fill != Fill::Done || horizon > self.released {
             self.read_ahead(services);
         }
+        self.note_held(now);
         fill
+    }
+
+    /// Whether blocks were held for `hold` although the peer took less than `bytes` of them in this time.
+    pub(crate) fn holding(&mut self, hold: Duration, bytes: u64, now: Instant) -> Holding {
+        let Some(held) = self.held else {
+            return Holding::InTurn;
+        };
+        let elapsed = now.saturating_since(held.since);
+        if elapsed < hold {
+            return Holding::InTurn;
+        }
+        let took = self.released - held.released;
+        // After a longer time without a look the average says too little about the last seconds.
+        if took < bytes && elapsed <= 2 * hold {
+            return Holding::TooLong { took };
+        }
+        self.held = None;
+        self.note_held(now);
+        Holding::InTurn
+    }
+
+    fn note_held(&mut self, now: Instant) {
+        if self.pins.is_empty() {
+            self.held = None;
+        } else if self.held.is_none() {
+            self.held = Some(Held {
+                since: now,
+                released: self.released,
+            });
+        }
     }
 
     /// The first byte of every response that starts below `offset` is on its way.
@@ -244,10 +310,12 @@ impl ResponseQueue {
 
     /// Frees everything below `offset`, which the peer has.
     pub(crate) fn acknowledge(&mut self, offset: u64, now: Instant, services: &mut Services) {
-        let offset = offset.min(self.ready);
+        let offset = offset.min(self.end);
         if offset <= self.released {
             return;
         }
+        // A window probe may have been taken after its block went back.
+        self.ready = self.ready.max(offset);
         services.counters.response_bytes += offset - self.released;
         self.released = offset;
         while self.pins.front().is_some_and(|pin| pin.end() <= offset) {
@@ -274,6 +342,7 @@ impl ResponseQueue {
         }
         let contends = self.place.is_some() || !self.pins.is_empty();
         services.shares.contend(&mut self.contending, contends);
+        self.note_held(now);
     }
 
     /// Drops all responses and gives everything back.
@@ -290,6 +359,7 @@ impl ResponseQueue {
             }
         }
         services.shares.contend(&mut self.contending, false);
+        self.held = None;
         self.restart(self.end);
     }
 

@@ -65,6 +65,10 @@ impl Table {
     }
 
     /// Adds a connection. `Err` gives it back when every slot is taken.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a table that is full is rare, and a box for every connection is not"
+    )]
     pub(super) fn insert(&mut self, connection: Connection) -> Result<Key, Connection> {
         let Some(index) = self.free.pop() else {
             return Err(connection);

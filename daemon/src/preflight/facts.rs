@@ -1,5 +1,6 @@
 //! Everything preflight looks at, gathered once.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::system::uname;
 
+use super::kernel::Release;
 use super::link::{self, InterfaceFacts};
 use super::ports;
 use super::privileges::Privileges;
@@ -30,6 +32,8 @@ pub struct Facts {
     pub xdp_ports: Vec<(SocketAddr, Result<(), Errno>)>,
     /// Endpoints the kernel backend would listen on, likewise.
     pub kernel_ports: Vec<(SocketAddr, Result<(), Errno>)>,
+    /// Ports on which a kernel socket listens, on any address.
+    pub listening: BTreeSet<u16>,
     /// Whether each served directory can be read: the path component that fails, and how.
     pub roots: Vec<Result<(), (PathBuf, Errno)>>,
     /// CPUs the process may use.
@@ -52,6 +56,7 @@ impl Facts {
             interface,
             xdp_ports: ports::probe(&config.endpoints(&reserved)),
             kernel_ports: ports::probe(&config.endpoints(&config.kernel_addresses())),
+            listening: ports::listening(),
             roots: config
                 .sites
                 .iter()
@@ -64,11 +69,11 @@ impl Facts {
 
     /// Major and minor number of the kernel.
     #[must_use]
-    pub fn kernel_version(&self) -> Option<(u32, u32)> {
+    pub fn kernel_version(&self) -> Option<Release> {
         let mut numbers = self.kernel_release.split(|c: char| !c.is_ascii_digit());
         let major = numbers.next()?.parse().ok()?;
         let minor = numbers.next()?.parse().ok()?;
-        Some((major, minor))
+        Some(Release(major, minor))
     }
 }
 

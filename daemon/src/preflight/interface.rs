@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::kernel::{MULTI_BUFFER, XDP_FEATURES};
 use super::link::{InterfaceFacts, XdpFeatures};
 use super::{Check, Facts, Problem, Scope};
 use crate::config::{Attach, Bind, ChecksumRx, Config, Queues};
@@ -64,7 +65,7 @@ pub(super) fn missing(config: &Config, error: &io::Error) -> Check {
 
 pub(super) fn checks(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Vec<Check> {
     let mut checks = vec![state(link), mtu(config, facts, link)];
-    checks.extend(program(link));
+    checks.push(program(link));
     checks.push(driver(config, link));
     checks.extend(queues(config, link));
     checks.extend(placement(config, facts, link));
@@ -83,6 +84,9 @@ fn state(link: &InterfaceFacts) -> Check {
                 "name the interface that clients reach, or use backend = \"kernel\"",
             ),
         );
+    }
+    if link.mac.is_none() {
+        return Check::fail(Scope::Xdp, no_mac(name));
     }
     if !link.up {
         return Check::fail(
@@ -104,10 +108,18 @@ fn state(link: &InterfaceFacts) -> Check {
             ),
         );
     }
-    let kind = if link.is_virtual() { "virtual, " } else { "" };
     Check::pass(
         Scope::Named,
-        format!("{name}: up, {kind}{}, MTU {}", link.driver(), link.mtu),
+        format!("{name}: up, {}, MTU {}", link.driver(), link.mtu),
+    )
+}
+
+/// An interface without a MAC address: neither frames nor answers for owned addresses could be built.
+pub fn no_mac(name: &str) -> Problem {
+    Problem::new(
+        format!("{name} has no MAC address"),
+        "frames are built with Ethernet headers, and owned addresses are announced with it",
+        "name an Ethernet interface (tap instead of tun), or use backend = \"kernel\"",
     )
 }
 
@@ -128,7 +140,7 @@ fn mtu(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Check {
     let single = CHUNK_PACKET_BYTES - LINK_HEADER_BYTES;
     if facts
         .kernel_version()
-        .is_some_and(|version| version < (6, 6))
+        .is_some_and(|version| version < MULTI_BUFFER)
         && link.mtu > single
     {
         return too_large(single, "this kernel has no multi-buffer AF_XDP", "");
@@ -162,26 +174,28 @@ fn zero_copy_mtu(features: &XdpFeatures) -> u32 {
         .saturating_sub(LINK_HEADER_BYTES)
 }
 
-fn program(link: &InterfaceFacts) -> Option<Check> {
+/// The programs in our place. Ours is no mistake of anybody: a sluiced serves here.
+fn program(link: &InterfaceFacts) -> Check {
     let name = &link.name;
-    let Some(program) = link.program else {
-        return Some(Check::pass(Scope::Xdp, format!("no XDP program on {name}")));
+    let Some(first) = link.programs.first() else {
+        return Check::pass(Scope::Xdp, format!("no XDP program on {name}"));
     };
-    Some(Check::fail(
+    if link.serving_sluiced().is_some() {
+        return Check::running(Problem::new(
+            format!("a sluiced already serves on {name}"),
+            format!("XDP program {first} is attached to it"),
+            "stop that one first, if another shall take its place",
+        ));
+    }
+    let programs: Vec<_> = link.programs.iter().map(ToString::to_string).collect();
+    Check::fail(
         Scope::Xdp,
         Problem::new(
-            format!(
-                "{name} has XDP program {} ({}) already",
-                program.id, program.mode
-            ),
-            "an interface takes one",
-            format!(
-                "`bpftool prog show id {}` names it (sluice_steer is another sluiced); \
-                 stop its owner, or `ip link set dev {name} xdp off`",
-                program.id
-            ),
+            format!("{name} has an XDP program already"),
+            programs.join(", "),
+            first.removal(name),
         ),
-    ))
+    )
 }
 
 fn driver(config: &Config, link: &InterfaceFacts) -> Check {
@@ -189,7 +203,7 @@ fn driver(config: &Config, link: &InterfaceFacts) -> Check {
         return Check::info(
             Scope::Xdp,
             format!(
-                "{} ({}): XDP abilities unknown (kernels from 6.3 on tell)",
+                "{} ({}): XDP abilities unknown (kernels from {XDP_FEATURES} on tell)",
                 link.name,
                 link.driver()
             ),
@@ -321,18 +335,18 @@ fn placement(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Option<Ch
 }
 
 fn checksums(config: &Config, link: &InterfaceFacts) -> Check {
-    let is_virtual = link.is_virtual();
-    if config.xdp.checksum_rx == ChecksumRx::AcceptPartial && !is_virtual {
+    let software_peer = link.has_software_peer();
+    if config.xdp.checksum_rx == ChecksumRx::AcceptPartial && !software_peer {
         return Check::warn(
             Scope::Xdp,
             Problem::new(
                 format!("{} accepts partial checksums", link.name),
-                "a frame that the wire corrupted into that form would be taken as good",
+                "a frame that a wire behind it corrupted into that form would be taken as good",
                 "checksum_rx = \"auto\"; the other form only exists between virtual machines and veths",
             ),
         );
     }
-    if config.xdp.checksum_rx == ChecksumRx::Verify && is_virtual {
+    if config.xdp.checksum_rx == ChecksumRx::Verify && software_peer {
         return Check::warn(
             Scope::Xdp,
             Problem::new(
@@ -342,7 +356,7 @@ fn checksums(config: &Config, link: &InterfaceFacts) -> Check {
             ),
         );
     }
-    let policy = match config.xdp.checksum_rx.accepts_partial(is_virtual) {
+    let policy = match config.xdp.checksum_rx.accepts_partial(software_peer) {
         true => "verified, partial ones of virtual peers accepted",
         false => "verified",
     };

@@ -1,4 +1,4 @@
-//! What the kernel says about an interface: link, attached program, addresses, XDP features of the driver.
+//! What the kernel says about an interface: link, attached programs, addresses, XDP features of the driver.
 //!
 //! Features come from the `netdev` family (`Documentation/netlink/specs/netdev.yaml`, kernel 6.3 and later), so
 //! no table of drivers has to be kept. Queue counts and the driver's name only sysfs has; its directory is
@@ -7,6 +7,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+
+use sluice_wire::MacAddr;
+use sluice_xdp_prog::{ForeignProgram, PROGRAM_NAME, foreign_programs};
 
 use super::netlink::{
     GENERIC, ROUTE, Request, attribute, attributes, text, u16_at, u32_at, u64_at,
@@ -22,13 +25,11 @@ const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 1 << 3;
 const IFF_LOWER_UP: u32 = 1 << 16;
 // linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
-const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const IFLA_XDP_PROG_ID: u16 = 4;
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -69,10 +70,12 @@ pub struct InterfaceFacts {
     pub loopback: bool,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Its address, if it has one of Ethernet.
+    pub mac: Option<MacAddr>,
     /// Kind of a software interface (`veth`, `bridge`, ...).
     pub kind: Option<String>,
-    /// The XDP program attached at the moment.
-    pub program: Option<AttachedProgram>,
+    /// The XDP programs attached at the moment, one per mode.
+    pub programs: Vec<ForeignProgram>,
     /// What sysfs knows; `None` if `/sys` is missing or that of another network namespace.
     pub device: Option<DeviceFacts>,
     /// What the driver can do; `None` before kernel 6.3.
@@ -84,14 +87,19 @@ pub struct InterfaceFacts {
 }
 
 impl InterfaceFacts {
-    /// Whether no device stands behind the interface: its peers are software on this machine, which may leave
-    /// checksums unfinished.
+    /// Whether what arrives comes from software on this machine, which may leave checksums unfinished: the other
+    /// end of a veth, or the owner of a tun or tap. Everything else has, or may have, a wire behind it: a NIC, and
+    /// what stacks on one (bond, bridge, VLAN, macvlan).
     #[must_use]
-    pub fn is_virtual(&self) -> bool {
-        match &self.device {
-            Some(device) => device.is_virtual,
-            None => self.kind.is_some(),
-        }
+    pub fn has_software_peer(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("veth" | "tun"))
+    }
+
+    /// Our own program, if a sluiced has it attached. `None` too where names of programs may not be asked for.
+    #[must_use]
+    pub fn serving_sluiced(&self) -> Option<&ForeignProgram> {
+        let ours = |program: &&ForeignProgram| program.name.as_deref() == Some(PROGRAM_NAME);
+        self.programs.iter().find(ours)
     }
 
     /// Driver or kind, for messages.
@@ -110,21 +118,10 @@ impl InterfaceFacts {
 pub struct DeviceFacts {
     /// Name of the driver; software interfaces have none.
     pub driver: Option<String>,
-    /// No `device` behind the interface.
-    pub is_virtual: bool,
     /// Receive queues in use.
     pub rx_queues: u32,
     /// Transmit queues in use.
     pub tx_queues: u32,
-}
-
-/// An XDP program on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttachedProgram {
-    /// Id, as `bpftool prog show` knows it.
-    pub id: u32,
-    /// `native`, `generic`, `offloaded` or `several modes`.
-    pub mode: &'static str,
 }
 
 /// XDP abilities of a driver.
@@ -146,7 +143,7 @@ pub struct XdpFeatures {
 ///
 /// # Errors
 /// `ENODEV` if there is none; errors of the netlink socket.
-pub(super) fn interface(name: &str) -> io::Result<InterfaceFacts> {
+pub fn interface(name: &str) -> io::Result<InterfaceFacts> {
     let mut wanted = name.as_bytes().to_vec();
     wanted.push(0);
     let answers = Request::new(RTM_GETLINK, false, &[0; IFINFOMSG_BYTES])
@@ -156,6 +153,7 @@ pub(super) fn interface(name: &str) -> io::Result<InterfaceFacts> {
         .first()
         .and_then(|answer| parse_link(name, answer))
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    facts.programs = foreign_programs(facts.index);
     facts.device = device(Path::new("/sys/class/net"), name, facts.index);
     // Before kernel 6.3 there is no such family; then nothing is known, which is not a mistake.
     facts.features = features(facts.index).ok().flatten();
@@ -184,29 +182,15 @@ fn parse_link(name: &str, answer: &[u8]) -> Option<InterfaceFacts> {
         carrier: flags & IFF_LOWER_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
         mtu: u32_at(attribute(attributes, IFLA_MTU)?, 0)?,
+        mac: attribute(attributes, IFLA_ADDRESS)
+            .and_then(|address| address.try_into().ok())
+            .map(MacAddr),
         kind,
-        program: attribute(attributes, IFLA_XDP).and_then(parse_program),
+        programs: Vec::new(),
         device: None,
         features: None,
         addresses: Vec::new(),
         addresses_elsewhere: Vec::new(),
-    })
-}
-
-/// `IFLA_XDP`, `XDP_ATTACHED_*`.
-fn parse_program(xdp: &[u8]) -> Option<AttachedProgram> {
-    let mode = match attribute(xdp, IFLA_XDP_ATTACHED)?.first()? {
-        0 => return None,
-        1 => "native",
-        2 => "generic",
-        3 => "offloaded",
-        _ => "several modes",
-    };
-    // With several modes there is no single id.
-    let id = attribute(xdp, IFLA_XDP_PROG_ID).and_then(|id| u32_at(id, 0));
-    Some(AttachedProgram {
-        id: id.unwrap_or(0),
-        mode,
     })
 }
 
@@ -294,7 +278,6 @@ fn device(root: &Path, name: &str, index: u32) -> Option<DeviceFacts> {
             .as_deref()
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy().into_owned()),
-        is_virtual: !directory.join("device").exists(),
         rx_queues: count_queues(&directory.join("queues"), "rx-")?,
         tx_queues: count_queues(&directory.join("queues"), "tx-")?,
     })
@@ -336,22 +319,6 @@ mod tests {
     }
 
     #[test]
-    fn an_attached_program_has_id_and_mode() {
-        let mut xdp = Vec::new();
-        xdp.extend_from_slice(&5_u16.to_ne_bytes());
-        xdp.extend_from_slice(&IFLA_XDP_ATTACHED.to_ne_bytes());
-        xdp.extend_from_slice(&[2, 0, 0, 0]);
-        xdp.extend_from_slice(&8_u16.to_ne_bytes());
-        xdp.extend_from_slice(&IFLA_XDP_PROG_ID.to_ne_bytes());
-        xdp.extend_from_slice(&42_u32.to_ne_bytes());
-        let program = AttachedProgram {
-            id: 42,
-            mode: "generic",
-        };
-        assert_eq!(parse_program(&xdp), Some(program));
-    }
-
-    #[test]
     fn an_unconfirmed_address_is_not_usable() {
         let message = |flags: u8, scope: u8| {
             let mut bytes = vec![2, 24, flags, scope];
@@ -380,7 +347,6 @@ mod tests {
         std::fs::write(directory.join("ifindex"), "9\n").unwrap();
         let facts = device(root.path(), "eth9", 9).unwrap();
         assert_eq!((facts.rx_queues, facts.tx_queues), (2, 1));
-        assert!(facts.is_virtual);
         assert_eq!(facts.driver, None);
         assert_eq!(device(root.path(), "eth9", 8), None);
     }

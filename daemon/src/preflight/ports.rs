@@ -4,6 +4,7 @@
 //! other program can start to serve it unnoticed and answer when we are gone ([`reserve`]). Preflight makes
 //! the same attempt and lets go again.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -62,6 +63,8 @@ pub(super) fn checks(config: &Config, facts: &Facts) -> Vec<Check> {
     };
     for (endpoint, outcome) in &facts.xdp_ports {
         match outcome {
+            // The reservation of the sluiced that serves here, which is reported with its program.
+            Err(Errno::ADDRINUSE) if reserved_by_sluiced(facts, *endpoint) => {}
             // Reported as an address, not as a port.
             Ok(()) | Err(Errno::ADDRNOTAVAIL) => {}
             Err(error) => report(Scope::Service, refusal(*endpoint, *error)),
@@ -98,6 +101,34 @@ pub(super) fn checks(config: &Config, facts: &Facts) -> Vec<Check> {
     checks
 }
 
+/// Whether a port that is in use is one that the sluiced on the same interface holds without listening.
+fn reserved_by_sluiced(facts: &Facts, endpoint: SocketAddr) -> bool {
+    let serving = facts
+        .interface
+        .as_ref()
+        .and_then(|link| link.as_ref().ok()?.serving_sluiced());
+    serving.is_some() && !facts.listening.contains(&endpoint.port())
+}
+
+/// Ports on which a kernel socket of this network namespace listens (proc_pid_net(5)). Sockets that are bound and do
+/// not listen are not in these files.
+pub(super) fn listening() -> BTreeSet<u16> {
+    ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+        .into_iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|table| table.lines().filter_map(listening_port).collect::<Vec<_>>())
+        .collect()
+}
+
+/// `sl local_address rem_address st ...` with the port in hexadecimal behind the last colon of the address.
+fn listening_port(line: &str) -> Option<u16> {
+    const TCP_LISTEN: &str = "0A";
+    let mut fields = line.split_whitespace().skip(1);
+    let (_, port) = fields.next()?.rsplit_once(':')?;
+    let state = fields.nth(1)?;
+    (state == TCP_LISTEN).then(|| u16::from_str_radix(port, 16).ok())?
+}
+
 fn unspecified_v6(endpoint: &SocketAddr) -> bool {
     matches!(endpoint.ip(), IpAddr::V6(address) if address.is_unspecified())
 }
@@ -108,7 +139,10 @@ fn refusal(endpoint: SocketAddr, error: Errno) -> Problem {
         Errno::ADDRINUSE => Problem::new(
             format!("port in use: {endpoint}"),
             "a kernel socket has it",
-            format!("stop its owner (`ss -ltnp 'sport = :{port}'` names it) or serve another port"),
+            format!(
+                "stop its owner: `ss -ltnp 'sport = :{port}'` names who listens; if nobody does, another sluiced \
+                 holds the port for its interface; or serve another port"
+            ),
         ),
         Errno::ACCESS => Problem::new(
             format!("port {port} is privileged"),
@@ -149,6 +183,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = listener.local_addr().unwrap();
         assert_eq!(try_reserve(endpoint).map(drop), Err(Errno::ADDRINUSE));
+    }
+
+    #[test]
+    fn who_listens_is_known_and_who_only_holds_a_port_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listens = listener.local_addr().unwrap().port();
+        let held = any_port();
+        let _reserved = reserve(held).unwrap();
+        let listening = listening();
+        assert!(listening.contains(&listens));
+        assert!(!listening.contains(&held.port()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) fn report(preflight: &Preflight) -> String {
                 warnings += 1;
                 line(&mut out, "WARN", &with_fix(problem));
             }
+            Outcome::Running(problem) => line(&mut out, "RUNS", &with_fix(problem)),
             Outcome::Fail(problem) => {
                 failures += 1;
                 line(&mut out, "FAIL", &with_fix(problem));
@@ -52,6 +53,7 @@ fn with_fix(problem: &Problem) -> String {
 fn verdict(preflight: &Preflight) -> String {
     let backend = preflight.backend.name();
     match preflight.decide() {
+        Decision::Refuse(_) if preflight.is_running() => "a sluiced serves here".to_owned(),
         Decision::Refuse(_) => format!("backend = \"{backend}\" does not start"),
         Decision::Serve {
             backend: ActiveBackend::Xdp,

@@ -1,9 +1,12 @@
 //! Verdicts over facts that were made up, with the exact texts operators see; one test looks at a real veth.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
 use rustix::io::Errno;
+
+use sluice_xdp_prog::ForeignProgram;
 
 use super::*;
 use crate::config::Overrides;
@@ -33,11 +36,11 @@ fn good_link() -> InterfaceFacts {
         carrier: true,
         loopback: false,
         mtu: 1500,
+        mac: Some(sluice_wire::MacAddr([2, 0, 0, 0, 0, 1])),
         kind: None,
-        program: None,
+        programs: Vec::new(),
         device: Some(DeviceFacts {
             driver: Some("ice".to_owned()),
-            is_virtual: false,
             rx_queues: 2,
             tx_queues: 2,
         }),
@@ -75,6 +78,7 @@ fn good(config: &Config) -> Facts {
         interface: Some(Ok(good_link())),
         xdp_ports: free(&[address("192.0.2.10")]),
         kernel_ports: free(&config.kernel_addresses()),
+        listening: BTreeSet::new(),
         roots: vec![Ok(())],
         cpus: vec![0, 1, 2, 3],
     }
@@ -316,6 +320,7 @@ mod problems {
             serves(&judged_on("5.4.0-150-generic")),
             Some(ActiveBackend::Kernel)
         );
+        assert_eq!(serves(&judged_on("5.15.0")), Some(ActiveBackend::Kernel));
         assert_eq!(
             serves(&judged_on("6.1.0-28-amd64")),
             Some(ActiveBackend::Xdp)
@@ -388,19 +393,76 @@ mod problems {
         assert_eq!(failures(&judged_link("", one_segment)), [""; 0]);
     }
 
+    fn program(id: u32, name: Option<&str>, mode: &'static str) -> ForeignProgram {
+        let name = name.map(str::to_owned);
+        ForeignProgram { id, name, mode }
+    }
+
     #[test]
-    fn a_foreign_xdp_program_is_named() {
+    fn foreign_xdp_programs_are_named_with_a_fix_for_every_way_to_attach() {
         let preflight = judged_link("", |link| {
-            link.program = Some(AttachedProgram {
-                id: 42,
-                mode: "native",
-            });
+            link.programs = vec![
+                program(42, Some("filter"), "xdpdrv"),
+                program(43, None, "xdpoffload"),
+            ];
         });
         assert_eq!(
             failures(&preflight),
             [
-                "eth1 has XDP program 42 (native) already: an interface takes one -> `bpftool prog show id 42` \
-              names it (sluice_steer is another sluiced); stop its owner, or `ip link set dev eth1 xdp off`"
+                "eth1 has an XDP program already: \"filter\" (id 42, xdpdrv), id 43 (xdpoffload; `bpftool prog \
+                 show id 43` names it) -> stop its owner; if it was left behind: `ip link set dev eth1 xdpdrv off`, \
+                 or, if that says \"Device or resource busy\", `bpftool link detach id N` with N from `bpftool link`"
+            ]
+        );
+    }
+
+    /// A machine on which a sluiced serves port 8080 of eth1.
+    fn occupied(facts: &mut Facts) {
+        facts.xdp_ports[0].1 = Err(Errno::ADDRINUSE);
+        if let Some(Ok(link)) = &mut facts.interface {
+            link.programs = vec![program(42, Some("sluice_steer"), "xdpdrv")];
+        }
+    }
+
+    #[test]
+    fn a_sluiced_that_serves_already_is_one_problem_and_no_fault() {
+        for backend in ["", "backend = \"xdp\""] {
+            let preflight = judged(backend, occupied);
+            assert_eq!(
+                failures(&preflight),
+                [
+                    "a sluiced already serves on eth1: XDP program \"sluice_steer\" (id 42, xdpdrv) is attached to it \
+                     -> stop that one first, if another shall take its place"
+                ]
+            );
+            assert_eq!(serves(&preflight), None);
+            assert!(preflight.is_running());
+            assert!(
+                preflight
+                    .render()
+                    .ends_with("0 FAIL, 0 WARN: a sluiced serves here\n")
+            );
+        }
+    }
+
+    #[test]
+    fn a_listener_on_our_port_is_a_fault_beside_a_sluiced_too() {
+        let preflight = judged("", |facts| {
+            occupied(facts);
+            facts.listening.insert(8080);
+        });
+        assert_eq!(failures(&preflight).len(), 2);
+        assert!(!preflight.is_running());
+    }
+
+    #[test]
+    fn an_interface_without_a_mac_address_is_refused() {
+        let preflight = judged_link("backend = \"xdp\"", |link| link.mac = None);
+        assert_eq!(
+            failures(&preflight),
+            [
+                "eth1 has no MAC address: frames are built with Ethernet headers, and owned addresses are announced \
+                 with it -> name an Ethernet interface (tap instead of tun), or use backend = \"kernel\""
             ]
         );
     }
@@ -487,12 +549,7 @@ mod problems {
 
     #[test]
     fn checksums_follow_the_interface() {
-        let virtual_link = |link: &mut InterfaceFacts| {
-            let device = link.device.as_mut().unwrap();
-            device.is_virtual = true;
-            device.driver = None;
-            link.kind = Some("veth".to_owned());
-        };
+        let virtual_link = |link: &mut InterfaceFacts| link.kind = Some("veth".to_owned());
         assert!(
             warnings(&judged("checksum_rx = \"accept-partial\"", |_| ()))[0]
                 .starts_with("eth1 accepts partial checksums")
@@ -502,6 +559,23 @@ mod problems {
                 .starts_with("eth1 is virtual and partial checksums are refused")
         );
         assert_eq!(warnings(&judged_link("", virtual_link)), [""; 0]);
+    }
+
+    #[test]
+    fn partial_checksums_are_accepted_only_where_no_wire_can_be_behind_the_interface() {
+        for (kind, accepted) in [
+            (Some("veth"), true),
+            (Some("tun"), true),
+            (Some("bridge"), false),
+            (Some("bond"), false),
+            (Some("vlan"), false),
+            (Some("macvlan"), false),
+            (None, false),
+        ] {
+            let mut link = good_link();
+            link.kind = kind.map(str::to_owned);
+            assert_eq!(link.has_software_peer(), accepted, "{kind:?}");
+        }
     }
 
     #[test]
@@ -566,8 +640,11 @@ mod problems {
         let preflight = judged("", |facts| facts.xdp_ports[0].1 = Err(Errno::ADDRINUSE));
         assert_eq!(
             failures(&preflight),
-            ["port in use: 192.0.2.10:8080: a kernel socket has it \
-              -> stop its owner (`ss -ltnp 'sport = :8080'` names it) or serve another port"]
+            [
+                "port in use: 192.0.2.10:8080: a kernel socket has it -> stop its owner: `ss -ltnp 'sport = :8080'` \
+              names who listens; if nobody does, another sluiced holds the port for its interface; or serve another \
+              port"
+            ]
         );
         assert_eq!(serves(&preflight), None);
     }
@@ -655,7 +732,7 @@ mod rendering {
         assert_eq!(
             judged("", |_| ()).render(),
             "\
-PASS kernel 6.18.44: AF_XDP, multi-buffer, bpf_link, TX checksum requests
+PASS kernel 6.18.44: AF_XDP, multi-buffer, TX checksum requests
 PASS capabilities NET_ADMIN NET_RAW BPF
 PASS memlock: 128MiB UMEM, CAP_IPC_LOCK held
 PASS eth1: up, ice, MTU 1500
@@ -729,9 +806,10 @@ mod machine {
         config.xdp.interface = Some(veth.0.clone());
         let (facts, preflight) = run(&config);
         let link = facts.interface.unwrap().unwrap();
-        assert!(link.is_virtual());
+        assert!(link.has_software_peer() && link.mac.is_some());
         assert_eq!(link.driver(), "veth");
-        assert_eq!((link.up, link.mtu, link.program), (false, 3000, None));
+        assert_eq!((link.up, link.mtu), (false, 3000));
+        assert_eq!(link.programs, []);
         assert!(
             link.features
                 .is_some_and(|features| features.native && !features.zero_copy)

@@ -21,6 +21,7 @@ pub(crate) struct BlockShares {
     left: Box<[bool]>,
     front: u64,
     back: u64,
+    waiting: usize,
 }
 
 impl BlockShares {
@@ -34,6 +35,7 @@ impl BlockShares {
             left: vec![false; connections.max(1).saturating_mul(2)].into_boxed_slice(),
             front: 0,
             back: 0,
+            waiting: 0,
         }
     }
 
@@ -57,6 +59,11 @@ impl BlockShares {
         self.front < self.back
     }
 
+    /// Connections in the line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Goes to the end of the line. `None` while it is too long (places left behind a stuck front): ask again
     /// later.
     pub(crate) fn join(&mut self) -> Option<Place> {
@@ -68,6 +75,7 @@ impl BlockShares {
         let slot = self.slot(place);
         self.left[slot] = false;
         self.back += 1;
+        self.waiting += 1;
         Some(Place(place))
     }
 
@@ -83,6 +91,7 @@ impl BlockShares {
     pub(crate) fn leave(&mut self, place: Place) {
         let slot = self.slot(place.0);
         self.left[slot] = true;
+        self.waiting = self.waiting.saturating_sub(1);
         while self.front < self.back && self.left[self.slot(self.front)] {
             self.front += 1;
         }

@@ -30,14 +30,18 @@ pub struct Counters {
     pub idle_timeouts: u64,
     /// Connections ended between requests because the worker drains.
     pub drained: u64,
-    /// Request bytes refused because every workspace was in use.
+    /// Requests refused because the memory for requests or for responses was in use.
     pub no_workspace: u64,
+    /// Connections reset because their peer took a response more slowly than the minimum rate.
+    pub too_slow: u64,
+    /// Connections reset because they held blocks without taking them while others waited for blocks.
+    pub ended_for_blocks: u64,
 }
 
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 13] {
+    pub fn rows(&self) -> [(&'static str, u64); 15] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -52,6 +56,8 @@ impl Counters {
             ("idle time-outs", self.idle_timeouts),
             ("drained", self.drained),
             ("no workspace", self.no_workspace),
+            ("reset, too slow", self.too_slow),
+            ("reset for their blocks", self.ended_for_blocks),
         ]
     }
 
@@ -71,6 +77,8 @@ impl Counters {
             idle_timeouts,
             drained,
             no_workspace,
+            too_slow,
+            ended_for_blocks,
         } = other;
         self.responses_2xx += responses_2xx;
         self.responses_3xx += responses_3xx;
@@ -85,6 +93,8 @@ impl Counters {
         self.idle_timeouts += idle_timeouts;
         self.drained += drained;
         self.no_workspace += no_workspace;
+        self.too_slow += too_slow;
+        self.ended_for_blocks += ended_for_blocks;
     }
 
     /// Responses planned, whatever their status.

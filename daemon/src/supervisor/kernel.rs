@@ -5,8 +5,10 @@ use core::net::SocketAddr;
 use rustix::io::Errno;
 use sluice_disk::{Disk, DiskConfig};
 
-use super::team::{Crew, Team};
-use super::{Failure, Service, disk_problem, no_placement, served_root, services_config, summary};
+use super::team::{Crew, Joined, Team};
+use super::{
+    Ended, Failure, Service, disk_problem, no_placement, served_root, services_config, summary,
+};
 use crate::clock::monotonic;
 use crate::config::Config;
 use crate::kernel_backend::{KernelReport, KernelWorker, KernelWorkerConfig, Listener};
@@ -35,11 +37,15 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         },
     );
     let endpoints = config.endpoints(&config.kernel_addresses());
+    // All before the first runs: what fails here fails without a thread to stop.
+    let built: Vec<KernelWorker> = plan
+        .seats
+        .iter()
+        .map(|_| worker(config, &limits, &endpoints))
+        .collect::<Result<_, _>>()?;
     let mut workers = Team::new();
-    for seat in &plan.seats {
-        let worker = worker(config, &limits, &endpoints)?;
-        let name = format!("sluice-k{}", seat.cpu);
-        workers.spawn(name, seat.cpu, move |side| worker.run(side))?;
+    for (seat, worker) in plan.seats.iter().zip(built) {
+        workers.spawn("sluice-k", seat, move |side| worker.run(side))?;
     }
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     Ok(Box::new(KernelService {
@@ -105,22 +111,39 @@ impl Service for KernelService {
         &self.workers
     }
 
+    /// Kernel sockets need nothing of ours between them and the clients.
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
+    }
+
     fn report(&mut self) -> String {
         let reports = self.workers.reports();
-        let reports: Vec<&KernelReport> = reports.iter().map(|report| &**report).collect();
+        let reports: Vec<&KernelReport> = reports.iter().map(|(_, report)| &**report).collect();
         summary::kernel(&reports)
     }
 
-    fn stop(mut self: Box<Self>) -> Result<String, Failure> {
+    fn stop(mut self: Box<Self>) -> Ended {
+        let Joined {
+            ended,
+            mut problems,
+        } = self.workers.join();
         let mut reports = Vec::new();
-        for ended in self.workers.join()? {
-            let worker =
-                ended.map_err(|error| disk_problem("the epoll set of a worker broke", &error))?;
-            let mut report = KernelReport::default();
-            worker.report_into(&mut report);
-            reports.push(report);
+        for (_, result) in ended {
+            match result {
+                Ok(worker) => {
+                    let mut report = KernelReport::default();
+                    worker.report_into(&mut report);
+                    reports.push(report);
+                }
+                Err(error) => {
+                    problems.push(disk_problem("the epoll set of a worker broke", &error));
+                }
+            }
         }
         let reports: Vec<&KernelReport> = reports.iter().collect();
-        Ok(summary::kernel(&reports))
+        Ended {
+            report: summary::kernel(&reports),
+            problems,
+        }
     }
 }

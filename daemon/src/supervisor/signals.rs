@@ -1,9 +1,10 @@
 //! Signals as readable descriptors: one pair for "stop", one for "report".
 
+use core::time::Duration;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
@@ -30,8 +31,8 @@ impl Signals {
         })
     }
 
-    /// Sleeps until a signal comes or one of `others` is readable (`None`).
-    pub(super) fn wait(&self, others: &[BorrowedFd<'_>]) -> Option<Signal> {
+    /// Sleeps until a signal comes, one of `others` is readable or `limit` has passed (`None`).
+    pub(super) fn wait(&self, others: &[BorrowedFd<'_>], limit: Duration) -> Option<Signal> {
         let mut fds = vec![
             PollFd::new(&self.stop, PollFlags::IN),
             PollFd::new(&self.report, PollFlags::IN),
@@ -41,8 +42,9 @@ impl Signals {
                 .iter()
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
         );
+        let timeout = Timespec::try_from(limit).ok();
         // EINTR: a signal came, and its pipe says which.
-        let _ = poll(&mut fds, None);
+        let _ = poll(&mut fds, timeout.as_ref());
         if taken(&self.stop) {
             Some(Signal::Stop)
         } else if taken(&self.report) {

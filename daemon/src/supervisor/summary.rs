@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use sluice_afxdp::{QueueCounters, XdpStatistics};
+use sluice_disk::DiskCounters;
 use sluice_tcp::StackCounters;
 use sluice_wire::DropReason;
 use sluice_xdp_prog::{AttachedMode, Steer};
@@ -12,10 +14,11 @@ use crate::report::{counter_table, histogram_table};
 use crate::services::ServiceReport;
 use crate::worker::WorkerReport;
 
-/// Report of the AF_XDP service.
-pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) -> String {
-    let mut text = latencies(reports.iter().map(|report| &report.service));
-    let sum = |pick: &dyn Fn(&WorkerReport) -> u64| reports.iter().map(|r| pick(r)).sum::<u64>();
+/// Report of the AF_XDP service: what each queue's worker said.
+pub(super) fn xdp(reports: &[(u32, &WorkerReport)], steer: &Steer, mode: AttachedMode) -> String {
+    let workers: Vec<&WorkerReport> = reports.iter().map(|(_, report)| *report).collect();
+    let mut text = latencies(workers.iter().map(|report| &report.service));
+    let sum = |pick: &dyn Fn(&WorkerReport) -> u64| workers.iter().map(|r| pick(r)).sum::<u64>();
     let frames = |pick: &dyn Fn(&sluice_afxdp::Ledger) -> u32| {
         sum(&|report| {
             report
@@ -24,7 +27,7 @@ pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) 
                 .map_or(0, |ledger| u64::from(pick(ledger)))
         })
     };
-    let balanced = reports
+    let balanced = workers
         .iter()
         .all(|report| report.frames.is_none_or(|ledger| ledger.balanced()));
     text += &table(
@@ -50,10 +53,11 @@ pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) 
             ("misrouted_dropped", sum(&|r| r.pass_on_dropped)),
         ],
     );
-    text += &services(reports.iter().map(|report| &report.service));
-    text += &tcp(reports);
-    text += &rings(reports);
-    text += &drops(reports);
+    text += &services(workers.iter().map(|report| &report.service));
+    text += &tcp(&workers);
+    text += &rings(&workers);
+    text += &sockets(reports);
+    text += &drops(&workers);
     text += &program(steer, mode);
     text
 }
@@ -96,56 +100,146 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
             ("requests_active", blocks(&|r| r.active as u64)),
         ],
     );
-    let mut rows: Vec<(&'static str, u64)> = Vec::new();
-    for report in reports {
-        for (name, value) in report.counters.rows() {
-            add(&mut rows, name, value);
-        }
-    }
-    text += &table("http", rows);
+    text += &table(
+        "disk",
+        summed(reports.clone().map(|report| disk_rows(&report.reads))),
+    );
+    text += &table("http", summed(reports.map(|report| report.counters.rows())));
     text
 }
 
+/// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 13] {
+    let &DiskCounters {
+        opens_inline,
+        opens_helper,
+        opens_shared,
+        reads_inline,
+        reads_helper,
+        bytes_inline,
+        bytes_helper,
+        hits,
+        evictions,
+        no_block,
+        queue_full,
+        read_errors,
+        files_changed,
+    } = counters;
+    [
+        ("disk_opens_inline", opens_inline),
+        ("disk_opens_helper", opens_helper),
+        ("disk_opens_shared", opens_shared),
+        ("disk_reads_inline", reads_inline),
+        ("disk_reads_helper", reads_helper),
+        ("disk_bytes_inline", bytes_inline),
+        ("disk_bytes_helper", bytes_helper),
+        ("disk_block_hits", hits),
+        ("disk_block_evictions", evictions),
+        ("disk_no_block", no_block),
+        ("disk_queue_full", queue_full),
+        ("disk_read_errors", read_errors),
+        ("disk_files_changed", files_changed),
+    ]
+}
+
 fn tcp(reports: &[&WorkerReport]) -> String {
-    let mut rows: Vec<(&'static str, u64)> = Vec::new();
-    for report in reports {
-        for (name, value) in StackCounters::rows(&report.tcp) {
-            add(&mut rows, name, value);
-        }
-    }
-    let rows: Vec<(String, u64)> = rows
-        .into_iter()
-        .map(|(name, value)| (format!("tcp_{name}"), value))
-        .collect();
-    table(
+    let rows = summed(
+        reports
+            .iter()
+            .map(|report| StackCounters::rows(&report.tcp)),
+    );
+    named_table(
         "tcp",
-        rows.iter().map(|(name, value)| (name.as_str(), *value)),
+        rows.into_iter()
+            .map(|(name, value)| (format!("tcp_{name}"), value)),
     )
 }
 
 fn rings(reports: &[&WorkerReport]) -> String {
     let sum = |pick: &dyn Fn(&WorkerReport) -> u64| reports.iter().map(|r| pick(r)).sum::<u64>();
-    let kernel = |pick: &dyn Fn(&sluice_afxdp::XdpStatistics) -> u64| {
-        sum(&|report| report.kernel.as_ref().map_or(0, pick))
-    };
-    table(
-        "rings",
-        [
-            ("packets_in", sum(&|r| r.queue.rx_packets)),
-            ("packets_out", sum(&|r| r.queue.tx_packets)),
-            ("tx_not_built", sum(&|r| r.worker.tx_not_built)),
-            ("kicks", sum(&|r| r.queue.kicks)),
-            ("kicks_again", sum(&|r| r.queue.kicks_again)),
-            ("kicks_frame_lost", sum(&|r| r.queue.kicks_frame_lost)),
-            ("kicks_link_down", sum(&|r| r.worker.link_down)),
-            ("kicks_queue_lost", sum(&|r| r.worker.queue_lost)),
-            ("sleeps", sum(&|r| r.worker.sleeps)),
-            ("xsk_rx_dropped", kernel(&|k| k.rx_dropped)),
-            ("xsk_rx_ring_full", kernel(&|k| k.rx_ring_full)),
-            ("xsk_rx_fill_empty", kernel(&|k| k.rx_fill_ring_empty_descs)),
-            ("xsk_tx_invalid", kernel(&|k| k.tx_invalid_descs)),
-        ],
-    )
+    let mut rows = summed(reports.iter().map(|report| queue_rows(&report.queue)));
+    rows.extend([
+        ("tx_not_built", sum(&|r| r.worker.tx_not_built)),
+        ("kicks_link_down", sum(&|r| r.worker.link_down)),
+        ("kicks_queue_lost", sum(&|r| r.worker.queue_lost)),
+        ("sleeps", sum(&|r| r.worker.sleeps)),
+    ]);
+    table("rings", rows)
+}
+
+/// Every counter of a queue. `kicks_down` is left to the worker, which tells a link that is down from a queue that is
+/// lost.
+fn queue_rows(counters: &QueueCounters) -> [(&'static str, u64); 16] {
+    let &QueueCounters {
+        rx_packets,
+        rx_frames,
+        rx_invalid,
+        rx_broken_packets,
+        tx_packets,
+        tx_frames,
+        tx_refused,
+        completions,
+        completions_invalid,
+        kicks,
+        kicks_again,
+        kicks_unfinished,
+        kicks_frame_lost,
+        kicks_no_memory,
+        kicks_down: _,
+        kicks_wedged,
+        fill_wakeups,
+    } = counters;
+    [
+        ("packets_in", rx_packets),
+        ("packets_in_frames", rx_frames),
+        ("rx_invalid", rx_invalid),
+        ("rx_broken_packets", rx_broken_packets),
+        ("packets_out", tx_packets),
+        ("packets_out_frames", tx_frames),
+        ("tx_refused", tx_refused),
+        ("completions", completions),
+        ("completions_invalid", completions_invalid),
+        ("kicks", kicks),
+        ("kicks_again", kicks_again),
+        ("kicks_unfinished", kicks_unfinished),
+        ("kicks_frame_lost", kicks_frame_lost),
+        ("kicks_no_memory", kicks_no_memory),
+        ("kicks_wedged", kicks_wedged),
+        ("fill_wakeups", fill_wakeups),
+    ]
+}
+
+/// What the kernel counted per socket; of several, each by itself, because one full ring among idle ones is what one
+/// looks for.
+fn sockets(reports: &[(u32, &WorkerReport)]) -> String {
+    let rows = reports.iter().flat_map(|(queue, report)| {
+        let statistics = report.kernel.unwrap_or_default();
+        socket_rows(&statistics).map(|(name, value)| match reports {
+            [_] => (name.to_owned(), value),
+            _ => (format!("{name} queue {queue}"), value),
+        })
+    });
+    named_table("AF_XDP sockets", rows)
+}
+
+/// Every counter of `XDP_STATISTICS`.
+fn socket_rows(statistics: &XdpStatistics) -> [(&'static str, u64); 6] {
+    let &XdpStatistics {
+        rx_dropped,
+        rx_invalid_descs,
+        tx_invalid_descs,
+        rx_ring_full,
+        rx_fill_ring_empty_descs,
+        tx_ring_empty_descs,
+    } = statistics;
+    [
+        ("xsk_rx_dropped", rx_dropped),
+        ("xsk_rx_invalid_descs", rx_invalid_descs),
+        ("xsk_tx_invalid_descs", tx_invalid_descs),
+        ("xsk_rx_ring_full", rx_ring_full),
+        ("xsk_rx_fill_ring_empty_descs", rx_fill_ring_empty_descs),
+        ("xsk_tx_ring_empty_descs", tx_ring_empty_descs),
+    ]
 }
 
 fn drops(reports: &[&WorkerReport]) -> String {
@@ -170,24 +264,19 @@ fn drops(reports: &[&WorkerReport]) -> String {
             .map(|report| report.worker.request_not_kept)
             .sum(),
     ));
-    table(
-        "frames dropped in user space",
-        rows.iter().map(|(name, value)| (name.as_str(), *value)),
-    )
+    named_table("frames dropped in user space", rows)
 }
 
 fn program(steer: &Steer, mode: AttachedMode) -> String {
-    let rows: Vec<(String, u64)> = match steer.counters() {
-        Ok(counters) => counters
-            .into_iter()
-            .map(|(reason, count)| (format!("xdp_{}", reason.name()), count))
-            .collect(),
-        Err(error) => return format!("XDP program: counters cannot be read: {error}\n"),
-    };
-    table(
-        &format!("XDP program ({})", mode.name()),
-        rows.iter().map(|(name, value)| (name.as_str(), *value)),
-    )
+    match steer.counters() {
+        Ok(counters) => named_table(
+            &format!("XDP program ({})", mode.name()),
+            counters
+                .into_iter()
+                .map(|(reason, count)| (format!("xdp_{}", reason.name()), count)),
+        ),
+        Err(error) => format!("XDP program: counters cannot be read: {error}\n"),
+    }
 }
 
 fn table<'a>(title: &str, rows: impl IntoIterator<Item = (&'a str, u64)>) -> String {
@@ -197,9 +286,73 @@ fn table<'a>(title: &str, rows: impl IntoIterator<Item = (&'a str, u64)>) -> Str
     text
 }
 
-fn add(rows: &mut Vec<(&'static str, u64)>, name: &'static str, value: u64) {
-    match rows.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, total)) => *total += value,
-        None => rows.push((name, value)),
+/// A table whose rows got their names at run time.
+fn named_table(title: &str, rows: impl IntoIterator<Item = (String, u64)>) -> String {
+    let rows: Vec<(String, u64)> = rows.into_iter().collect();
+    table(
+        title,
+        rows.iter().map(|(name, value)| (name.as_str(), *value)),
+    )
+}
+
+/// The rows of several workers, which all have the same, added up.
+fn summed(
+    workers: impl Iterator<Item = impl IntoIterator<Item = (&'static str, u64)>>,
+) -> Vec<(&'static str, u64)> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for rows in workers {
+        for (index, (name, value)) in rows.into_iter().enumerate() {
+            match sums.get_mut(index) {
+                Some((_, sum)) => *sum += value,
+                None => sums.push((name, value)),
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(ring_full: u64, refused: u64) -> WorkerReport {
+        WorkerReport {
+            queue: QueueCounters {
+                tx_refused: refused,
+                ..QueueCounters::default()
+            },
+            kernel: Some(XdpStatistics {
+                rx_ring_full: ring_full,
+                ..XdpStatistics::default()
+            }),
+            ..WorkerReport::default()
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_counted_is_told_per_queue_where_there_are_several() {
+        let (first, second) = (report(0, 0), report(7, 0));
+        assert_eq!(
+            sockets(&[(0, &first), (3, &second)]),
+            "AF_XDP sockets\nxsk_rx_ring_full queue 3  7\n\n"
+        );
+        assert_eq!(
+            sockets(&[(3, &second)]),
+            "AF_XDP sockets\nxsk_rx_ring_full  7\n\n"
+        );
+    }
+
+    #[test]
+    fn what_the_queues_counted_is_summed() {
+        let (first, second) = (report(0, 2), report(0, 3));
+        assert_eq!(rings(&[&first, &second]), "rings\ntx_refused  5\n\n");
+    }
+
+    #[test]
+    fn reads_of_the_disk_are_told() {
+        let mut report = ServiceReport::default();
+        report.reads.reads_helper = 4;
+        let text = services([&report, &report].into_iter());
+        assert!(text.contains("disk\ndisk_reads_helper  8\n"), "{text}");
     }
 }

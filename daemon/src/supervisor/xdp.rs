@@ -5,24 +5,33 @@
 //! reaching the kernel, which would answer RST. Down in reverse: the link goes last.
 
 use core::net::SocketAddr;
+use std::collections::BTreeSet;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
-use sluice_afxdp as afxdp;
+use sluice_afxdp::{Bound, MIN_TX_BUDGET};
 use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Steer, SteerConfig};
 
-use super::team::{Crew, Team};
+use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
-use super::{Failure, Service, disk_problem, no_placement, summary};
+use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
 use crate::config::{self, Config};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
-use crate::preflight::{Facts, InterfaceFacts, Problem, reserve, served_addresses, served_queues};
+use crate::preflight::{
+    Facts, InterfaceFacts, OLDEST, Problem, look_at_interface, no_mac, reserve, served_addresses,
+    served_queues,
+};
 use crate::worker::{Worker, WorkerReport, handoff_ring};
+
+/// What a full frame costs of a socket buffer: 1,514 bytes and the kernel's overhead, as measured.
+const FULL_FRAME_CHARGE: usize = 2304;
 
 struct XdpService {
     workers: Team<WorkerReport, Worker>,
     steer: Steer,
     attached: Attached,
+    /// Name and index of the interface at the start.
+    interface: (String, u32),
     /// Kernel sockets bound to our addresses and ports, never listening: nobody else can take them.
     reserved: Vec<OwnedFd>,
     description: String,
@@ -38,6 +47,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         )
         .into());
     };
+    let mac = link.mac.ok_or_else(|| no_mac(&link.name))?;
     let queues = served_queues(config, link);
     let plan = placement::plan(&facts.cpus, &queues, config.xdp.cores.as_deref())
         .map_err(|error| no_placement(&error))?;
@@ -55,6 +65,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let builder = Builder {
         config,
         link,
+        mac,
         limits: &limits,
         endpoints: &endpoints,
         secret: random()?,
@@ -63,22 +74,25 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let mut handoffs = handoff_ring(queues.len(), parcel_len(link))
         .map_err(|error| disk_problem("cannot connect the workers", &error))?
         .into_iter();
-    let mut workers = Team::new();
-    let mut bound = None;
+    // All before the first runs: a queue that somebody else has is found without a thread to stop.
+    let mut built: Vec<Worker> = Vec::new();
     for seat in &plan.seats {
         let worker = builder.worker(seat.queue, handoffs.next())?;
-        bound = Some(worker.queue().bound());
         insert(&steer, seat.queue, worker.queue().fd())?;
-        let name = format!("sluice-w{}", seat.cpu);
-        workers.spawn(name, seat.cpu, move |side| worker.run(side))?;
+        built.push(worker);
+    }
+    let bound: Vec<Bound> = built.iter().map(|worker| worker.queue().bound()).collect();
+    let mut workers = Team::new();
+    for (seat, worker) in plan.seats.iter().zip(built) {
+        workers.spawn("sluice-w", seat, move |side| worker.run(side))?;
     }
     let attached = steer
-        .attach(link.index, attach_mode(config))
+        .attach(link.index, attach_mode(config, link))
         .map_err(|error| {
             Problem::new(
                 format!("cannot attach the XDP program to {}", link.name),
                 error.to_string(),
-                "see the message; `bpftool net` lists what is attached where",
+                error.fix(),
             )
         })?;
     steer.set_enabled(true).map_err(|error| {
@@ -91,43 +105,74 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     if let Some(warning) = &attached.warning {
         super::log(&format!("warning: {warning}"));
     }
-    let description = bound.map_or_else(String::new, |bound| {
-        describe(link, &attached, &bound, &queues, &endpoints)
-    });
+    if let Some(problem) = small_send_buffer(&link.name, &bound, limits.queue.send_buffer) {
+        super::log(&format!("warning: {problem}"));
+    }
     Ok(Box::new(XdpService {
         workers,
         steer,
+        description: describe(link, &attached, &bound, &queues, &endpoints),
         attached,
+        interface: (link.name.clone(), link.index),
         reserved,
-        description,
     }))
 }
 
 fn describe(
     link: &InterfaceFacts,
     attached: &Attached,
-    bound: &afxdp::Bound,
+    bound: &[Bound],
     queues: &[u32],
     endpoints: &[SocketAddr],
 ) -> String {
-    let bind = if bound.zero_copy { "zero-copy" } else { "copy" };
-    let checksum = if bound.tx_checksum {
-        "offload"
-    } else {
-        "software"
-    };
-    let pages = if bound.huge_pages { "huge" } else { "4k" };
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     format!(
-        "backend=xdp interface={} driver={} mtu={} attach={} bind={bind} checksum={checksum} \
-         multi_buffer={} pages={pages} queues={queues:?} serving {}",
+        "backend=xdp interface={} driver={} mtu={} attach={} bind={} checksum={} multi_buffer={} tx_budget={} \
+         pages={} queues={queues:?} serving {}",
         link.name,
         link.driver(),
         link.mtu,
         attached.mode.name(),
-        bound.multi_buffer,
+        distinct(bound, |b| if b.zero_copy { "zero-copy" } else { "copy" }),
+        distinct(bound, |b| if b.tx_checksum {
+            "offload"
+        } else {
+            "software"
+        }),
+        distinct(bound, |b| b.multi_buffer),
+        distinct(bound, |b| b.tx_budget.unwrap_or(MIN_TX_BUDGET)),
+        distinct(bound, |b| if b.huge_pages { "huge" } else { "4k" }),
         endpoints.join(" ")
     )
+}
+
+/// What the queues have in common, or everything that occurs: `copy`, `copy,zero-copy`.
+fn distinct<T: ToString>(bound: &[Bound], of: impl Fn(&Bound) -> T) -> String {
+    let words: BTreeSet<String> = bound.iter().map(|bound| of(bound).to_string()).collect();
+    Vec::from_iter(words).join(",")
+}
+
+/// A socket buffer that was not granted limits what copy mode keeps in flight. (A budget below the one asked for only
+/// takes more system calls, and no setting would raise it.)
+fn small_send_buffer(interface: &str, bound: &[Bound], wanted: usize) -> Option<Problem> {
+    let granted = bound
+        .iter()
+        .filter(|bound| !bound.zero_copy)
+        .map(|bound| bound.send_buffer)
+        .min()
+        .filter(|granted| *granted < wanted)?;
+    Some(Problem::new(
+        format!(
+            "the queues of {interface} have a socket buffer of {} KiB instead of {} KiB",
+            granted >> 10,
+            wanted >> 10
+        ),
+        format!(
+            "copy mode stalls at about {} full frames in flight",
+            granted / FULL_FRAME_CHARGE
+        ),
+        format!("grant CAP_NET_ADMIN, or `sysctl net.core.wmem_max={wanted}`"),
+    ))
 }
 
 fn reserve_ports(facts: &Facts) -> Result<Vec<OwnedFd>, Failure> {
@@ -139,7 +184,7 @@ fn reserve_ports(facts: &Facts) -> Result<Vec<OwnedFd>, Failure> {
                 Problem::new(
                     format!("cannot reserve {endpoint}"),
                     error.to_string(),
-                    "stop the program that has the port (ss -ltnp), or serve another",
+                    "stop who listens there (`ss -ltnp`) or the sluiced that holds it, or serve another port",
                 )
                 .into()
             })
@@ -170,7 +215,7 @@ fn load(
         Problem::new(
             format!("cannot load the XDP program for {}", link.name),
             error.to_string(),
-            "CAP_BPF and CAP_NET_ADMIN are needed, and a kernel of 6.0 or newer",
+            format!("CAP_BPF and CAP_NET_ADMIN are needed, and a kernel of {OLDEST} or newer"),
         )
         .into()
     })
@@ -187,15 +232,19 @@ fn insert(steer: &Steer, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Failu
     })
 }
 
-fn attach_mode(config: &Config) -> AttachMode {
+/// A driver that says that it cannot is not asked: preflight has warned of it, and a second warning says nothing new.
+fn attach_mode(config: &Config, link: &InterfaceFacts) -> AttachMode {
+    let is_generic = link.features.is_some_and(|features| !features.native);
     match config.xdp.attach {
+        config::Attach::Auto if is_generic => AttachMode::Generic,
         config::Attach::Auto => AttachMode::Auto,
         config::Attach::Native => AttachMode::Native,
         config::Attach::Generic => AttachMode::Generic,
     }
 }
 
-/// The longest frame another worker may have to be given: a whole packet of the interface, or what GRO merged.
+/// The longest frame that is handed to another worker: a whole packet of the interface. What GRO merged in generic mode
+/// can be longer; it is dropped and counted, and its retransmission comes as single packets.
 fn parcel_len(link: &InterfaceFacts) -> usize {
     link.mtu as usize + crate::limits::LINK_HEADER_BYTES as usize
 }
@@ -224,23 +273,119 @@ impl Service for XdpService {
         &self.workers
     }
 
+    fn check(&self) -> Result<(), Problem> {
+        if self.steer.is_attached() {
+            return Ok(());
+        }
+        let (name, index) = &self.interface;
+        let is_there = look_at_interface(name).is_ok_and(|link| link.index == *index);
+        Err(lost(name, is_there))
+    }
+
     fn report(&mut self) -> String {
         let reports = self.workers.reports();
-        let reports: Vec<&WorkerReport> = reports.iter().map(|report| &**report).collect();
+        let reports: Vec<(u32, &WorkerReport)> = reports
+            .iter()
+            .map(|(queue, report)| (*queue, &**report))
+            .collect();
         summary::xdp(&reports, &self.steer, self.attached.mode)
     }
 
-    fn stop(mut self: Box<Self>) -> Result<String, Failure> {
+    fn stop(mut self: Box<Self>) -> Ended {
+        let Joined {
+            ended,
+            mut problems,
+        } = self.workers.join();
         let mut reports = Vec::new();
-        for worker in self.workers.join()? {
+        for (queue, worker) in ended {
             let mut report = WorkerReport::default();
             worker.fill(&mut report);
-            reports.push(report);
+            // Without the program there is no queue either, and that has been told.
+            if report.worker.queue_lost > 0 && self.steer.is_attached() {
+                problems.push(queue_lost(&self.interface.0, queue));
+            }
+            reports.push((queue, report));
         }
-        let reports: Vec<&WorkerReport> = reports.iter().collect();
-        let text = summary::xdp(&reports, &self.steer, self.attached.mode);
+        let reports: Vec<(u32, &WorkerReport)> =
+            reports.iter().map(|(queue, r)| (*queue, r)).collect();
+        let report = summary::xdp(&reports, &self.steer, self.attached.mode);
         self.steer.detach();
         self.reserved.clear();
-        Ok(text)
+        Ended { report, problems }
+    }
+}
+
+/// The interface does not run our program any more.
+fn lost(interface: &str, is_there: bool) -> Problem {
+    if is_there {
+        return Problem::new(
+            format!("the XDP program was detached from {interface}"),
+            "packets go to the kernel, which answers our connections with RST",
+            "find who did it (`bpftool link detach` does), then start sluiced again",
+        );
+    }
+    Problem::new(
+        format!("{interface} is gone"),
+        "it was deleted, or moved to another network namespace, and the XDP program with it",
+        "bring it back (`ip -br link` lists what is there), then start sluiced again",
+    )
+}
+
+fn queue_lost(interface: &str, queue: u32) -> Problem {
+    Problem::new(
+        format!("the socket of queue {queue} of {interface} does not work any more"),
+        "the kernel unbound it or refuses every packet",
+        "see the log of the kernel (`dmesg`), then start sluiced again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: usize = 16 << 20;
+
+    fn bound(zero_copy: bool, send_buffer: usize) -> Bound {
+        Bound {
+            zero_copy,
+            tx_checksum: true,
+            multi_buffer: !zero_copy,
+            max_packet_frames: 1,
+            huge_pages: false,
+            tx_budget: None,
+            need_wakeup: true,
+            send_buffer,
+        }
+    }
+
+    #[test]
+    fn queues_that_are_bound_differently_are_both_described() {
+        let mode = |b: &Bound| if b.zero_copy { "zero-copy" } else { "copy" };
+        let copy = bound(false, WANTED);
+        assert_eq!(distinct(&[copy, copy], mode), "copy");
+        assert_eq!(
+            distinct(&[bound(true, WANTED), copy], mode),
+            "copy,zero-copy"
+        );
+    }
+
+    #[test]
+    fn a_socket_buffer_that_was_not_granted_is_warned_about_in_copy_mode() {
+        let granted = bound(false, 2 * WANTED);
+        let refused = bound(false, 425_984);
+        assert_eq!(small_send_buffer("eth1", &[granted, granted], WANTED), None);
+        assert_eq!(
+            small_send_buffer("eth1", &[bound(true, 425_984)], WANTED),
+            None
+        );
+        assert_eq!(
+            small_send_buffer("eth1", &[granted, refused], WANTED)
+                .map(|problem| problem.to_string())
+                .as_deref(),
+            Some(
+                "the queues of eth1 have a socket buffer of 416 KiB instead of 16384 KiB: copy mode stalls at about \
+                 184 full frames in flight -> grant CAP_NET_ADMIN, or `sysctl net.core.wmem_max=16777216`"
+            )
+        );
     }
 }

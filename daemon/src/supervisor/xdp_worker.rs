@@ -32,6 +32,8 @@ const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_
 pub(super) struct Builder<'a> {
     pub config: &'a Config,
     pub link: &'a InterfaceFacts,
+    /// Address of the interface, which owned-address mode answers with.
+    pub mac: MacAddr,
     pub limits: &'a Limits,
     pub endpoints: &'a [SocketAddr],
     pub secret: [u8; 32],
@@ -52,9 +54,9 @@ impl Builder<'_> {
         })
         .map_err(|error| {
             Problem::new(
-                format!("no memory for queue {queue}"),
+                format!("no memory for queue {queue} of {}", self.link.name),
                 error.to_string(),
-                "make xdp.umem smaller",
+                "make xdp.umem smaller, or give the service more memory",
             )
         })?;
         let blocks = umem.take_blocks().unwrap_or_default();
@@ -62,7 +64,7 @@ impl Builder<'_> {
             Problem::new(
                 format!("cannot open queue {queue} of {}", self.link.name),
                 error.to_string(),
-                "see the message",
+                error.fix(),
             )
         })?;
         let disk = Disk::new(blocks, &self.disk_config())
@@ -72,7 +74,7 @@ impl Builder<'_> {
             served_root(self.config)?,
             &services_config(self.config, self.limits),
         );
-        let worker = self.worker_config(opened.bound().multi_buffer);
+        let worker = self.worker_config();
         Ok(Worker::new(worker, opened, services, handoff, monotonic()))
     }
 
@@ -105,16 +107,16 @@ impl Builder<'_> {
         }
     }
 
-    fn worker_config(&self, multi_buffer: bool) -> WorkerConfig {
+    fn worker_config(&self) -> WorkerConfig {
         let partial = self
             .config
             .xdp
             .checksum_rx
-            .accepts_partial(self.link.is_virtual());
+            .accepts_partial(self.link.has_software_peer());
         WorkerConfig {
             endpoints: self.endpoints.to_vec(),
             owned: self.config.xdp.owned_addresses.clone(),
-            mac: interface_mac(&self.link.name),
+            mac: self.mac,
             vlan: self.config.xdp.vlan,
             checksum_rx: if partial {
                 ChecksumPolicy::AcceptPartial
@@ -126,17 +128,17 @@ impl Builder<'_> {
                 config::Poll::Interrupt => Poll::Interrupt,
                 config::Poll::Busy => Poll::Busy,
             },
-            stack: self.stack_config(multi_buffer),
+            stack: self.stack_config(),
         }
     }
 
-    fn stack_config(&self, multi_buffer: bool) -> StackConfig {
+    fn stack_config(&self) -> StackConfig {
         let limits = &self.limits.worker;
         StackConfig {
             connections: limits.connections,
             half_open: limits.half_open,
             time_wait: limits.time_wait,
-            mtu: self.mtu(multi_buffer),
+            mtu: self.mtu(),
             receive_buffer: limits.input_bytes,
             send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
             congestion: match self.config.tcp.congestion {
@@ -159,36 +161,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Bytes of the longest IP packet we build: the interface's, what fits the frames, and `tcp.mss`.
-    fn mtu(&self, multi_buffer: bool) -> u16 {
-        let frames = if multi_buffer {
-            crate::worker::TX_FRAMES_MAX
-        } else {
-            1
-        };
-        let room = frames * crate::limits::CHUNK_PACKET_BYTES as usize
-            - crate::limits::LINK_HEADER_BYTES as usize;
+    /// Bytes of the longest IP packet we build: the interface's, and `tcp.mss`. The worker lowers it to what the frames
+    /// of its queue hold.
+    fn mtu(&self) -> u16 {
         let by_mss = self
             .config
             .tcp
             .mss
             .map_or(u32::from(u16::MAX), |mss| u32::from(mss) + 40);
-        let mtu = self
-            .link
-            .mtu
-            .min(by_mss)
-            .min(u32::try_from(room).unwrap_or(u32::MAX));
-        u16::try_from(mtu).unwrap_or(u16::MAX)
+        u16::try_from(self.link.mtu.min(by_mss)).unwrap_or(u16::MAX)
     }
-}
-
-/// The address of the interface, which owned-address mode answers with. Zero if sysfs has none.
-fn interface_mac(name: &str) -> MacAddr {
-    let text =
-        std::fs::read_to_string(format!("/sys/class/net/{name}/address")).unwrap_or_default();
-    let mut octets = [0u8; 6];
-    for (octet, digits) in octets.iter_mut().zip(text.trim().split(':')) {
-        *octet = u8::from_str_radix(digits, 16).unwrap_or(0);
-    }
-    MacAddr(octets)
 }

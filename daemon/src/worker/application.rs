@@ -6,6 +6,10 @@ use sluice_tcp::{ConnId, Events};
 use super::Worker;
 use crate::exchange::Exchange;
 
+/// Waiting connections that are asked in one turn: every block that becomes free may concern any of them, and there
+/// may be as many as there are connections.
+const ASKED_PER_TURN: usize = 256;
+
 impl Worker {
     /// Serves every connection with news, and those that waited if a block or an open file came.
     pub(super) fn serve(&mut self, now: Instant, freed: bool) -> bool {
@@ -15,9 +19,10 @@ impl Worker {
             self.on_events(conn, events, now);
         }
         if freed {
-            self.serve_waiting(now);
+            self.to_ask = self.waiting.len();
         }
-        busy
+        self.serve_waiting(now);
+        busy | (self.to_ask > 0)
     }
 
     fn on_events(&mut self, conn: ConnId, events: Events, now: Instant) {
@@ -47,14 +52,18 @@ impl Worker {
         self.advance(conn, now);
     }
 
-    /// Connections that waited for a block or an open file, each asked once and in order, so that the one that
-    /// waited longest is first when a block becomes free.
+    /// Connections that waited for a block or an open file, each asked once and in order; what is too much for one
+    /// turn is due in the next.
     fn serve_waiting(&mut self, now: Instant) {
-        for _ in 0..self.waiting.len() {
+        let asked = self.to_ask.min(ASKED_PER_TURN);
+        self.to_ask -= asked;
+        for _ in 0..asked {
             let Some(conn) = self.waiting.pop_front() else {
+                self.to_ask = 0;
                 return;
             };
             self.is_waiting[conn.slot()] = false;
+            self.counters.waiting_asked += 1;
             self.advance(conn, now);
         }
     }
@@ -67,11 +76,9 @@ impl Worker {
         let Some(exchange) = self.exchanges[conn.slot()].as_mut() else {
             return;
         };
-        // One byte more than was acknowledged, however closed the window: it is probed with that byte, since
-        // the update that opens it can get lost (RFC 9293 section 3.8.6.1, MUST-36). Costs a block per
-        // connection that does not read, until the stack gives it up.
-        let horizon = view.horizon.max(view.acknowledged + 1);
-        let progress = exchange.advance(horizon, now, &mut self.services);
+        // Of a peer whose window is closed the horizon is what it acknowledged: its blocks go back, and come again
+        // when the window opens or a probe is due.
+        let progress = exchange.advance(view.horizon, now, &mut self.services);
         if progress.abort {
             self.stack.abort(conn);
             return;

@@ -14,14 +14,15 @@ use super::{TX_BATCH_PACKETS, Worker};
 use crate::exchange::Exchange;
 use crate::services::Services;
 
-/// Frames of the longest packet we build: 9,000 bytes of MTU in chunks of 4 KiB.
+/// Frames of the longest packet we build: 9,000 bytes of MTU in chunks of 4 KiB. Fewer where the queue is bound
+/// without chains.
 pub const TX_FRAMES_MAX: usize = 3;
 
 impl Worker {
     /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
         let mut sent = 0;
-        while sent < TX_BATCH_PACKETS && self.queue.tx_slots() as usize >= TX_FRAMES_MAX {
+        while sent < TX_BATCH_PACKETS && self.queue.tx_slots() as usize >= self.tx_frames_max {
             let Some(outgoing) = self.stack.poll_transmit(now) else {
                 break;
             };
@@ -47,7 +48,7 @@ impl Worker {
         } else {
             self.exchanges[slot].as_mut()
         };
-        let mut frames = Frames::new();
+        let mut frames = Frames::new(self.tx_frames_max);
         let built = frames.build(
             &mut self.queue,
             &emit,
@@ -63,7 +64,10 @@ impl Worker {
             self.counters.tx_not_built += 1;
             return;
         };
-        frames.seal_and_send(&mut self.queue, unsealed, payload_sum);
+        if !frames.seal_and_send(&mut self.queue, unsealed, payload_sum) {
+            self.counters.tx_not_built += 1;
+            return;
+        }
         if let Some(exchange) = exchange {
             exchange.sent(outgoing.payload.end, now, &mut self.services);
         }
@@ -89,16 +93,15 @@ impl Worker {
             header,
             payload_len: 0,
         };
-        let mut frames = Frames::new();
-        match frames.build(&mut self.queue, &emit, None) {
-            Some((unsealed, sum)) => {
-                frames.seal_and_send(&mut self.queue, unsealed, sum);
-            }
+        let mut frames = Frames::new(self.tx_frames_max);
+        let sent = match frames.build(&mut self.queue, &emit, None) {
+            Some((unsealed, sum)) => frames.seal_and_send(&mut self.queue, unsealed, sum),
             None => {
                 frames.abandon(&mut self.queue);
-                self.counters.tx_not_built += 1;
+                false
             }
-        }
+        };
+        self.counters.tx_not_built += u64::from(!sent);
     }
 
     /// Sends a frame that needs no TCP: an answer of `host`, written by `emit` into the frame.
@@ -116,6 +119,11 @@ impl Worker {
             self.queue.unused(frame);
             self.counters.tx_not_built += 1;
         }
+    }
+
+    /// Whether the socket will never send again: it was unbound, or refuses every kick.
+    pub(super) fn has_lost_queue(&self) -> bool {
+        self.counters.queue_lost > 0
     }
 
     /// Tells the kernel about queued frames, once per turn.
@@ -139,14 +147,17 @@ struct Payload<'a> {
 /// The frames of one packet under construction, with the bytes used in each.
 struct Frames {
     parts: [Option<(TxFrame, usize)>; TX_FRAMES_MAX],
+    /// Of the parts, at most this many.
+    most: usize,
     used: usize,
     first_payload_at: usize,
 }
 
 impl Frames {
-    fn new() -> Self {
+    fn new(most: usize) -> Self {
         Frames {
             parts: [None, None, None],
+            most,
             used: 0,
             first_payload_at: 0,
         }
@@ -188,7 +199,7 @@ impl Frames {
             let (frame, used) = self.parts[self.used - 1].as_mut()?;
             let room = &mut frame.bytes_mut()[*used..];
             if room.is_empty() {
-                if self.used == TX_FRAMES_MAX {
+                if self.used == self.most {
                     return None;
                 }
                 let next = queue.tx_frame()?;
@@ -220,14 +231,16 @@ impl Frames {
         sum
     }
 
+    /// Queues the packet. False if the queue refused a frame of it: then nothing of it leaves, since a later frame
+    /// alone would go out as a packet that begins with file bytes.
     fn seal_and_send(
         mut self,
         queue: &mut Queue,
         unsealed: Unsealed,
         payload_sum: Option<checksum::Sum>,
-    ) {
+    ) -> bool {
         let Some((first, _)) = self.parts[0].as_mut() else {
-            return;
+            return false;
         };
         let buffer = first.bytes_mut();
         let mut offload = match payload_sum {
@@ -243,21 +256,73 @@ impl Frames {
                 })
             }
         };
-        let count = self.used;
-        for (index, part) in self.parts.into_iter().enumerate() {
-            if let Some((frame, len)) = part {
-                let more = index + 1 < count;
-                let len = u32::try_from(len).unwrap_or(0);
-                if let Err(frame) = queue.send(frame, len, more, offload.take()) {
-                    queue.unused(frame);
-                }
+        for index in 0..self.used {
+            let Some((frame, len)) = self.parts[index].take() else {
+                break;
+            };
+            let more = index + 1 < self.used;
+            let len = u32::try_from(len).unwrap_or(0);
+            if let Err(frame) = queue.send(frame, len, more, offload.take()) {
+                queue.unused(frame);
+                queue.abandon_packet();
+                self.abandon(queue);
+                return false;
             }
         }
+        true
     }
 
     fn abandon(self, queue: &mut Queue) {
         for (frame, _) in self.parts.into_iter().flatten() {
             queue.unused(frame);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_afxdp::{HugePages, QueueConfig, Umem, UmemConfig};
+
+    #[test]
+    fn of_a_packet_whose_first_frame_is_refused_nothing_leaves() {
+        let umem = Umem::new(&UmemConfig {
+            frames: 256,
+            block_bytes: 0,
+            huge_pages: HugePages::Off,
+            tx_metadata: false,
+        })
+        .expect("memory");
+        let config = QueueConfig {
+            rx_ring: 64,
+            tx_ring: 64,
+            fill_ring: 64,
+            completion_ring: 64,
+            multi_buffer: false,
+            ..QueueConfig::new(0, 0)
+        };
+        let (mut queue, mut nic) = Queue::in_memory(umem, &config, 0);
+        let header = TcpHeader::default();
+        let emit = TcpEmit {
+            link: &LinkHeader::default(),
+            src: IpAddr::from([192, 0, 2, 1]),
+            dst: IpAddr::from([192, 0, 2, 2]),
+            ecn: Ecn::NotEct,
+            header: &header,
+            payload_len: 0,
+        };
+        let mut frames = Frames::new(TX_FRAMES_MAX);
+        let (unsealed, sum) = frames
+            .build(&mut queue, &emit, None)
+            .expect("there are frames");
+        for _ in 1..TX_FRAMES_MAX {
+            let frame = queue.tx_frame().expect("there are frames");
+            frames.push(frame, 1000);
+        }
+        assert!(!frames.seal_and_send(&mut queue, unsealed, sum));
+        assert_eq!(queue.kick(), Kick::Idle);
+        assert_eq!(queue.tx_queued(), 0);
+        nic.transmit(u32::MAX, |pieces, _| panic!("{} frames left", pieces.len()));
+        assert!(queue.ledger().at_rest(), "{:?}", queue.ledger());
     }
 }

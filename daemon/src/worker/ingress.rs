@@ -13,6 +13,9 @@ use super::handoff::{Handoff, Parcel};
 use crate::exchange::Exchange;
 use crate::services::Services;
 
+/// Frames taken from the other workers in one turn: they may send as fast as we take.
+const PARCELS_PER_TURN: usize = 128;
+
 impl Worker {
     /// Takes one batch from the RX ring. True if there was any.
     pub(super) fn receive(&mut self, now: Instant) -> bool {
@@ -46,10 +49,14 @@ impl Worker {
         }
     }
 
-    /// Frames that other workers passed on. They were stamped when they left the first worker's ring.
+    /// Frames that other workers passed on, as many as one turn may take; true if there were any. They were stamped
+    /// when they left the first worker's ring.
     pub(super) fn receive_handed_over(&mut self) -> bool {
         let mut busy = false;
-        while let Some(parcel) = self.handoff.as_mut().and_then(Handoff::take) {
+        for _ in 0..PARCELS_PER_TURN {
+            let Some(parcel) = self.handoff.as_mut().and_then(Handoff::take) else {
+                break;
+            };
             busy = true;
             self.on_parcel(parcel);
         }
@@ -110,7 +117,9 @@ impl Worker {
             let exchange =
                 self.exchanges[conn.slot()].get_or_insert_with(|| Exchange::new(arrived));
             if !keep_payload(exchange, &mut self.services, pieces, packet, &receipt) {
+                // They are acknowledged already: without them the stream cannot go on.
                 self.counters.request_not_kept += 1;
+                self.stack.abort(conn);
             }
         }
         is_known_here(receipt.disposition)

@@ -10,16 +10,19 @@ use crate::services::ServiceReport;
 /// What the worker itself counts; plain integers of one thread.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerCounters {
-    /// Segments that could not be built for want of frames or bytes; they count as lost on the way.
+    /// Segments that could not be built for want of frames or bytes, or that the queue refused; they count as lost
+    /// on the way.
     pub tx_not_built: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
     pub not_ours: u64,
-    /// Request bytes that found no room although the window was open. Stays 0.
+    /// Segments whose request bytes found no memory, which ended their connections.
     pub request_not_kept: u64,
     /// Kicks while the link was down.
     pub link_down: u64,
     /// Kicks on a socket that is not bound any more.
     pub queue_lost: u64,
+    /// Waiting connections that were asked again because something was freed.
+    pub waiting_asked: u64,
     /// Times the worker went to sleep.
     pub sleeps: u64,
     /// Frames that did not parse, by [`DropReason::index`].
@@ -34,6 +37,7 @@ impl Default for WorkerCounters {
             request_not_kept: 0,
             link_down: 0,
             queue_lost: 0,
+            waiting_asked: 0,
             sleeps: 0,
             dropped: [0; DropReason::ALL.len()],
         }

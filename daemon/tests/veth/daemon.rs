@@ -235,6 +235,25 @@ impl Daemon {
         Duration::from_millis(10 * ticks)
     }
 
+    /// The names of its threads, sorted.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(self.proc("task")).expect("the daemon runs");
+        let mut names: Vec<String> = tasks
+            .filter_map(Result::ok)
+            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Waits for an end that nobody asked for: the status and what it said.
+    pub fn gave_up(mut self) -> (ExitStatus, String) {
+        let status = eventually("sluiced gives up", Duration::from_secs(5), || {
+            self.child.try_wait().expect("a child can be waited for")
+        });
+        (status, self.stderr.complete())
+    }
+
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd"))

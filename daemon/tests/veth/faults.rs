@@ -217,3 +217,40 @@ fn ten_thousand_connections_leave_nothing_behind() {
     Client::new(&lab.client, lab.server.ipv4).download(&site, "small.bin");
     daemon.finish();
 }
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn clients_that_do_not_read_keep_nobody_from_a_download_and_are_ended() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", 64 * MIB);
+    site.file("small.bin", MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let client = Client::new(&lab.client, lab.server.ipv4);
+    let server = endpoint(lab.server.ipv4);
+    let mut lazy: Vec<TcpStream> = lab.client.inside(|| {
+        (0..800)
+            .map(|number: usize| {
+                let mut stream = connect_here(server, PATIENCE).expect("there is room");
+                let from = number * 64 * KIB;
+                write!(
+                    stream,
+                    "GET /file.bin HTTP/1.1\r\nHost: x\r\nRange: bytes={from}-\r\n\r\n"
+                )
+                .expect("a request fits");
+                stream
+            })
+            .collect()
+    });
+    client.download(&site, "small.bin");
+    // A time of 30 s may have begun just before.
+    thread::sleep(Duration::from_secs(65));
+    let report = daemon.settle();
+    assert_eq!(report.get("reset, too slow"), 800, "{}", report.text());
+    let mut rest = Vec::new();
+    assert!(
+        lazy[0].read_to_end(&mut rest).is_err(),
+        "a cut body ends in a reset"
+    );
+    client.download(&site, "small.bin");
+    daemon.finish();
+}

@@ -180,8 +180,14 @@ impl Side {
 
     /// Whether an XDP program is attached to the link.
     pub fn has_xdp_program(&self) -> bool {
+        self.xdp_program().is_some()
+    }
+
+    /// The id of the XDP program that is attached to the link.
+    pub fn xdp_program(&self) -> Option<String> {
         let shown = self.run("ip", &["-d", "link", "show", "dev", &self.link]);
-        shown.contains("prog/xdp")
+        let (_, program) = shown.split_once("prog/xdp id ")?;
+        Some(program.split_whitespace().next()?.to_owned())
     }
 
     /// Switches offloads with `ethtool -K`, such as `["tx", "off"]`.

@@ -1,6 +1,7 @@
 //! Signals, idling, drains and sudden ends.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -223,4 +224,91 @@ fn restarts_follow_each_other_without_a_pause() {
         Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
         daemon.finish();
     }
+}
+
+/// Asserts that a daemon ends by itself with status 1, and says what was lost with every one of `words` and a fix.
+fn gives_up(daemon: Daemon, words: &[&str]) {
+    let (status, said) = daemon.gave_up();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let stopping = said
+        .lines()
+        .find(|line| line.contains("stopping:"))
+        .unwrap_or_else(|| panic!("no reason: {said}"));
+    for word in words.iter().chain(&["-> "]) {
+        assert!(stopping.contains(word), "`{word}` is missing: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_deleted_interface_ends_the_daemon() {
+    let Some(lab) = Lab::shaped(Shape {
+        queues: 2,
+        ..Shape::default()
+    }) else {
+        return;
+    };
+    let site = Site::with("file.bin", 64 * MIB);
+    let link = lab.server.link.as_str();
+    // Idle, and with a transfer under way.
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let _running = Client::new(&lab.client, lab.server.ipv4).ask("file.bin");
+    lab.server.run("ip", &["link", "del", "dev", link]);
+    gives_up(daemon, &[link, "is gone"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_program_detached_by_somebody_else_ends_the_daemon() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    // Links of all namespaces are listed; ours is the one that holds the program of the interface.
+    let program = lab.server.xdp_program().expect("it is attached");
+    let links = lab.server.run("bpftool", &["link", "show"]);
+    let words = links.lines().map(|line| line.split_whitespace().collect());
+    let id = words
+        .filter_map(|words: Vec<&str>| match words[..] {
+            [id, "xdp", "prog", held, ..] if held == program => id.strip_suffix(':'),
+            _ => None,
+        })
+        .next()
+        .unwrap_or_else(|| panic!("no link of program {program}: {links}"));
+    lab.server.run("bpftool", &["link", "detach", "id", id]);
+    gives_up(
+        daemon,
+        &[&lab.server.link, "detached", "bpftool link detach"],
+    );
+    assert!(!lab.server.has_xdp_program());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn addresses_that_only_we_have_are_found_and_served() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::with("file.bin", MIB);
+    let owned: [IpAddr; 2] =
+        ["192.0.2.77", "2001:db8::77"].map(|text| text.parse().expect("valid"));
+    let settings = [
+        ("xdp.addresses", "[]"),
+        ("xdp.owned_addresses", "[\"192.0.2.77\", \"2001:db8::77\"]"),
+    ];
+    let daemon = Daemon::start(&lab, site.root(), &settings);
+    for address in owned {
+        Client::new(&lab.client, address).download(&site, "file.bin");
+    }
+    // Nobody but us answers for them: the neighbour has the address of the interface.
+    let file = format!("/sys/class/net/{}/address", lab.server.link);
+    let mac = lab.server.run("cat", &[&file]);
+    let neighbours = lab.client.run("ip", &["neigh", "show"]);
+    for address in owned {
+        let line = neighbours
+            .lines()
+            .find(|line| line.starts_with(&format!("{address} ")))
+            .unwrap_or_else(|| panic!("{address} is unknown: {neighbours}"));
+        assert!(line.contains(mac.trim()), "{line}");
+    }
+    daemon.finish();
 }

@@ -4,10 +4,13 @@ use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+use sluice_afxdp::{HugePages, OpenError, Queue, QueueConfig, Umem, UmemConfig};
 
 use crate::client::Client;
 use crate::daemon::{Daemon, Launch, PORT, Settings};
-use crate::lab::{Lab, run};
+use crate::lab::{Lab, Shape, eventually, run};
 use crate::site::{MIB, Site};
 
 /// Starts and expects a refusal whose message has every one of `words` and names a fix.
@@ -148,8 +151,133 @@ fn the_program_of_somebody_else_stays_attached() {
             "link", "set", "dev", link, "xdp", "obj", &object, "sec", "xdp",
         ],
     );
-    refuses(Launch::new(&lab, site.root(), &[]), &[link, "XDP program"]);
+    // Named, with the command that takes it off: one attached without a link goes with ip(8).
+    let fix = format!("ip link set dev {link} xdpdrv off");
+    let words = [link, "XDP program", "\"pass\"", fix.as_str()];
+    refuses(Launch::new(&lab, site.root(), &[]), &words);
     assert!(lab.server.has_xdp_program());
+    lab.server
+        .run("ip", &fix.split(' ').skip(1).collect::<Vec<_>>());
+    Daemon::start(&lab, site.root(), &[]).finish();
+}
+
+/// An AF_XDP socket of somebody else on a queue of the server's end.
+fn take_queue(lab: &Lab, queue: u32) -> Result<Queue, OpenError> {
+    let link = &lab.server.link;
+    let file = format!("/sys/class/net/{link}/ifindex");
+    let ifindex = lab.server.run("cat", &[&file]);
+    let ifindex = ifindex.trim().parse().expect("a number");
+    let umem = Umem::new(&UmemConfig {
+        frames: 512,
+        block_bytes: 0,
+        huge_pages: HugePages::Off,
+        tx_metadata: true,
+    })
+    .expect("there is memory");
+    let config = QueueConfig {
+        rx_ring: 64,
+        tx_ring: 64,
+        fill_ring: 64,
+        completion_ring: 64,
+        ..QueueConfig::new(ifindex, queue)
+    };
+    lab.server.inside(|| Queue::open(umem, &config))
+}
+
+const TWO_QUEUES: Shape = Shape {
+    mtu: 1500,
+    queues: 2,
+};
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_queue_that_somebody_else_has_is_named() {
+    let Some(lab) = Lab::shaped(TWO_QUEUES) else {
+        return;
+    };
+    let site = Site::new();
+    let taken = take_queue(&lab, 1).expect("the queue is free");
+    let words = [&lab.server.link, "queue 1", "another AF_XDP socket"];
+    refuses(Launch::new(&lab, site.root(), &[]), &words);
+    assert!(!lab.server.has_xdp_program());
+    drop(taken);
+    Daemon::start(&lab, site.root(), &[]).finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_start_that_fails_halfway_leaves_nothing_of_itself_to_the_fallback() {
+    let Some(lab) = Lab::shaped(TWO_QUEUES) else {
+        return;
+    };
+    let site = Site::with("file.bin", MIB);
+    let kernel = Daemon::start(&lab, site.root(), &[("xdp.backend", "\"kernel\"")]);
+    let (threads, descriptors) = (kernel.threads(), kernel.descriptors());
+    kernel.finish();
+
+    let _taken = take_queue(&lab, 1).expect("the queue is free");
+    let daemon = Daemon::start(&lab, site.root(), &[("xdp.backend", "\"auto\"")]);
+    let log = daemon.log();
+    assert_eq!(log.matches("warning:").count(), 1, "{log}");
+    assert!(log.contains("queue 1"), "{log}");
+    assert!(daemon.ready_line().contains("backend=kernel"), "{log}");
+    // The first queue was open before the second failed.
+    assert_eq!(daemon.threads(), threads);
+    assert_eq!(daemon.descriptors(), descriptors);
+    drop(take_queue(&lab, 0).expect("the queue is free again"));
+    assert!(!lab.server.has_xdp_program());
+    Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
+    daemon.finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn generic_mode_is_warned_about_once() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let ip = |words: &str| lab.server.run("ip", &words.split(' ').collect::<Vec<_>>());
+    ip("link add bridge type bridge");
+    ip(&format!("link set dev {} master bridge", lab.server.link));
+    ip("addr add 198.51.100.1/32 dev bridge");
+    ip("link set dev bridge up");
+    eventually("the bridge has carrier", Duration::from_secs(20), || {
+        ip("link show dev bridge")
+            .contains("LOWER_UP")
+            .then_some(())
+    });
+    let daemon = Daemon::start(&lab, site.root(), &[("xdp.interface", "\"bridge\"")]);
+    let log = daemon.log();
+    assert_eq!(log.matches("warning:").count(), 1, "{log}");
+    assert!(daemon.ready_line().contains("attach=generic"), "{log}");
+    daemon.finish();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_doctor_finds_no_fault_with_a_host_that_serves() {
+    let Some(lab) = Lab::new() else { return };
+    let site = Site::new();
+    let doctor = || {
+        let output = lab
+            .server
+            .command(env!("CARGO_BIN_EXE_sluiced"))
+            .args(["--doctor", "--backend", "xdp", "--port", "8080"])
+            .args(["--interface", &lab.server.link, "--root"])
+            .arg(site.root())
+            .output()
+            .expect("ip runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let daemon = Daemon::start(&lab, site.root(), &[]);
+    let (code, said) = doctor();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("a sluiced already serves on"), "{said}");
+    assert!(said.contains("0 FAIL"), "{said}");
+    daemon.finish();
+    let (code, said) = doctor();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("AF_XDP starts"), "{said}");
 }
 
 #[test]
@@ -158,7 +286,8 @@ fn a_second_daemon_on_the_same_interface_is_refused_and_the_first_goes_on() {
     let Some(lab) = Lab::new() else { return };
     let site = Site::with("file.bin", MIB);
     let first = Daemon::start(&lab, site.root(), &[]);
-    refuses(Launch::new(&lab, site.root(), &[]), &[]);
+    let words = ["a sluiced already serves on", "\"sluice_steer\""];
+    refuses(Launch::new(&lab, site.root(), &[]), &words);
     Client::new(&lab.client, lab.server.ipv4).download(&site, "file.bin");
     first.finish();
 }

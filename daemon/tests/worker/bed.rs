@@ -58,6 +58,9 @@ pub struct Setup {
     pub owned: Vec<IpAddr>,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
+    pub min_rate: Option<u64>,
+    /// Packets may span frames.
+    pub multi_buffer: bool,
 }
 
 impl Default for Setup {
@@ -75,6 +78,8 @@ impl Default for Setup {
             owned: Vec::new(),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            min_rate: None,
+            multi_buffer: true,
         }
     }
 }
@@ -108,6 +113,7 @@ impl Bed {
             connections: setup.connections as usize,
             header_timeout: setup.header_timeout,
             idle_timeout: setup.idle_timeout,
+            min_rate: setup.min_rate,
             ..ServicesConfig::default()
         };
         let services = Services::new(disk, root, &services_config);
@@ -343,6 +349,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
         tx_ring: setup.ring,
         fill_ring: setup.ring,
         completion_ring: setup.ring,
+        multi_buffer: setup.multi_buffer,
         ..QueueConfig::new(0, 0)
     };
     // Shortly before the wrap of the ring indices.

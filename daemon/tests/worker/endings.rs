@@ -5,7 +5,9 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::thread;
 
+use rustix::io::Errno;
 use sluice_tcp::{SegmentDrop, StackCounters};
+use sluiced::control::channel;
 
 use crate::bed::{Bed, Setup, deliver, get};
 use crate::client::{Client, Offer};
@@ -399,4 +401,23 @@ fn ten_thousand_connections_leave_no_frame_block_timer_connection_or_descriptor(
         thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(site.open_files(), 0, "descriptors");
+}
+
+#[test]
+fn a_worker_whose_queue_is_lost_ends_by_itself() {
+    let site = Site::new();
+    for errno in [Errno::NXIO, Errno::INVAL] {
+        let mut bed = Bed::new(&site);
+        let (control, side) = channel().expect("eventfd");
+        let mut client = Client::connect(bed.take_port());
+        bed.inject_from(&mut client);
+        bed.nic.stall(true);
+        // ENXIO: the socket was unbound. EINVAL: the ring is wedged. Both at the kick for the SYN-ACK.
+        bed.nic.fail_next_kick(errno.raw_os_error());
+        let worker = thread::spawn(|| bed.worker.run(side))
+            .join()
+            .expect("no panic");
+        assert!(control.finished());
+        assert_eq!(worker.stack().half_open(), 1, "it was not asked to drain");
+    }
 }

@@ -262,6 +262,31 @@ fn a_transmit_ring_that_fills_up_stops_the_sender_and_loses_nothing() {
     bed.assert_at_rest();
 }
 
+#[test]
+fn a_queue_without_chains_sends_packets_of_one_frame_however_large_the_mtu() {
+    let site = Site::new();
+    let content = site.file("big", 300 * KIB);
+    let setup = Setup {
+        mtu: 9000,
+        multi_buffer: false,
+        ..Setup::default()
+    };
+    let mut bed = Bed::with(&site, &setup);
+    let offer = Offer {
+        mss: 8960,
+        ..Offer::default()
+    };
+    let mut client = Client::with(bed.take_port(), offer);
+    bed.run_one(&mut client, Client::is_established);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert_eq!(bed.longest_chain, 1);
+    assert!(client.longest_payload > 3500, "{}", client.longest_payload);
+    assert_eq!(bed.report().worker.tx_not_built, 0);
+    bed.settle_one(&mut client);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
 /// `Client`s whose SYNs wait.
 fn callers(bed: &mut Bed, count: usize) -> Vec<Client> {
     (0..count)

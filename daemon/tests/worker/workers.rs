@@ -270,6 +270,27 @@ fn a_reset_that_arrives_at_the_wrong_worker_ends_the_connection() {
 }
 
 #[test]
+fn frames_from_other_workers_are_taken_a_bounded_number_per_turn() {
+    let site = Site::new();
+    let mut team = Team::new(&site, 2);
+    let client = team.connect(0);
+    let mut client = client;
+    client.hold_back("X");
+    let frame = client.segment(0..1);
+    for _ in 0..200 {
+        assert!(team.beds[1].nic.inject(&frame));
+    }
+    team.beds[1].turn();
+    let before = team.beds[0].report().tcp.segments_in;
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        team.beds[0].turn();
+        taken.push(team.beds[0].report().tcp.segments_in - before);
+    }
+    assert_eq!(taken, [128, 200, 200]);
+}
+
+#[test]
 fn a_flow_that_nobody_knows_is_refused_exactly_once() {
     let site = Site::new();
     for workers in [2, 3] {

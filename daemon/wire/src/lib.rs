@@ -12,6 +12,8 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+// They panic when nobody reads; what is to be said goes to the caller.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(test)]
 extern crate std;

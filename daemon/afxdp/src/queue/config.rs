@@ -37,8 +37,9 @@ pub struct QueueConfig {
     pub fill_ring: u32,
     /// Entries of the completion ring (8 bytes each): the most frames in flight.
     pub completion_ring: u32,
-    /// Let packets span frames in both directions (`XDP_USE_SG`): needed above 3,840 bytes, refused by most zero-copy
-    /// drivers (with [`Bind::Auto`] that means copy mode).
+    /// Let packets span frames in both directions (`XDP_USE_SG`), where kernel and driver can:
+    /// [`Bound::multi_buffer`](crate::Bound::multi_buffer) tells. Needed above 3,840 bytes. Kernels have it from 6.6 on,
+    /// few drivers together with zero copy: [`Bind::Auto`] then means copy mode, [`Bind::ZeroCopy`] goes without.
     pub multi_buffer: bool,
     /// Frames that one copy-mode kick may send; brought into 32 to `tx_ring`, what the kernel takes.
     pub tx_budget: u32,

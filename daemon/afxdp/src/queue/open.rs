@@ -48,7 +48,7 @@ impl Queue {
             bound: Bound {
                 zero_copy: false,
                 tx_checksum: metadata,
-                multi_buffer: config.multi_buffer,
+                multi_buffer: false,
                 max_packet_frames: 1,
                 huge_pages: umem.huge_pages(),
                 tx_budget: None,
@@ -64,7 +64,7 @@ impl Queue {
             port: Port::Socket(socket),
         };
         queue.refill();
-        bind(queue.fd(), config)?;
+        queue.bound.multi_buffer = bind(queue.fd(), config)?;
         queue.read_back(config)?;
         Ok(queue)
     }
@@ -88,7 +88,7 @@ impl Queue {
         self.bound = Bound {
             zero_copy,
             tx_checksum: self.bound.tx_checksum && (!zero_copy || features.tx_checksum),
-            max_packet_frames: max_packet_frames(config.multi_buffer, zero_copy, features),
+            max_packet_frames: max_packet_frames(self.bound.multi_buffer, zero_copy, features),
             tx_budget: has_budget.is_ok().then_some(budget),
             send_buffer,
             ..self.bound
@@ -220,20 +220,42 @@ fn check_queue_exists(config: &QueueConfig) -> Result<(), OpenError> {
     }
 }
 
-fn bind(fd: BorrowedFd<'_>, config: &QueueConfig) -> Result<(), OpenError> {
+/// Binds. Returns whether packets may span frames.
+fn bind(fd: BorrowedFd<'_>, config: &QueueConfig) -> Result<bool, OpenError> {
+    bind_as_far_as_possible(config, |flags| bind_patiently(fd, config, flags))
+        .map_err(|source| bind_error(source, config))
+}
+
+/// Gives up `XDP_USE_SG` where it is refused: kernels before 6.6 call it an unknown flag (`EINVAL`), and zero copy that
+/// is demanded of a driver with one buffer per packet answers `EOPNOTSUPP`.
+fn bind_as_far_as_possible(
+    config: &QueueConfig,
+    attempt: impl Fn(u16) -> io::Result<()>,
+) -> io::Result<bool> {
     let mode = match config.bind {
         Bind::Auto => 0,
         Bind::Copy => libc::XDP_COPY,
         Bind::ZeroCopy => libc::XDP_ZEROCOPY,
     };
-    let segments = if config.multi_buffer {
-        libc::XDP_USE_SG
-    } else {
-        0
-    };
+    let flags = mode | libc::XDP_USE_NEED_WAKEUP;
+    if config.multi_buffer {
+        let result = attempt(flags | libc::XDP_USE_SG);
+        let refused = matches!(
+            result.as_ref().map_err(io::Error::raw_os_error),
+            Err(Some(libc::EINVAL | libc::EOPNOTSUPP))
+        );
+        if !refused {
+            return result.map(|()| true);
+        }
+    }
+    attempt(flags).map(|()| false)
+}
+
+/// Waits for a queue that its last owner is still giving up.
+fn bind_patiently(fd: BorrowedFd<'_>, config: &QueueConfig, flags: u16) -> io::Result<()> {
     let address = libc::sockaddr_xdp {
         sxdp_family: AF_XDP,
-        sxdp_flags: mode | segments | libc::XDP_USE_NEED_WAKEUP,
+        sxdp_flags: flags,
         sxdp_ifindex: config.ifindex,
         sxdp_queue_id: config.queue,
         sxdp_shared_umem_fd: 0,
@@ -248,7 +270,7 @@ fn bind(fd: BorrowedFd<'_>, config: &QueueConfig) -> Result<(), OpenError> {
             _ => break,
         }
     }
-    result.map_err(|source| bind_error(source, config))
+    result
 }
 
 /// `AF_XDP` in the width of the address structure.
@@ -324,14 +346,14 @@ mod tests {
             error,
             OpenError::ZeroCopyUnsupported { ifindex: 7, .. }
         ));
-        assert!(error.to_string().contains("bind mode"), "{error}");
+        assert!(error.fix().contains("bind = \"auto\""), "{}", error.fix());
     }
 
     #[test]
     fn a_refused_socket_names_the_capability_and_an_unknown_family_the_kernel() {
         let error = no_socket(io::Error::from_raw_os_error(libc::EPERM));
         assert!(matches!(error, OpenError::MissingCapability));
-        assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+        assert!(error.fix().contains("CAP_NET_RAW"), "{}", error.fix());
         let error = no_socket(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
         assert!(matches!(error, OpenError::KernelTooOld(_)));
     }
@@ -349,6 +371,54 @@ mod tests {
             MAX_PACKET_FRAMES
         );
         assert_eq!(max_packet_frames(false, false, features), 1);
+    }
+
+    /// What `bind` of a kernel says that knows `known` and no other flag (`xsk_bind()`).
+    fn kernel_with(known: u16) -> impl Fn(u16) -> io::Result<()> {
+        move |flags| match flags & !known {
+            0 => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_multi_buffer_binds_without() {
+        let since_5_4 = libc::XDP_COPY | libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP;
+        let since_6_6 = since_5_4 | libc::XDP_USE_SG;
+        for bind in [Bind::Auto, Bind::Copy, Bind::ZeroCopy] {
+            let config = QueueConfig {
+                bind,
+                ..QueueConfig::new(7, 0)
+            };
+            let bound = |known| bind_as_far_as_possible(&config, kernel_with(known)).ok();
+            assert_eq!(bound(since_5_4), Some(false));
+            assert_eq!(bound(since_6_6), Some(true));
+        }
+    }
+
+    #[test]
+    fn zero_copy_with_one_buffer_per_packet_binds_without_multi_buffer() {
+        let driver = |flags| match flags & libc::XDP_USE_SG {
+            0 => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        };
+        let config = QueueConfig {
+            bind: Bind::ZeroCopy,
+            ..QueueConfig::new(7, 0)
+        };
+        assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(false));
+    }
+
+    #[test]
+    fn a_busy_queue_is_not_tried_in_another_way() {
+        let attempts = core::cell::Cell::new(0);
+        let busy = |_| {
+            attempts.set(attempts.get() + 1);
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
+        };
+        let error = bind_as_far_as_possible(&QueueConfig::new(7, 0), busy).expect_err("busy");
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        assert_eq!(attempts.get(), 1);
     }
 
     #[test]

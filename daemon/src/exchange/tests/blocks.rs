@@ -327,3 +327,124 @@ proptest! {
         site.assert_at_rest();
     }
 }
+
+#[test]
+fn a_crowd_of_partial_heads_costs_little_and_is_bounded() {
+    let config = ServicesConfig {
+        connections: 100,
+        request_bytes: 40 * 1024,
+        ..ServicesConfig::default()
+    };
+    let mut site = Site::with(8, &config);
+    let mut crowd: Vec<Peer> = (0..100).map(|_| Peer::new(&site)).collect();
+    for peer in &mut crowd {
+        peer.send("G", &mut site);
+        peer.run(&mut site);
+    }
+    assert_eq!(site.services.queues_out(), 0, "a byte is no request");
+    let long = vec![b'x'; 10_000];
+    let kept = crowd
+        .iter_mut()
+        .filter_map(|peer| {
+            peer.exchange
+                .place(1, &long, &mut site.services)
+                .then_some(())
+        })
+        .count();
+    assert_eq!(kept, 2, "of 40 KiB, two heads of up to 16 KiB");
+    assert_eq!(site.services.counters.no_workspace, 98);
+    for peer in crowd {
+        peer.end(&mut site);
+    }
+    site.assert_at_rest();
+}
+
+#[test]
+fn a_request_for_which_there_is_no_memory_waits_for_it() {
+    let config = ServicesConfig {
+        response_bytes: 1,
+        ..ServicesConfig::default()
+    };
+    let mut site = Site::with(8, &config);
+    let content = site.file("a", 100_000);
+    let mut first = Peer::new(&site);
+    first.get("/a", &mut site);
+    first.window = 1000;
+    first.turn(&mut site);
+    let mut second = Peer::new(&site);
+    second.get("/a", &mut site);
+    second.turn(&mut site);
+    assert!(second.last.waiting);
+    first.window = 1 << 20;
+    first.run(&mut site);
+    second.run(&mut site);
+    assert_eq!(second.only_response().1, content);
+    first.end(&mut site);
+    second.end(&mut site);
+    site.assert_at_rest();
+}
+
+#[test]
+fn a_byte_taken_after_its_block_went_back_counts() {
+    // A window probe: sent, given back, and acknowledged later.
+    let mut site = Site::new();
+    let content = site.file("a", 10);
+    let mut peer = Peer::new(&site);
+    peer.get("/a", &mut site);
+    peer.window = 1;
+    while peer.last.ready_until == 0 {
+        peer.turn(&mut site);
+        site.wait_for_disk();
+    }
+    let head_len = peer.last.ready_until;
+    let end = head_len + as_u64(content.len());
+    let at = end - 1;
+    while peer
+        .exchange
+        .advance(end, site.now, &mut site.services)
+        .waiting
+    {
+        site.wait_for_disk();
+    }
+    peer.exchange.acknowledged(at, site.now, &mut site.services);
+    let given_back = peer.exchange.advance(at, site.now, &mut site.services);
+    assert_eq!(given_back.ready_until, at);
+    assert_eq!(site.services.disk.ledger().pinned, 0);
+    peer.exchange
+        .acknowledged(end, site.now, &mut site.services);
+    assert!(peer.exchange.is_idle());
+    assert_eq!(site.services.disk.ledger().pinned, 0);
+    peer.end(&mut site);
+    site.assert_at_rest();
+}
+
+#[test]
+fn a_holder_that_takes_nothing_is_told_from_one_that_does() {
+    let mut site = Site::new();
+    site.file("big", 8 * BLOCK_BYTES);
+    let hold = Duration::from_secs(8);
+    for (per_second, slow) in [(100, true), (20_000, false)] {
+        let mut peer = Peer::new(&site);
+        peer.get("/big", &mut site);
+        let mut acknowledged = 0;
+        let mut found = false;
+        for _ in 0..10 {
+            while peer
+                .exchange
+                .advance(acknowledged + 200_000, site.now, &mut site.services)
+                .waiting
+            {
+                site.wait_for_disk();
+            }
+            let holding = peer.exchange.holding(hold, 65_536, site.now);
+            found |= matches!(holding, Holding::TooLong { .. });
+            acknowledged += per_second;
+            site.pass(1);
+            peer.exchange
+                .acknowledged(acknowledged, site.now, &mut site.services);
+        }
+        assert_eq!(found, slow, "{per_second} bytes a second");
+        peer.end(&mut site);
+    }
+    site.assert_at_rest();
+}

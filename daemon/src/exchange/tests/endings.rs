@@ -82,14 +82,80 @@ fn bytes_out_of_order_alone_do_not_hold_a_workspace_for_longer_than_a_head() {
 }
 
 #[test]
-fn a_transfer_has_no_deadline() {
-    let mut site = Site::new();
+fn a_transfer_has_no_deadline_without_a_minimum_rate() {
+    let config = ServicesConfig {
+        min_rate: None,
+        ..ServicesConfig::default()
+    };
+    let mut site = Site::with(64, &config);
     site.file("big", 8 * BLOCK_BYTES);
     let mut peer = Peer::new(&site);
     peer.get("/big", &mut site);
     let _ = peer.exchange.advance(1000, site.now, &mut site.services);
     assert_eq!(peer.exchange.deadline(&site.services), None);
     peer.end(&mut site);
+}
+
+/// Takes `bytes` a second for a minute. True if the connection was reset.
+fn is_reset_at(bytes: u64) -> bool {
+    let mut site = Site::new();
+    site.file("big", 8 * BLOCK_BYTES);
+    let mut peer = Peer::new(&site);
+    peer.get("/big", &mut site);
+    for second in 1..=60 {
+        let horizon = second * bytes;
+        while peer
+            .exchange
+            .advance(horizon, site.now, &mut site.services)
+            .waiting
+        {
+            site.wait_for_disk();
+        }
+        site.pass(1);
+        peer.exchange
+            .acknowledged(horizon, site.now, &mut site.services);
+        peer.exchange.on_deadline(site.now, &mut site.services);
+    }
+    let progress = peer.exchange.advance(0, site.now, &mut site.services);
+    assert_eq!(u64::from(progress.abort), site.services.counters.too_slow);
+    peer.end(&mut site);
+    site.assert_at_rest();
+    progress.abort
+}
+
+#[test]
+fn a_peer_below_the_minimum_rate_is_reset_and_one_above_it_is_not() {
+    assert!(is_reset_at(900));
+    assert!(!is_reset_at(1100));
+}
+
+#[test]
+fn time_in_which_a_peer_waits_for_us_does_not_count_against_it() {
+    let mut site = Site::with(1, &ServicesConfig::default());
+    site.file("a", BLOCK_BYTES);
+    let content = site.file("b", BLOCK_BYTES);
+    let mut holder = Peer::new(&site);
+    holder.get("/a", &mut site);
+    while holder
+        .exchange
+        .advance(1000, site.now, &mut site.services)
+        .waiting
+    {
+        site.wait_for_disk();
+    }
+    let mut peer = Peer::new(&site);
+    peer.get("/b", &mut site);
+    peer.turn(&mut site);
+    assert!(peer.last.waiting, "there is no block");
+    for _ in 0..100 {
+        site.pass(1);
+        peer.exchange.on_deadline(site.now, &mut site.services);
+    }
+    holder.end(&mut site);
+    peer.run(&mut site);
+    assert!(peer.only_response().1 == content);
+    peer.end(&mut site);
+    site.assert_at_rest();
 }
 
 #[test]
