@@ -4,8 +4,6 @@
 //! they return. A connection that is over keeps `finish` set until `output` has nothing left to send (a last
 //! ACK or a RST); then the stack frees it.
 
-use sluice_wire::TcpOptions;
-
 use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::{FIN_WAIT_2, MSS_FLOOR, StackConfig};
@@ -13,22 +11,19 @@ use crate::congestion::Controller;
 use crate::deadlines::{Deadlines, Timer};
 use crate::events::{CloseReason, Events};
 use crate::flow_table::FlowKey;
-use crate::isn;
+use crate::handshake::{Handshake, SynAck};
 use crate::loss::Loss;
 use crate::receive::{AckWanted, Receiver};
 use crate::rtt::RttEstimator;
-use crate::segment::{Segment, SendView};
+use crate::segment::SendView;
 use crate::send::Sender;
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::StackCounters;
 use crate::timestamps::TimestampState;
 
-/// MSS to assume when a SYN names none (RFC 9293 section 3.7.1, MUST-15).
-const DEFAULT_MSS_V4: u16 = 536;
-const DEFAULT_MSS_V6: u16 = 1220;
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
-const WINDOW_SCALE_MAX: u8 = 14;
+pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 
 /// Bytes that the timestamps option takes from every segment, padding included (RFC 7323 appendix A).
 const TIMESTAMPS_LEN: u32 = 12;
@@ -90,7 +85,7 @@ pub(crate) fn interface_mss(mtu: u16, key: &FlowKey) -> u16 {
 }
 
 /// The shift with which a buffer of `capacity` bytes fits the 16-bit window field.
-fn window_scale_for(capacity: u32) -> u8 {
+pub(crate) fn window_scale_for(capacity: u32) -> u8 {
     let mut scale = 0;
     while scale < WINDOW_SCALE_MAX && (capacity >> scale) > u32::from(u16::MAX) {
         scale += 1;
@@ -99,48 +94,26 @@ fn window_scale_for(capacity: u32) -> u8 {
 }
 
 impl Connection {
-    /// A half-open connection from an acceptable SYN. `after` is the last sequence number of an earlier
-    /// connection of the same tuple that is still remembered.
-    pub(crate) fn from_syn(
-        segment: &Segment<'_>,
-        after: Option<SeqNumber>,
-        env: &mut Env<'_>,
-    ) -> Self {
+    /// A connection in SYN-RECEIVED whose final ACK is at hand: the caller gives it that segment next.
+    pub(crate) fn from_handshake(handshake: &Handshake, env: &Env<'_>) -> Self {
         let (now, config) = (env.now, env.config);
-        let key = segment.key;
-        let options: &TcpOptions = &segment.header.options;
-        let irs = SeqNumber::new(segment.header.seq);
-        let iss = first_sequence_number(isn::iss(now, &key, &config.secret), after);
+        let (key, offer) = (handshake.key, &handshake.offer);
+        let irs = handshake.irs;
         let our_mss = interface_mss(config.mtu, &key);
-        let default_mss = if key.local().is_ipv4() {
-            DEFAULT_MSS_V4
-        } else {
-            DEFAULT_MSS_V6
-        };
-        let peer_mss = options.mss.filter(|mss| *mss > 0).unwrap_or(default_mss);
-        let mss = peer_mss.clamp(MSS_FLOOR, our_mss);
-        let offered_scale = options
-            .window_scale
-            .map(|_| window_scale_for(config.receive_buffer));
-        let peer_scale = options.window_scale.map_or(0, |s| s.min(WINDOW_SCALE_MAX));
-        let timestamps = options.timestamps.map(|ts| {
-            TimestampState::new(isn::timestamp_offset(&key, &config.secret), ts.value, now)
-        });
+        let mss = offer.mss.clamp(MSS_FLOOR, our_mss);
+        let timestamps = handshake.timestamps(config, now);
         let smss = u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN);
-        let mut send = Sender::new(iss, smss, peer_scale, now);
-        // The window in a SYN is never scaled (RFC 7323 section 2.2).
-        send.set_first_window(irs, segment.header.window, false);
+        let (progress_at, syn_acks_sent, syn_ack_repeats) = match handshake.syn_ack {
+            SynAck::Once(at) => (at, 1, 0),
+            SynAck::Several { repeats } => (now, 2, repeats),
+            SynAck::Cookie => (now, 0, 0),
+        };
         Connection {
             key,
             state: State::SynReceived,
-            receive: Receiver::new(
-                irs,
-                config.receive_buffer,
-                offered_scale.unwrap_or(0),
-                our_mss,
-            ),
-            send,
-            loss: Loss::new(options.sack_permitted),
+            receive: handshake.receiver(config),
+            send: Sender::new(handshake.iss, smss, offer.window_scale.unwrap_or(0), now),
+            loss: Loss::new(offer.sack),
             rtt: RttEstimator::new(config.rto),
             congestion: Controller::new(config.congestion, smss),
             timestamps,
@@ -151,19 +124,19 @@ impl Connection {
             in_transmit_queue: false,
             finish: None,
             reset_wanted: false,
-            syn_ack_wanted: true,
-            syn_acks_sent: 0,
-            syn_ack_repeats: 0,
+            syn_ack_wanted: false,
+            syn_acks_sent,
+            syn_ack_repeats,
             probe_wanted: false,
             keep_alive_wanted: false,
             keep_alive_probes: 0,
             time_outs: 0,
-            progress_at: now,
+            progress_at,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
             last_ack_sent: irs.add(1),
-            sack: options.sack_permitted,
-            offered_scale,
+            sack: offer.sack,
+            offered_scale: handshake.our_scale(config),
             our_mss,
         }
     }
@@ -179,11 +152,6 @@ impl Connection {
         u32::try_from(self.send.in_flight())
             .unwrap_or(u32::MAX)
             .min(self.congestion.cwnd())
-    }
-
-    /// In SYN-RECEIVED and not over: what the limit of half-open connections counts.
-    pub(crate) fn is_half_open(&self) -> bool {
-        self.state == State::SynReceived && self.finish.is_none()
     }
 
     /// Over, and no last segment is owed.
@@ -265,7 +233,7 @@ impl Connection {
 
 /// ISS. A connection that follows another of its tuple within TIME-WAIT begins above everything that one sent
 /// (RFC 9293 section 3.6.1, MAY-2), also if it sent faster than the clock of `chosen` runs.
-fn first_sequence_number(chosen: u32, after: Option<SeqNumber>) -> SeqNumber {
+pub(crate) fn first_sequence_number(chosen: u32, after: Option<SeqNumber>) -> SeqNumber {
     let chosen = SeqNumber::new(chosen);
     match after {
         Some(last) if chosen.le(last.add(ISS_GAP)) => last.add(ISS_GAP),

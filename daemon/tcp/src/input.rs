@@ -221,11 +221,12 @@ impl Connection {
             // RFC 6928 section 2: a single repeat does not cost the initial window, more do.
             self.congestion.on_rto(env.now, 0, false);
         }
-        // With several SYN-ACKs it is not known which one this acknowledges (Karn), unless it says so.
-        let round_trip = if self.syn_acks_sent == 1 {
-            Some(env.now.saturating_since(self.progress_at))
-        } else {
-            self.echoed_round_trip(header, env.now)
+        let round_trip = match self.syn_acks_sent {
+            // A cookie, whose timestamp holds options in place of the last 64 ms.
+            0 => None,
+            1 => Some(env.now.saturating_since(self.progress_at)),
+            // It is not known which one this acknowledges (Karn), unless it says so.
+            _ => self.echoed_round_trip(header, env.now),
         };
         if let Some(rtt) = round_trip {
             self.rtt.sample(rtt);
