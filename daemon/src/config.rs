@@ -87,6 +87,8 @@ pub struct Xdp {
     pub cores: Option<Vec<u32>>,
     /// Whether the memory is taken from huge pages.
     pub huge_pages: HugePages,
+    /// Whether the XDP program limits SYNs during a flood.
+    pub syn_gate: SynGate,
 }
 
 /// Receive queues of the interface.
@@ -145,6 +147,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Time that running transfers get at shutdown before they are reset.
     pub drain_timeout: Duration,
+    /// SYNs per second that reach the workers during a flood; each queue has its equal share.
+    pub syn_rate: u32,
+    /// SYNs per second from one source network (/24 of IPv4, /64 of IPv6) during a flood.
+    pub syn_rate_per_source: u32,
 }
 
 choice! {
@@ -218,6 +224,17 @@ choice! {
 }
 
 choice! {
+    /// `xdp.syn_gate`: a flood of SYNs.
+    SynGate {
+        /// While a worker is flooded, SYNs beyond `limits.syn_rate` and `limits.syn_rate_per_source` are dropped
+        /// by the XDP program.
+        Auto = "auto",
+        /// They all reach the workers.
+        Off = "off",
+    }
+}
+
+choice! {
     /// `site.symlinks`: symbolic links below the root.
     Symlinks {
         /// None is followed.
@@ -253,6 +270,7 @@ impl Default for Xdp {
             vlan: false,
             cores: None,
             huge_pages: HugePages::Auto,
+            syn_gate: SynGate::Auto,
         }
     }
 }
@@ -288,6 +306,9 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             // Below TimeoutStopSec=90 of the systemd unit, so that we end before we are killed.
             drain_timeout: Duration::from_secs(85),
+            // At 1 to 2 us for the frame and its cookie, less than a tenth of a CPU.
+            syn_rate: 50_000,
+            syn_rate_per_source: 1000,
         }
     }
 }

@@ -7,18 +7,21 @@
 mod kernel;
 mod signals;
 mod summary;
+mod syn_guard;
 mod team;
 mod xdp;
 mod xdp_worker;
 
 use core::time::Duration;
 
+use crate::clock::monotonic;
 use crate::config::{Backend, Config};
 use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
 use crate::services::ServicesConfig;
 use sluice_http::RequestLimits;
+use sluice_tcp::clock::Instant;
 
 use signals::{Signal, Signals};
 use team::Crew;
@@ -44,6 +47,10 @@ trait Service {
     fn describe(&self) -> String;
     /// Its worker threads.
     fn team(&self) -> &dyn Crew;
+    /// Acts on what the workers say of themselves. `Some` asks to be called again after that time at the latest.
+    fn tend(&mut self, _now: Instant) -> Option<Duration> {
+        None
+    }
     /// The report, from live workers.
     fn report(&mut self) -> String;
     /// Waits for the workers, takes everything down, and gives the last report.
@@ -65,13 +72,15 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     })?;
     let mut service = start(config)?;
     log(&format!("ready: {}", service.describe()));
+    let mut patience = None;
     loop {
-        match signals.wait(&service.team().wake_fds()) {
+        match signals.wait(&service.team().wake_fds(), patience) {
             Some(Signal::Report) => print!("{}", service.report()),
             Some(Signal::Stop) => break,
             None if service.team().failed() => break,
             None => {}
         }
+        patience = service.tend(monotonic());
     }
     if service.team().failed() {
         log("a worker ended unexpectedly: stopping");
@@ -83,11 +92,12 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     }
     service.team().drain(config.limits.drain_timeout);
     while !service.team().finished() {
-        match signals.wait(&service.team().wake_fds()) {
+        match signals.wait(&service.team().wake_fds(), patience) {
             Some(Signal::Report) => print!("{}", service.report()),
             Some(Signal::Stop) => service.team().drain(Duration::ZERO),
             None => {}
         }
+        patience = service.tend(monotonic());
     }
     let report = service.stop()?;
     print!("{report}");

@@ -133,6 +133,7 @@ impl Worker {
         loop {
             let busy = self.turn(monotonic, unix_seconds());
             control.turn();
+            control.set_flooded(self.stack.is_flooded());
             quiet_turns = if busy {
                 0
             } else {

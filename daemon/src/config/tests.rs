@@ -52,6 +52,7 @@ fn everything() -> Config {
             vlan: true,
             cores: Some(vec![3, 5]),
             huge_pages: HugePages::Off,
+            syn_gate: SynGate::Off,
         },
         listen: vec![Listen { port: 80 }, Listen { port: 8080 }],
         sites: vec![Site {
@@ -70,6 +71,8 @@ fn everything() -> Config {
             header_timeout: Duration::from_millis(2500),
             idle_timeout: Duration::from_secs(5),
             drain_timeout: Duration::ZERO,
+            syn_rate: 1_000_000,
+            syn_rate_per_source: 50,
         },
         listen_addresses: vec!["127.0.0.1".parse().unwrap()],
     }

@@ -46,6 +46,8 @@ pub(super) fn to_toml(config: &Config) -> String {
         "drain_timeout",
         quoted(format_duration(limits.drain_timeout)),
     );
+    file.set("syn_rate", limits.syn_rate);
+    file.set("syn_rate_per_source", limits.syn_rate_per_source);
     if !config.listen_addresses.is_empty() {
         file.line("");
         let flags = joined(config.listen_addresses.iter(), " ");
@@ -88,6 +90,7 @@ fn xdp(file: &mut File, config: &Config) {
         .map(|cores| format!("[{}]", joined(cores, ", ")));
     file.set_or("cores", cores, "chosen at start");
     file.set("huge_pages", quoted(xdp.huge_pages));
+    file.set("syn_gate", quoted(xdp.syn_gate));
 }
 
 /// The text so far.

@@ -1,9 +1,10 @@
 //! Signals as readable descriptors: one pair for "stop", one for "report".
 
+use core::time::Duration;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
@@ -30,8 +31,12 @@ impl Signals {
         })
     }
 
-    /// Sleeps until a signal comes or one of `others` is readable (`None`).
-    pub(super) fn wait(&self, others: &[BorrowedFd<'_>]) -> Option<Signal> {
+    /// Sleeps until a signal comes, one of `others` is readable (`None`), or `patience` has passed (`None`).
+    pub(super) fn wait(
+        &self,
+        others: &[BorrowedFd<'_>],
+        patience: Option<Duration>,
+    ) -> Option<Signal> {
         let mut fds = vec![
             PollFd::new(&self.stop, PollFlags::IN),
             PollFd::new(&self.report, PollFlags::IN),
@@ -42,7 +47,8 @@ impl Signals {
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
         );
         // EINTR: a signal came, and its pipe says which.
-        let _ = poll(&mut fds, None);
+        let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let _ = poll(&mut fds, timeout.as_ref());
         if taken(&self.stop) {
             Some(Signal::Stop)
         } else if taken(&self.report) {

@@ -6,6 +6,7 @@ use sluice_tcp::StackCounters;
 use sluice_wire::DropReason;
 use sluice_xdp_prog::{AttachedMode, Steer};
 
+use super::syn_guard::SynGuard;
 use crate::histograms::WorkerHistograms;
 use crate::kernel_backend::{KernelCounters, KernelReport};
 use crate::report::{counter_table, histogram_table};
@@ -13,7 +14,12 @@ use crate::services::ServiceReport;
 use crate::worker::WorkerReport;
 
 /// Report of the AF_XDP service.
-pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) -> String {
+pub(super) fn xdp(
+    reports: &[&WorkerReport],
+    steer: &Steer,
+    mode: AttachedMode,
+    syn_guard: &SynGuard,
+) -> String {
     let mut text = latencies(reports.iter().map(|report| &report.service));
     let sum = |pick: &dyn Fn(&WorkerReport) -> u64| reports.iter().map(|r| pick(r)).sum::<u64>();
     let frames = |pick: &dyn Fn(&sluice_afxdp::Ledger) -> u32| {
@@ -54,7 +60,7 @@ pub(super) fn xdp(reports: &[&WorkerReport], steer: &Steer, mode: AttachedMode) 
     text += &tcp(reports);
     text += &rings(reports);
     text += &drops(reports);
-    text += &program(steer, mode);
+    text += &program(steer, mode, syn_guard);
     text
 }
 
@@ -176,14 +182,17 @@ fn drops(reports: &[&WorkerReport]) -> String {
     )
 }
 
-fn program(steer: &Steer, mode: AttachedMode) -> String {
-    let rows: Vec<(String, u64)> = match steer.counters() {
+fn program(steer: &Steer, mode: AttachedMode, syn_guard: &SynGuard) -> String {
+    let mut rows: Vec<(String, u64)> = match steer.counters() {
         Ok(counters) => counters
             .into_iter()
             .map(|(reason, count)| (format!("xdp_{}", reason.name()), count))
             .collect(),
         Err(error) => return format!("XDP program: counters cannot be read: {error}\n"),
     };
+    let armed = u64::from(syn_guard.is_armed());
+    rows.push(("syn_gate_armed".to_owned(), armed));
+    rows.push(("syn_gate_armings".to_owned(), syn_guard.armings()));
     table(
         &format!("XDP program ({})", mode.name()),
         rows.iter().map(|(name, value)| (name.as_str(), *value)),

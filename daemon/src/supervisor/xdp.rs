@@ -5,11 +5,14 @@
 //! reaching the kernel, which would answer RST. Down in reverse: the link goes last.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp as afxdp;
-use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Steer, SteerConfig};
+use sluice_tcp::clock::Instant;
+use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Reason, Steer, SteerConfig, SynGate};
 
+use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Team};
 use super::xdp_worker::Builder;
 use super::{Failure, Service, disk_problem, no_placement, summary};
@@ -26,6 +29,7 @@ struct XdpService {
     /// Kernel sockets bound to our addresses and ports, never listening: nobody else can take them.
     reserved: Vec<OwnedFd>,
     description: String,
+    syn_guard: SynGuard,
 }
 
 /// Starts the service.
@@ -100,6 +104,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         attached,
         reserved,
         description,
+        syn_guard: SynGuard::new(syn_gate(config, queues.len())),
     }))
 }
 
@@ -187,6 +192,15 @@ fn insert(steer: &Steer, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Failu
     })
 }
 
+/// The rates of the SYN gate: each queue has an equal share, as with connections.
+fn syn_gate(config: &Config, queues: usize) -> Option<SynGate> {
+    let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+    (config.xdp.syn_gate == config::SynGate::Auto).then(|| SynGate {
+        per_queue: config.limits.syn_rate.div_ceil(queues),
+        per_source: config.limits.syn_rate_per_source,
+    })
+}
+
 fn attach_mode(config: &Config) -> AttachMode {
     match config.xdp.attach {
         config::Attach::Auto => AttachMode::Auto,
@@ -215,6 +229,32 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
+impl XdpService {
+    /// SYNs that the gate has dropped so far.
+    fn gated(&self) -> u64 {
+        let counters = self.steer.counters().unwrap_or_default();
+        counters
+            .iter()
+            .filter(|(reason, _)| matches!(reason, Reason::SynRate | Reason::SynSourceRate))
+            .map(|(_, frames)| frames)
+            .sum()
+    }
+
+    fn apply(&mut self, change: Change, now: Instant, dropped: u64) {
+        let (gate, what) = match change {
+            Change::Arm(rates) => (Some(rates), "flood of SYNs: the XDP program limits them"),
+            Change::Disarm => (None, "the flood of SYNs is over"),
+        };
+        match self.steer.set_syn_gate(gate) {
+            Ok(()) => super::log(what),
+            Err(error) => {
+                super::log(&format!("warning: the SYN gate cannot be set: {error}"));
+                self.syn_guard.failed(change, now, dropped);
+            }
+        }
+    }
+}
+
 impl Service for XdpService {
     fn describe(&self) -> String {
         self.description.clone()
@@ -224,10 +264,23 @@ impl Service for XdpService {
         &self.workers
     }
 
+    fn tend(&mut self, now: Instant) -> Option<Duration> {
+        let flooded = self.workers.is_flooded();
+        let dropped = if self.syn_guard.is_armed() {
+            self.gated()
+        } else {
+            0
+        };
+        if let Some(change) = self.syn_guard.judge(now, flooded, dropped) {
+            self.apply(change, now, dropped);
+        }
+        self.syn_guard.next_look()
+    }
+
     fn report(&mut self) -> String {
         let reports = self.workers.reports();
         let reports: Vec<&WorkerReport> = reports.iter().map(|report| &**report).collect();
-        summary::xdp(&reports, &self.steer, self.attached.mode)
+        summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard)
     }
 
     fn stop(mut self: Box<Self>) -> Result<String, Failure> {
@@ -238,7 +291,7 @@ impl Service for XdpService {
             reports.push(report);
         }
         let reports: Vec<&WorkerReport> = reports.iter().collect();
-        let text = summary::xdp(&reports, &self.steer, self.attached.mode);
+        let text = summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard);
         self.steer.detach();
         self.reserved.clear();
         Ok(text)

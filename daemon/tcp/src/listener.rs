@@ -80,6 +80,17 @@ impl Listener {
         self.under_pressure || self.meter.count >= self.table.capacity()
     }
 
+    /// Earliest moment at which [`Self::on_timers`] has something to do: also the end of a flood of cookies, which
+    /// nothing else would notice.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let calm =
+            (self.meter.count >= self.table.capacity()).then(|| self.meter.begun_at + METER_PERIOD);
+        match (self.table.next_deadline(), calm) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// Sorts a segment that matches no connection. `after` is the last sequence number of an earlier connection of
     /// the tuple; `room` says whether a connection slot is free.
     pub(crate) fn on_segment(
@@ -118,7 +129,7 @@ impl Listener {
         }
         self.judge_pressure();
         let share = (self.table.capacity() / SOURCE_SHARE).max(SOURCE_MIN);
-        let has_its_share = self.table.from_source(&segment.key) >= share;
+        let has_its_share = self.table.of_source(&segment.key) >= share;
         // A cookie cannot begin above the numbers of the connection before it, so a tuple fresh from TIME-WAIT gets
         // an entry, if need be another's. Who reopens has completed a handshake before.
         if after.is_none() && (self.under_pressure || has_its_share) {

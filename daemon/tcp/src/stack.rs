@@ -226,7 +226,7 @@ impl Stack {
     /// Earliest moment at which [`on_timers`](Self::on_timers) has something to do; may be early.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let handshakes = self.listener.table().next_deadline();
+        let handshakes = self.listener.next_deadline();
         match (self.wheel.next_deadline(), handshakes) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),

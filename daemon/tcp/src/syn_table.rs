@@ -198,7 +198,7 @@ impl SynTable {
     }
 
     /// Handshakes under way from the source of this flow, or from one that shares its counter.
-    pub(crate) fn from_source(&self, key: &FlowKey) -> u32 {
+    pub(crate) fn of_source(&self, key: &FlowKey) -> u32 {
         self.sources.count(key)
     }
 

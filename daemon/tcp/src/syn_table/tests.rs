@@ -142,7 +142,7 @@ fn under_pressure_entries_go_after_one_repeat() {
         timed_out: 0,
     };
     assert_eq!(table.expire(at(3000), 1, 10), gone);
-    assert_eq!((table.len(), table.from_source(&key(1))), (0, 0));
+    assert_eq!((table.len(), table.of_source(&key(1))), (0, 0));
 }
 
 #[test]
@@ -157,9 +157,9 @@ fn a_source_is_a_host_of_ipv4_and_a_network_of_ipv6() {
         table.insert(&handshake(v6(number, 1))).expect("room");
         table.insert(&handshake(key(number.into()))).expect("room");
     }
-    assert_eq!(table.from_source(&v6(99, 1)), 3);
-    assert_eq!(table.from_source(&v6(1, 2)), 0);
-    assert_eq!(table.from_source(&key(1)), 1);
+    assert_eq!(table.of_source(&v6(99, 1)), 3);
+    assert_eq!(table.of_source(&v6(1, 2)), 0);
+    assert_eq!(table.of_source(&key(1)), 1);
 }
 
 #[test]
