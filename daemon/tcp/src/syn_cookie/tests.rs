@@ -215,7 +215,7 @@ fn the_first_period_has_no_predecessor() {
     let case = plain_case(Instant::ZERO);
     let ack = final_ack(&case.syn, &case.syn_ack(), 10);
     assert!(accepted(case.key, &ack, Instant::ZERO).is_some());
-    let mut other = ack.clone();
+    let mut other = ack;
     other.ack = other.ack.wrapping_add(1 << PARITY_SHIFT);
     assert!(accepted(case.key, &other, Instant::ZERO).is_none());
 }
