@@ -87,6 +87,8 @@ pub struct Xdp {
     pub cores: Option<Vec<u32>>,
     /// Whether the memory is taken from huge pages.
     pub huge_pages: HugePages,
+    /// Whether the XDP program limits SYNs during a flood.
+    pub syn_gate: SynGate,
 }
 
 /// Receive queues of the interface.
@@ -149,6 +151,10 @@ pub struct Limits {
     /// Bytes per second that a client has to take of a response, on average over 30 s, before it is reset (1 B to
     /// 1 GiB); `None` is off. With our own TCP only: kernel sockets hide what a client takes, and hold no block for it.
     pub min_rate: Option<u64>,
+    /// SYNs per second that reach the workers during a flood; each queue has its equal share.
+    pub syn_rate: u32,
+    /// SYNs per second from one source network (/24 of IPv4, /64 of IPv6) during a flood.
+    pub syn_rate_per_source: u32,
 }
 
 choice! {
@@ -222,6 +228,17 @@ choice! {
 }
 
 choice! {
+    /// `xdp.syn_gate`: a flood of SYNs.
+    SynGate {
+        /// While a worker is flooded, SYNs beyond `limits.syn_rate` and `limits.syn_rate_per_source` are dropped
+        /// by the XDP program.
+        Auto = "auto",
+        /// They all reach the workers.
+        Off = "off",
+    }
+}
+
+choice! {
     /// `site.symlinks`: symbolic links below the root.
     Symlinks {
         /// None is followed.
@@ -261,6 +278,7 @@ impl Default for Xdp {
             vlan: false,
             cores: None,
             huge_pages: HugePages::Auto,
+            syn_gate: SynGate::Auto,
         }
     }
 }
@@ -297,6 +315,9 @@ impl Default for Limits {
             // Below TimeoutStopSec=90 of the systemd unit, so that we end before we are killed.
             drain_timeout: Duration::from_secs(85),
             min_rate: Some(1 << 10),
+            // At 1 to 2 us for the frame and its cookie, less than a tenth of a CPU.
+            syn_rate: 50_000,
+            syn_rate_per_source: 1000,
         }
     }
 }

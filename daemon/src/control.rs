@@ -2,7 +2,8 @@
 //!
 //! Control -> worker: the drain deadline, an atomic word that no full queue can refuse, and empty report
 //! boxes. Worker -> control: the same boxes filled, and a turn counter for the watchdog. The boxes are
-//! allocated by the control side and travel in a circle, so the worker neither allocates nor frees. Two
+//! allocated by the control side and travel in a circle, so the worker neither allocates nor frees. A worker under
+//! a flood of SYNs says so by one word. Two
 //! eventfds end the sleep of either side; a worker in its loop pays one relaxed store a turn.
 //!
 //! `R` is the report of the transport: the border does not look into it.
@@ -40,6 +41,7 @@ struct Shared<R> {
     requests: ArrayQueue<Box<R>>,
     reports: ArrayQueue<Box<R>>,
     turns: AtomicU64,
+    flooded: AtomicBool,
     finished: AtomicBool,
     worker_wake: OwnedFd,
     control_wake: OwnedFd,
@@ -55,6 +57,7 @@ pub struct WorkerControl<R> {
     shared: Arc<Shared<R>>,
     turns: u64,
     draining: u64,
+    flooded: bool,
 }
 
 /// A new border.
@@ -68,6 +71,7 @@ pub fn channel<R>() -> Result<(ControlSide<R>, WorkerControl<R>), Errno> {
         requests: ArrayQueue::new(REPORTS),
         reports: ArrayQueue::new(REPORTS),
         turns: AtomicU64::new(0),
+        flooded: AtomicBool::new(false),
         finished: AtomicBool::new(false),
         worker_wake: eventfd(0, flags)?,
         control_wake: eventfd(0, flags)?,
@@ -76,6 +80,7 @@ pub fn channel<R>() -> Result<(ControlSide<R>, WorkerControl<R>), Errno> {
         shared: Arc::clone(&shared),
         turns: 0,
         draining: NOT_DRAINING,
+        flooded: false,
     };
     Ok((ControlSide { shared }, worker))
 }
@@ -132,8 +137,17 @@ impl<R> ControlSide<R> {
         while self.take_report().is_some() {}
     }
 
-    /// Readable after a report was published and when the worker ends; [`Self::wait_report`] and
-    /// [`Self::discard_late_reports`] clear it.
+    /// Whether more SYNs reach the worker than can be honest. Clears [`Self::report_fd`].
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        // Cleared before the look, so that a change after it wakes again.
+        clear(&self.shared.control_wake);
+        // The word stands for itself: nothing else is read because of it.
+        self.shared.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Readable after a report was published, when a flood begins or ends, and when the worker ends;
+    /// [`Self::wait_report`], [`Self::discard_late_reports`] and [`Self::is_flooded`] clear it.
     #[must_use]
     pub fn report_fd(&self) -> BorrowedFd<'_> {
         self.shared.control_wake.as_fd()
@@ -186,6 +200,16 @@ impl<R> WorkerControl<R> {
         // sent boxes without taking reports: the newest one is the one worth keeping.
         drop(self.shared.reports.force_push(report));
         wake(&self.shared.control_wake);
+    }
+
+    /// Says whether more SYNs come than can be honest; a change wakes the control side.
+    pub fn set_flooded(&mut self, flooded: bool) {
+        if flooded != self.flooded {
+            self.flooded = flooded;
+            self.shared.flooded.store(flooded, Ordering::Relaxed);
+            // write(2) orders the store before whatever the wake-up makes the other side do.
+            wake(&self.shared.control_wake);
+        }
     }
 
     /// Counts one turn of the loop for the watchdog.
@@ -314,6 +338,20 @@ mod tests {
         control.snapshot(Box::new(2)).expect("an empty queue");
         answer(&mut worker);
         assert_eq!(*control.wait_report(Duration::ZERO).expect("a report"), 2);
+    }
+
+    #[test]
+    fn the_begin_and_the_end_of_a_flood_wake_the_control_side() {
+        let (control, mut worker) = channel::<u32>().expect("eventfd");
+        worker.set_flooded(false);
+        assert!(!readable(control.report_fd()) && !control.is_flooded());
+        for flooded in [true, false] {
+            worker.set_flooded(flooded);
+            worker.set_flooded(flooded);
+            assert!(readable(control.report_fd()));
+            assert_eq!(control.is_flooded(), flooded);
+            assert!(!readable(control.report_fd()));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod kernel;
 mod signals;
 mod summary;
+mod syn_guard;
 mod team;
 mod xdp;
 mod xdp_worker;
@@ -14,6 +15,7 @@ mod xdp_worker;
 use core::time::Duration;
 use std::io::{stderr, stdout};
 
+use crate::clock::monotonic;
 use crate::config::{Backend, Config};
 use crate::console::say;
 use crate::limits::{ActiveBackend, Limits};
@@ -21,6 +23,7 @@ use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
 use crate::services::ServicesConfig;
 use sluice_http::RequestLimits;
+use sluice_tcp::clock::Instant;
 
 use signals::{Signal, Signals};
 use team::Crew;
@@ -52,6 +55,9 @@ trait Service {
     fn team(&self) -> &dyn Crew;
     /// Whether clients can still reach it.
     fn check(&self) -> Result<(), Problem>;
+    /// Acts on what the workers say of themselves. Called after every wake-up, and at least once per
+    /// [`CHECK_INTERVAL`].
+    fn tend(&mut self, _now: Instant) {}
     /// The report, from live workers.
     fn report(&mut self) -> String;
     /// Waits for the workers and takes everything down.
@@ -119,6 +125,7 @@ fn watch(service: &mut dyn Service, signals: &Signals) -> End {
         if service.team().failed() {
             return End::WorkerGone;
         }
+        service.tend(monotonic());
     }
 }
 
@@ -149,6 +156,7 @@ fn drain(service: &mut dyn Service, signals: &Signals, patience: Duration) {
             Some(Signal::Stop) => service.team().drain(Duration::ZERO),
             None => service.team().discard_late_reports(),
         }
+        service.tend(monotonic());
     }
 }
 

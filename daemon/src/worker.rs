@@ -73,7 +73,7 @@ pub struct Worker {
     stack: Stack,
     services: Services,
     exchanges: Vec<Option<Exchange>>,
-    /// Link header of replies, per connection slot.
+    /// Link header of replies, per connection slot and per handshake.
     peers: Vec<LinkHeader>,
     /// Connections whose exchange waits for the disk or for a block.
     waiting: VecDeque<ConnId>,
@@ -110,7 +110,7 @@ impl Worker {
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
             services,
             exchanges,
-            peers: vec![LinkHeader::default(); connections],
+            peers: vec![LinkHeader::default(); config.stack.slots()],
             // An entry may outlive its connection by a turn, so there can be more entries than slots.
             waiting: VecDeque::with_capacity(2 * connections),
             is_waiting: vec![false; connections],
@@ -147,6 +147,7 @@ impl Worker {
         loop {
             let busy = self.turn(monotonic, unix_seconds());
             control.turn();
+            control.set_flooded(self.stack.is_flooded());
             quiet_turns = if busy {
                 0
             } else {
@@ -204,7 +205,7 @@ impl Worker {
     }
 
     fn reset_all(&mut self) {
-        for slot in 0..self.exchanges.len() {
+        for slot in 0..self.peers.len() {
             if let Some(conn) = self.stack.at_slot(slot) {
                 self.stack.abort(conn);
             }

@@ -10,10 +10,11 @@
 //! 2. Open a socket per queue and [`Steer::insert_socket`] it.
 //! 3. [`Steer::attach`] to the interface: a `bpf_link`, so a crash of the process detaches it.
 //! 4. [`Steer::set_enabled`]: from now on a queue without a socket drops our traffic instead of passing it.
-//! 5. [`Steer::counters`] at any time; in reverse order at the end, or drop the [`Steer`].
+//! 5. [`Steer::set_syn_gate`] while a flood of SYNs lasts.
+//! 6. [`Steer::counters`] at any time; in reverse order at the end, or drop the [`Steer`].
 //!
 //! Loading and attaching take `CAP_BPF` and `CAP_NET_ADMIN`, everything afterwards takes none. The maps `sluice_xsks`,
-//! `sluice_stats`, `sluice_config` and `sluice_local` carry BTF for `bpftool map dump`.
+//! `sluice_stats`, `sluice_config`, `sluice_local`, `sluice_queues` and `sluice_sources` carry BTF for `bpftool map dump`.
 
 // They panic when nobody reads; what is to be said goes to the caller.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -23,12 +24,14 @@ mod config;
 mod error;
 mod libbpf_log;
 mod reason;
+mod settings;
 mod steer;
 
 pub use attach::{AttachMode, Attached, AttachedMode, foreign_programs};
 pub use config::{ENDPOINTS_MAX, Endpoint, OWNED_MAX, SteerConfig};
 pub use error::{AttachError, ForeignProgram, LoadError, MapError};
 pub use reason::{Reason, Verdict};
+pub use settings::SynGate;
 pub use steer::{PROGRAM_NAME, Steer};
 
 /// The skeleton that `build.rs` generates from `steer.bpf.c`: not our text, so not under our lints.

@@ -110,6 +110,7 @@ static __always_inline __be16 take_vlan_tags(struct cursor *at, __be16 proto, __
 struct tcp_view {
 	__u8 ports; /* the first 4 bytes were there */
 	__u8 whole; /* all 20 fixed bytes were there */
+	__u8 syn; /* SYN without ACK, if `whole` */
 	__be16 port; /* destination, if `ports` */
 	__u8 header_len; /* as it claims, in bytes, if `whole` */
 };
@@ -126,6 +127,7 @@ static __always_inline struct tcp_view tcp_at(const struct cursor *at)
 	}
 	if (holds(at, sizeof(*tcp))) {
 		view.whole = 1;
+		view.syn = tcp->syn && !tcp->ack;
 		view.header_len = tcp->doff * 4;
 	}
 	return view;
@@ -139,6 +141,7 @@ static __always_inline struct tcp_view tcp_copy(struct xdp_md *ctx, __u32 offset
 
 	if (bpf_xdp_load_bytes(ctx, offset, &tcp, sizeof(tcp)) == 0) {
 		view.whole = 1;
+		view.syn = tcp.syn && !tcp.ack;
 		view.header_len = tcp.doff * 4;
 	} else if (bpf_xdp_load_bytes(ctx, offset, &tcp, TCP_PORTS_LEN) != 0) {
 		return view;

@@ -93,6 +93,10 @@ reasons! {
     VlanTag = 40, "vlan_tag";
     /// TCP data offset below 20 bytes or beyond the packet.
     TcpHeader = 41, "tcp_header";
+    /// A SYN beyond the rate of its receive queue, while the gate is armed.
+    SynRate = 42, "syn_rate";
+    /// A SYN beyond the rate of its source network, while the gate is armed.
+    SynSourceRate = 43, "syn_source_rate";
 }
 
 impl Reason {

@@ -52,6 +52,10 @@ enum sluice_reason {
 	SLUICE_DROP_VLAN_TAG = 40,
 	/* TCP data offset below 20 bytes or beyond the packet. */
 	SLUICE_DROP_TCP_HEADER = 41,
+	/* A SYN beyond the rate of its receive queue, while the gate is armed. */
+	SLUICE_DROP_SYN_RATE = 42,
+	/* A SYN beyond the rate of its source network, while the gate is armed. */
+	SLUICE_DROP_SYN_SOURCE_RATE = 43,
 };
 
 #define SLUICE_REDIRECT_FIRST 16
@@ -68,6 +72,9 @@ enum sluice_reason {
 #define SLUICE_VLAN_TAGS_MAX 2
 #define SLUICE_EXTENSION_HEADERS_MAX 8
 #define SLUICE_EXTENSION_BYTES_MAX 256
+
+/* Source networks that sluice_sources remembers; the one seen least recently makes room. */
+#define SLUICE_SOURCES_MAX 65536
 
 /* Key of sluice_local. An IPv4 address fills the first 4 bytes, the rest is 0. */
 struct sluice_local_key {
@@ -86,6 +93,29 @@ struct sluice_local_key {
 struct sluice_settings {
 	/* 1: the service is up, and what finds no socket is dropped. 0: it passes. */
 	unsigned int enabled;
+	/* 1: the gate is armed, SYNs beyond the rates below are dropped. */
+	unsigned int syn_gate;
+	/* What a SYN costs the bucket of its queue and that of its source network, and what each may be ahead by. */
+	unsigned long long queue_interval_ns;
+	unsigned long long queue_burst_ns;
+	unsigned long long source_interval_ns;
+	unsigned long long source_burst_ns;
+};
+
+/*
+ * A token bucket in one word: the time up to which its SYNs are paid for (the generic cell rate algorithm, ITU-T I.371
+ * annex A). A whole cache line, so that queues on different CPUs share none.
+ */
+struct sluice_queue_bucket {
+	unsigned long long paid_until_ns;
+	unsigned long long unused[7];
+};
+
+/* Key of sluice_sources: the /24 of an IPv4 source, the /64 of an IPv6 one, the rest 0. */
+struct sluice_source {
+	unsigned char network[8];
+	/* 4 or 6. */
+	unsigned int family;
 };
 
 #endif

@@ -12,9 +12,9 @@
  * Everything else passes: the host stays the host (SSH, other ports, UDP, its own ARP and ping).
  *
  * The filter is an optimisation and never a guard: user space checks every frame again. So there is no checksum work here,
- * and no state but counters.
+ * and no state but counters and, while the daemon has armed it against a flood, the buckets of the SYN gate.
  */
-#include "parse.bpf.h"
+#include "syn_gate.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -38,13 +38,6 @@ struct {
 	__type(value, __u64);
 } sluice_stats SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sluice_settings);
-} sluice_config SEC(".maps");
-
 /* Served pairs, and the served and owned addresses: a hash, so that 64 pairs cost what one costs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -52,12 +45,6 @@ struct {
 	__type(key, struct sluice_local_key);
 	__type(value, __u32);
 } sluice_local SEC(".maps");
-
-/* What is known of a packet so far. */
-struct packet {
-	struct sluice_local_key to;
-	__u32 offset; /* of the network header in the frame: beyond ETH_HLEN, the frame is tagged */
-};
 
 static __always_inline __u32 local_bits(const struct sluice_local_key *key)
 {
@@ -116,6 +103,7 @@ static __always_inline enum sluice_reason classify_tcp(struct xdp_md *ctx, struc
 		return SLUICE_DROP_TRUNCATED;
 	if (tcp.header_len < TCP_HEADER_MIN || header_len + tcp.header_len > packet_len)
 		return SLUICE_DROP_TCP_HEADER;
+	packet->syn = tcp.syn;
 	return SLUICE_REDIRECT_TCP;
 }
 
@@ -218,10 +206,9 @@ static __always_inline enum sluice_reason classify_arp(struct cursor *at, struct
 	return address_is_owned(packet) ? SLUICE_REDIRECT_OWNED : SLUICE_PASS_NOT_IP;
 }
 
-static __always_inline enum sluice_reason classify(struct xdp_md *ctx)
+static __always_inline enum sluice_reason classify(struct xdp_md *ctx, struct packet *packet)
 {
 	struct cursor at = { .pos = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
-	struct packet packet = {};
 	struct ethhdr *eth = at.pos;
 	__u32 tags = 0;
 	__be16 proto;
@@ -229,14 +216,14 @@ static __always_inline enum sluice_reason classify(struct xdp_md *ctx)
 	if (!step(&at, sizeof(*eth)))
 		return SLUICE_PASS_UNREADABLE;
 	proto = take_vlan_tags(&at, eth->h_proto, &tags);
-	packet.offset = ETH_HLEN + tags * sizeof(struct vlan_tag);
+	packet->offset = ETH_HLEN + tags * sizeof(struct vlan_tag);
 	switch (proto) {
 	case bpf_htons(ETH_P_IP):
-		return classify_ipv4(ctx, &at, &packet);
+		return classify_ipv4(ctx, &at, packet);
 	case bpf_htons(ETH_P_IPV6):
-		return classify_ipv6(ctx, &at, &packet);
+		return classify_ipv6(ctx, &at, packet);
 	case bpf_htons(ETH_P_ARP):
-		return owned_present ? classify_arp(&at, &packet) : SLUICE_PASS_NOT_IP;
+		return owned_present ? classify_arp(&at, packet) : SLUICE_PASS_NOT_IP;
 	default:
 		return SLUICE_PASS_NOT_IP;
 	}
@@ -265,13 +252,20 @@ static __always_inline int drop(enum sluice_reason reason)
 }
 
 /* An empty slot, or a queue beyond the map, gives the fallback back at once. */
-static __always_inline int redirect(struct xdp_md *ctx, enum sluice_reason reason)
+static __always_inline int redirect(struct xdp_md *ctx, const struct packet *packet, enum sluice_reason reason)
 {
 	__u32 zero = 0;
 	struct sluice_settings *settings = bpf_map_lookup_elem(&sluice_config, &zero);
 	__u64 fallback = settings && settings->enabled ? XDP_DROP : XDP_PASS;
-	int action = bpf_redirect_map(&sluice_xsks, ctx->rx_queue_index, fallback);
+	int action;
 
+	if (packet->syn && settings && settings->syn_gate) {
+		enum sluice_reason gated = gate_syn(ctx, packet, settings);
+
+		if (gated != SLUICE_REDIRECT_TCP)
+			return drop(gated);
+	}
+	action = bpf_redirect_map(&sluice_xsks, ctx->rx_queue_index, fallback);
 	if (action != XDP_REDIRECT)
 		return fallback == XDP_DROP ? drop(SLUICE_DROP_NO_SOCKET) : pass(SLUICE_PASS_NOT_ENABLED);
 	count(reason);
@@ -281,11 +275,12 @@ static __always_inline int redirect(struct xdp_md *ctx, enum sluice_reason reaso
 SEC("xdp.frags")
 int sluice_steer(struct xdp_md *ctx)
 {
-	enum sluice_reason reason = classify(ctx);
+	struct packet packet = {};
+	enum sluice_reason reason = classify(ctx, &packet);
 
 	if (reason < SLUICE_REDIRECT_FIRST)
 		return pass(reason);
 	if (reason < SLUICE_DROP_FIRST)
-		return redirect(ctx, reason);
+		return redirect(ctx, &packet, reason);
 	return drop(reason);
 }

@@ -3,6 +3,7 @@
 //! Only descriptors are kept: libbpf's object lives no longer than [`Steer::load`], so nothing here borrows from it, and
 //! dropping the [`Steer`] ends the link first, then maps and program.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,6 +18,7 @@ use crate::config::SteerConfig;
 use crate::error::{AttachError, LoadError, MapError};
 use crate::libbpf_log;
 use crate::reason::Reason;
+use crate::settings::{Settings, SynGate};
 use crate::skeleton::SteerSkelBuilder;
 
 /// Name of the program in the kernel, as `bpftool prog` shows it.
@@ -35,6 +37,10 @@ pub struct Steer {
     stats: MapHandle,
     config: MapHandle,
     local: MapHandle,
+    /// Buckets of the SYN gate, kept for their pins.
+    buckets: [MapHandle; 2],
+    /// What `sluice_config` holds.
+    settings: Cell<Settings>,
     queues: u32,
     pins: Vec<PathBuf>,
 }
@@ -75,6 +81,7 @@ impl Steer {
         constants.vlan_accepted = config.vlan.into();
         constants.owned_present = (!config.owned.is_empty()).into();
         open.maps.sluice_xsks.set_max_entries(config.queues)?;
+        open.maps.sluice_queues.set_max_entries(config.queues)?;
 
         let loaded = open.load()?;
         for (key, bits) in config.local_entries() {
@@ -90,6 +97,11 @@ impl Steer {
             stats: MapHandle::try_from(&loaded.maps.sluice_stats)?,
             config: MapHandle::try_from(&loaded.maps.sluice_config)?,
             local: MapHandle::try_from(&loaded.maps.sluice_local)?,
+            buckets: [
+                MapHandle::try_from(&loaded.maps.sluice_queues)?,
+                MapHandle::try_from(&loaded.maps.sluice_sources)?,
+            ],
+            settings: Cell::default(),
             queues: config.queues,
             pins: Vec::new(),
         })
@@ -102,12 +114,13 @@ impl Steer {
             error,
         };
         fs::create_dir_all(directory).map_err(|error| failed(directory, error.into()))?;
-        for map in [
+        let maps = [
             &mut self.xsks,
             &mut self.stats,
             &mut self.config,
             &mut self.local,
-        ] {
+        ];
+        for map in maps.into_iter().chain(&mut self.buckets) {
             let path = directory.join(map.name());
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -194,16 +207,39 @@ impl Steer {
     /// # Errors
     /// What the kernel says.
     pub fn set_enabled(&self, enabled: bool) -> Result<(), MapError> {
+        self.set(Settings {
+            enabled,
+            ..self.settings.get()
+        })
+    }
+
+    /// Arms the gate: SYNs beyond these rates are dropped and counted as [`Reason::SynRate`] and
+    /// [`Reason::SynSourceRate`]. `None` disarms it, as it is after [`Steer::load`]. Takes effect with the next frame and
+    /// takes no capability.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_syn_gate(&self, gate: Option<SynGate>) -> Result<(), MapError> {
+        self.set(Settings {
+            syn_gate: gate,
+            ..self.settings.get()
+        })
+    }
+
+    /// Whether the gate is armed.
+    pub fn syn_gate(&self) -> Option<SynGate> {
+        self.settings.get().syn_gate
+    }
+
+    fn set(&self, settings: Settings) -> Result<(), MapError> {
         self.config
-            .update(
-                &SETTINGS_KEY,
-                &u32::from(enabled).to_ne_bytes(),
-                MapFlags::ANY,
-            )
+            .update(&SETTINGS_KEY, &settings.to_bytes(), MapFlags::ANY)
             .map_err(|error| MapError::Os {
                 map: "sluice_config",
                 error,
-            })
+            })?;
+        self.settings.set(settings);
+        Ok(())
     }
 
     /// Frames by reason since [`Steer::load`], summed over the CPUs, in the order of [`Reason::ALL`]. Reasons are read one

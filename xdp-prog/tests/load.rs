@@ -8,19 +8,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libbpf_rs::{MapCore, MapHandle, MapType};
-use sluice_xdp_prog::{AttachMode, AttachedMode, LoadError, MapError, Steer, SteerConfig};
+use sluice_xdp_prog::{AttachMode, AttachedMode, LoadError, MapError, Steer, SteerConfig, SynGate};
 use support::capabilities::{BPF, NET_ADMIN, keep_only};
 use support::namespace::{command, has_program, in_namespace, private_mounts, skip, veth};
 use support::run::{Rig, xdp_socket};
 use support::tables::{good_segments, v4};
 use support::{QUEUES, config, config_with_owned};
 
-const MAPS: [&str; 4] = [
+const MAPS: [&str; 6] = [
     "sluice_config",
     "sluice_local",
+    "sluice_queues",
+    "sluice_sources",
     "sluice_stats",
     "sluice_xsks",
 ];
+
+const GATE: SynGate = SynGate {
+    per_queue: 1000,
+    per_source: 100,
+};
 
 fn load(config: &SteerConfig) -> Steer {
     Steer::load(config).unwrap_or_else(|error| panic!("{error}"))
@@ -88,6 +95,7 @@ fn a_running_program_is_steered_without_any_capability() {
         keep_only(&[]);
         steer.insert_socket(0, socket.as_fd()).unwrap();
         steer.set_enabled(true).unwrap();
+        steer.set_syn_gate(Some(GATE)).unwrap();
         steer.counters().unwrap();
         steer.remove_socket(0).unwrap();
         assert!(has_program("ours"));
@@ -168,7 +176,7 @@ fn a_refusal_of_the_kernel_carries_what_libbpf_said() {
             ..config()
         }) {
             Err(error @ LoadError::Rejected { .. }) => {
-                assert!(error.to_string().contains("sluice_xsks"), "{error}")
+                assert!(error.to_string().contains("sluice_queues"), "{error}")
             }
             other => panic!("{other:?}"),
         }
@@ -213,7 +221,10 @@ fn pins_of_a_process_that_died_are_replaced() {
         steer.set_enabled(true).unwrap();
         let pinned = MapHandle::from_pinned_path(pins.join("sluice_config")).unwrap();
         let enabled = pinned.lookup(&[0; 4], libbpf_rs::MapFlags::ANY).unwrap();
-        assert_eq!(enabled, Some(1u32.to_ne_bytes().to_vec()));
+        assert_eq!(
+            enabled.map(|bytes| bytes[..4].to_vec()),
+            Some(1u32.to_ne_bytes().to_vec())
+        );
     });
 }
 

@@ -310,10 +310,12 @@ fn random_mutations_get_the_verdict_of_the_plain_twin() {
             .iter()
             .filter(|reason| !seen[usize::from(reason.number())])
             .collect();
-        // With a socket in every slot two reasons cannot occur, and with VLAN a third.
+        // With a socket in every slot two reasons cannot occur, with the gate disarmed two more, and with VLAN another.
         let impossible = |reason: &Reason| {
-            matches!(reason, Reason::NotEnabled | Reason::NoSocket)
-                || (config.vlan && *reason == Reason::VlanTag)
+            matches!(
+                reason,
+                Reason::NotEnabled | Reason::NoSocket | Reason::SynRate | Reason::SynSourceRate
+            ) || (config.vlan && *reason == Reason::VlanTag)
         };
         assert!(
             missing.iter().all(|reason| impossible(reason)),

@@ -10,7 +10,7 @@ use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{Segment, Stack, StackConfig};
-use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, checksum, parse};
+use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, TcpHeader, checksum, parse};
 
 use super::Checksums;
 use super::client::{CLIENT, LINK_TO_SERVER, SERVER};
@@ -53,16 +53,17 @@ impl Sluice {
         }
     }
 
-    fn receive(&mut self, now: Instant, frame: &[u8]) {
+    /// Takes a frame. What is answered at once, such as a SYN by a cookie, is the result.
+    fn receive(&mut self, now: Instant, frame: &[u8]) -> Option<TcpHeader> {
         let Ok(Packet::Tcp(packet)) = parse(frame, frame.len(), &ParseConfig::default()) else {
-            return;
+            return None;
         };
         if self.checksums == Checksums::Software
             && packet
                 .verify_checksum([frame], ChecksumPolicy::Verify)
                 .is_err()
         {
-            return;
+            return None;
         }
         let (ours, theirs) = (packet.dst, packet.src);
         let header = &packet.header;
@@ -73,29 +74,32 @@ impl Sluice {
             payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),
         };
         // The client sends no data and no segment of another server.
-        let _ = self.stack.on_segment(now, &segment);
+        self.stack.on_segment(now, &segment).reply
     }
 
     fn transmit(&mut self, now: Instant, nic: &mut Nic) {
-        let link = LINK_TO_SERVER.reply();
         while let Some(segment) = self.stack.poll_transmit(now) {
             let len = segment.payload.end - segment.payload.start;
             // At most an MSS.
             let len = usize::try_from(len).unwrap_or(0);
             let payload = self.pattern.at(segment.payload.start, len);
-            let emit = TcpEmit {
-                link: &link,
-                src: IpAddr::V4(SERVER),
-                dst: IpAddr::V4(CLIENT),
-                ecn: Ecn::NotEct,
-                header: &segment.header,
-                payload_len: len,
-            };
-            let checksums = self.checksums;
-            nic.outbox
-                .send(|frame| write(frame, &emit, payload, checksums));
+            send(nic, &segment.header, payload, self.checksums);
         }
     }
+}
+
+fn send(nic: &mut Nic, header: &TcpHeader, payload: &[u8], checksums: Checksums) {
+    let link = LINK_TO_SERVER.reply();
+    let emit = TcpEmit {
+        link: &link,
+        src: IpAddr::V4(SERVER),
+        dst: IpAddr::V4(CLIENT),
+        ecn: Ecn::NotEct,
+        header,
+        payload_len: payload.len(),
+    };
+    nic.outbox
+        .send(|frame| write(frame, &emit, payload, checksums));
 }
 
 fn write(
@@ -126,7 +130,9 @@ impl Server for Sluice {
     fn turn(&mut self, now: Duration, nic: &mut Nic) {
         let now = Instant::ZERO + now;
         while let Some(frame) = nic.inbox.receive() {
-            self.receive(now, frame);
+            if let Some(answer) = self.receive(now, frame) {
+                send(nic, &answer, &[], self.checksums);
+            }
         }
         self.stack.on_timers(now);
         while let Some((conn, events)) = self.stack.poll_event() {

@@ -35,6 +35,10 @@ const IDS: RangeInclusive<u64> = 0..=1023;
 /// From the default MSS of IPv4 (RFC 9293 section 3.7.1) to what fits a 65,535-byte packet.
 const MSS: RangeInclusive<u64> = 536..=65_495;
 
+/// Below the first number honest clients would notice; above the second no queue delivers so many frames.
+const SYN_RATE: RangeInclusive<u64> = 100..=10_000_000;
+const SYN_RATE_PER_SOURCE: RangeInclusive<u64> = 10..=10_000_000;
+
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -171,6 +175,7 @@ fn xdp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Xdp {
         ids(value, "a list of CPU numbers such as [2, 3]").map(Some)
     });
     section.set(&mut xdp.huge_pages, "huge_pages", diagnostics, choice);
+    section.set(&mut xdp.syn_gate, "syn_gate", diagnostics, choice);
     contradictions(&xdp, &mut section, diagnostics);
     section.finish(diagnostics);
     xdp
@@ -333,6 +338,15 @@ fn limits(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Limits
         }
         size(value, 1..=(1 << 30)).map(Some)
     });
+    section.set(&mut limits.syn_rate, "syn_rate", diagnostics, |value| {
+        integer(value, SYN_RATE)
+    });
+    section.set(
+        &mut limits.syn_rate_per_source,
+        "syn_rate_per_source",
+        diagnostics,
+        |value| integer(value, SYN_RATE_PER_SOURCE),
+    );
     section.finish(diagnostics);
     limits
 }

@@ -52,6 +52,7 @@ fn everything() -> Config {
             vlan: true,
             cores: Some(vec![3, 5]),
             huge_pages: HugePages::Off,
+            syn_gate: SynGate::Off,
         },
         listen: vec![Listen { port: 80 }, Listen { port: 8080 }],
         sites: vec![Site {
@@ -71,6 +72,8 @@ fn everything() -> Config {
             idle_timeout: Duration::from_secs(5),
             drain_timeout: Duration::ZERO,
             min_rate: None,
+            syn_rate: 1_000_000,
+            syn_rate_per_source: 50,
         },
         listen_addresses: vec!["127.0.0.1".parse().unwrap()],
     }
@@ -399,7 +402,7 @@ mod mistakes {
             "[xdp]\n  bakcend = \"xdp\"\n"
             => "f.toml:2:3: unknown key \"bakcend\" in [xdp], did you mean \"backend\"? \
                 (known: backend, interface, addresses, owned_addresses, queues, attach, bind, umem, \
-                checksum_rx, poll, vlan, cores, huge_pages)";
+                checksum_rx, poll, vlan, cores, huge_pages, syn_gate)";
         a_key_in_the_wrong_table_is_sent_home:
             "port = 80\n"
             => "f.toml:1:1: unknown key \"port\" at the top level, it belongs in [listen] \
@@ -407,7 +410,7 @@ mod mistakes {
         a_key_of_a_later_version_is_refused:
             "[xdp]\ntx_lane = \"tso\"\n[metrics]\naddress = \"127.0.0.1:9177\"\n"
             => "f.toml:2:1: unknown key \"tx_lane\" in [xdp] (known: backend, interface, addresses, \
-                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages)",
+                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages, syn_gate)",
                "f.toml:3:2: unknown key \"metrics\" at the top level \
                 (known: schema_version, xdp, listen, site, tcp, disk, limits)";
         unknown_keys_of_entries_are_found:
@@ -528,7 +531,7 @@ mod mistakes {
             => "f.toml:2:15: limits.connections: 0 is out of range (allowed: 1 to 4194304)",
                "f.toml:4:8: xdp.vlan: expected true or false, found the integer 1",
                "f.toml:5:1: unknown key \"nope\" in [xdp] (known: backend, interface, addresses, \
-                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages)";
+                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages, syn_gate)";
     }
 
     #[test]

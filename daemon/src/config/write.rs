@@ -54,6 +54,8 @@ pub(super) fn to_toml(config: &Config) -> String {
                 .map_or_else(|| "off".to_owned(), format_size),
         ),
     );
+    file.set("syn_rate", limits.syn_rate);
+    file.set("syn_rate_per_source", limits.syn_rate_per_source);
     if !config.listen_addresses.is_empty() {
         file.line("");
         let flags = joined(config.listen_addresses.iter(), " ");
@@ -96,6 +98,7 @@ fn xdp(file: &mut File, config: &Config) {
         .map(|cores| format!("[{}]", joined(cores, ", ")));
     file.set_or("cores", cores, "chosen at start");
     file.set("huge_pages", quoted(xdp.huge_pages));
+    file.set("syn_gate", quoted(xdp.syn_gate));
 }
 
 /// The text so far.

@@ -8,6 +8,7 @@ use sluice_tcp::StackCounters;
 use sluice_wire::DropReason;
 use sluice_xdp_prog::{AttachedMode, Steer};
 
+use super::syn_guard::SynGuard;
 use crate::histograms::WorkerHistograms;
 use crate::kernel_backend::{KernelCounters, KernelReport};
 use crate::report::{counter_table, histogram_table};
@@ -15,7 +16,12 @@ use crate::services::ServiceReport;
 use crate::worker::WorkerReport;
 
 /// Report of the AF_XDP service: what each queue's worker said.
-pub(super) fn xdp(reports: &[(u32, &WorkerReport)], steer: &Steer, mode: AttachedMode) -> String {
+pub(super) fn xdp(
+    reports: &[(u32, &WorkerReport)],
+    steer: &Steer,
+    mode: AttachedMode,
+    syn_guard: &SynGuard,
+) -> String {
     let workers: Vec<&WorkerReport> = reports.iter().map(|(_, report)| *report).collect();
     let mut text = latencies(workers.iter().map(|report| &report.service));
     let sum = |pick: &dyn Fn(&WorkerReport) -> u64| workers.iter().map(|r| pick(r)).sum::<u64>();
@@ -58,7 +64,7 @@ pub(super) fn xdp(reports: &[(u32, &WorkerReport)], steer: &Steer, mode: Attache
     text += &rings(&workers);
     text += &sockets(reports);
     text += &drops(&workers);
-    text += &program(steer, mode);
+    text += &program(steer, mode, syn_guard);
     text
 }
 
@@ -267,16 +273,22 @@ fn drops(reports: &[&WorkerReport]) -> String {
     named_table("frames dropped in user space", rows)
 }
 
-fn program(steer: &Steer, mode: AttachedMode) -> String {
-    match steer.counters() {
-        Ok(counters) => named_table(
-            &format!("XDP program ({})", mode.name()),
-            counters
-                .into_iter()
-                .map(|(reason, count)| (format!("xdp_{}", reason.name()), count)),
-        ),
-        Err(error) => format!("XDP program: counters cannot be read: {error}\n"),
-    }
+fn program(steer: &Steer, mode: AttachedMode, syn_guard: &SynGuard) -> String {
+    let counters = match steer.counters() {
+        Ok(counters) => counters,
+        Err(error) => return format!("XDP program: counters cannot be read: {error}\n"),
+    };
+    let armed = u64::from(syn_guard.is_armed());
+    named_table(
+        &format!("XDP program ({})", mode.name()),
+        counters
+            .into_iter()
+            .map(|(reason, count)| (format!("xdp_{}", reason.name()), count))
+            .chain([
+                ("syn_gate_armed".to_owned(), armed),
+                ("syn_gate_armings".to_owned(), syn_guard.armings()),
+            ]),
+    )
 }
 
 fn table<'a>(title: &str, rows: impl IntoIterator<Item = (&'a str, u64)>) -> String {

@@ -24,7 +24,9 @@ pub(super) trait Crew {
     fn finished(&self) -> bool;
     /// Whether a worker ended although nobody asked it to.
     fn failed(&self) -> bool;
-    /// Readable when a worker ends or reports.
+    /// Whether more SYNs reach a worker than can be honest. Asked after every wake-up.
+    fn is_flooded(&self) -> bool;
+    /// Readable when a worker ends or reports, and when a flood of SYNs begins or ends.
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>>;
     /// Throws away reports nobody waits for any more, which would keep [`Crew::wake_fds`] readable.
     fn discard_late_reports(&self);
@@ -135,6 +137,14 @@ impl<R, W> Crew for Team<R, W> {
 
     fn failed(&self) -> bool {
         !self.draining.get() && self.members.iter().any(|member| member.control.finished())
+    }
+
+    fn is_flooded(&self) -> bool {
+        // Every one is asked, because that ends its wake-up.
+        let flooded = |count, member: &Member<R, W>| {
+            count + u32::from(!member.control.finished() && member.control.is_flooded())
+        };
+        self.members.iter().fold(0, flooded) > 0
     }
 
     fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {

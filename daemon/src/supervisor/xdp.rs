@@ -9,8 +9,10 @@ use std::collections::BTreeSet;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp::{Bound, MIN_TX_BUDGET};
-use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Steer, SteerConfig};
+use sluice_tcp::clock::Instant;
+use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Reason, Steer, SteerConfig, SynGate};
 
+use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
 use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
@@ -35,6 +37,7 @@ struct XdpService {
     /// Kernel sockets bound to our addresses and ports, never listening: nobody else can take them.
     reserved: Vec<OwnedFd>,
     description: String,
+    syn_guard: SynGuard,
 }
 
 /// Starts the service.
@@ -115,6 +118,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         attached,
         interface: (link.name.clone(), link.index),
         reserved,
+        syn_guard: SynGuard::new(syn_gate(config, queues.len())),
     }))
 }
 
@@ -232,6 +236,15 @@ fn insert(steer: &Steer, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Failu
     })
 }
 
+/// The rates of the SYN gate: each queue has an equal share, as with connections.
+fn syn_gate(config: &Config, queues: usize) -> Option<SynGate> {
+    let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+    (config.xdp.syn_gate == config::SynGate::Auto).then(|| SynGate {
+        per_queue: config.limits.syn_rate.div_ceil(queues),
+        per_source: config.limits.syn_rate_per_source,
+    })
+}
+
 /// A driver that says that it cannot is not asked: preflight has warned of it, and a second warning says nothing new.
 fn attach_mode(config: &Config, link: &InterfaceFacts) -> AttachMode {
     let is_generic = link.features.is_some_and(|features| !features.native);
@@ -264,6 +277,32 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(bytes)
 }
 
+impl XdpService {
+    /// SYNs that the gate has dropped so far.
+    fn gated(&self) -> u64 {
+        let counters = self.steer.counters().unwrap_or_default();
+        counters
+            .iter()
+            .filter(|(reason, _)| matches!(reason, Reason::SynRate | Reason::SynSourceRate))
+            .map(|(_, frames)| frames)
+            .sum()
+    }
+
+    fn apply(&mut self, change: Change, now: Instant, dropped: u64) {
+        let (gate, what) = match change {
+            Change::Arm(rates) => (Some(rates), "flood of SYNs: the XDP program limits them"),
+            Change::Disarm => (None, "the flood of SYNs is over"),
+        };
+        match self.steer.set_syn_gate(gate) {
+            Ok(()) => super::log(what),
+            Err(error) => {
+                super::log(&format!("warning: the SYN gate cannot be set: {error}"));
+                self.syn_guard.failed(change, now, dropped);
+            }
+        }
+    }
+}
+
 impl Service for XdpService {
     fn describe(&self) -> String {
         self.description.clone()
@@ -282,13 +321,25 @@ impl Service for XdpService {
         Err(lost(name, is_there))
     }
 
+    fn tend(&mut self, now: Instant) {
+        let flooded = self.workers.is_flooded();
+        let dropped = if self.syn_guard.is_armed() {
+            self.gated()
+        } else {
+            0
+        };
+        if let Some(change) = self.syn_guard.judge(now, flooded, dropped) {
+            self.apply(change, now, dropped);
+        }
+    }
+
     fn report(&mut self) -> String {
         let reports = self.workers.reports();
         let reports: Vec<(u32, &WorkerReport)> = reports
             .iter()
             .map(|(queue, report)| (*queue, &**report))
             .collect();
-        summary::xdp(&reports, &self.steer, self.attached.mode)
+        summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard)
     }
 
     fn stop(mut self: Box<Self>) -> Ended {
@@ -308,7 +359,7 @@ impl Service for XdpService {
         }
         let reports: Vec<(u32, &WorkerReport)> =
             reports.iter().map(|(queue, r)| (*queue, r)).collect();
-        let report = summary::xdp(&reports, &self.steer, self.attached.mode);
+        let report = summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard);
         self.steer.detach();
         self.reserved.clear();
         Ended { report, problems }

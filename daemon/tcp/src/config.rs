@@ -10,9 +10,9 @@ use crate::rtt::RtoConfig;
 /// Parameters of one [`crate::Stack`]. Every capacity is allocated at construction and never grows.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
-    /// Connections at once, half-open ones included.
+    /// Connections at once. A handshake is none before its final ACK.
     pub connections: u32,
-    /// Of those, at most this many in SYN-RECEIVED; further SYNs are dropped and counted.
+    /// Handshakes at once, 1 to 65,535: from three quarters of them on, SYNs are answered by cookies.
     pub half_open: u32,
     /// Entries in TIME-WAIT; the oldest leaves when a new one needs room.
     pub time_wait: u32,
@@ -37,6 +37,20 @@ pub struct StackConfig {
     pub flow_hash_key: [u8; 16],
     /// Key of initial sequence numbers and timestamp offsets.
     pub secret: Secret,
+}
+
+impl StackConfig {
+    /// Every [`ConnId::slot`](crate::ConnId::slot) is below this: one per connection, then one per handshake.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        let handshakes = self.half_open.clamp(1, crate::syn_table::CAPACITY_MAX);
+        self.connections.max(1) as usize + handshakes as usize
+    }
+
+    /// Whether a peer's offer of ECN is taken.
+    pub(crate) fn takes_ecn(&self) -> bool {
+        self.ecn && self.congestion.answers_ecn()
+    }
 }
 
 /// Keep-alive timing (RFC 1122 section 4.2.3.6: off by default, two hours at least).

@@ -4,8 +4,6 @@
 //! they return. A connection that is over keeps `finish` set until `output` has nothing left to send (a last
 //! ACK or a RST); then the stack frees it.
 
-use sluice_wire::{TcpFlags, TcpOptions};
-
 use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::{FIN_WAIT_2, MSS_FLOOR, StackConfig};
@@ -15,25 +13,19 @@ use crate::deadlines::{Deadlines, Timer};
 use crate::events::{CloseReason, Events};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowKey;
-use crate::isn;
+use crate::handshake::{Handshake, SynAck, Terms};
 use crate::loss::Loss;
 use crate::receive::{AckWanted, Receiver};
 use crate::rtt::RttEstimator;
-use crate::segment::{Segment, SendView};
+use crate::segment::SendView;
 use crate::send::Sender;
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::StackCounters;
 use crate::timestamps::TimestampState;
 
-/// MSS to assume when a SYN names none (RFC 9293 section 3.7.1, MUST-15).
-const DEFAULT_MSS_V4: u16 = 536;
-const DEFAULT_MSS_V6: u16 = 1220;
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
-const WINDOW_SCALE_MAX: u8 = 14;
-
-/// Bytes that the timestamps option takes from every segment, padding included (RFC 7323 appendix A).
-const TIMESTAMPS_LEN: u32 = 12;
+pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 
 /// A successor in TIME-WAIT begins this far above its predecessor: beyond any unscaled window.
 const ISS_GAP: u32 = 1 << 16;
@@ -66,11 +58,9 @@ pub(crate) struct Connection {
     /// Over: nothing more than a last segment leaves.
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
-    /// We sent the first SYN, or one that crossed the peer's.
-    pub active: bool,
-    /// A SYN-ACK is to be sent, or in SYN-SENT a SYN.
+    /// A SYN is to be sent, or after a simultaneous open a SYN-ACK.
     pub syn_wanted: bool,
-    /// SYNs or SYN-ACKs sent, with those for a repeated SYN.
+    /// SYNs or SYN-ACKs sent, with those for a repeated SYN; 0 after a cookie, of which nobody knows when it left.
     pub syns_sent: u8,
     /// Of those, how many the timer repeated.
     pub syn_repeats: u8,
@@ -105,62 +95,24 @@ pub(crate) fn window_scale_for(capacity: u32) -> u8 {
     scale
 }
 
-/// What the options of the peer's SYN and ours agree on.
-pub(crate) struct Terms {
-    pub our_mss: u16,
-    pub smss: u32,
-    /// The scale of our windows, if the peer takes scaled ones.
-    pub offered_scale: Option<u8>,
-    pub peer_scale: u8,
-    pub timestamps: Option<TimestampState>,
-    pub sack: bool,
-}
-
-impl Terms {
-    pub(crate) fn new(key: &FlowKey, options: &TcpOptions, env: &Env<'_>) -> Self {
-        let our_mss = interface_mss(env.config.mtu, key);
-        let default_mss = if key.local().is_ipv4() {
-            DEFAULT_MSS_V4
-        } else {
-            DEFAULT_MSS_V6
-        };
-        let peer_mss = options.mss.filter(|mss| *mss > 0).unwrap_or(default_mss);
-        let mss = peer_mss.clamp(MSS_FLOOR, our_mss);
-        let timestamps = options.timestamps.map(|ts| {
-            let offset = isn::timestamp_offset(key, &env.config.secret);
-            TimestampState::new(offset, ts.value, env.now)
-        });
-        Terms {
-            our_mss,
-            smss: u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN),
-            offered_scale: options
-                .window_scale
-                .map(|_| window_scale_for(env.config.receive_buffer)),
-            peer_scale: options.window_scale.map_or(0, |s| s.min(WINDOW_SCALE_MAX)),
-            timestamps,
-            sack: options.sack_permitted,
-        }
-    }
-}
-
 impl Connection {
-    /// A half-open connection from an acceptable SYN. `after` is the last sequence number of an earlier
-    /// connection of the same tuple that is still remembered.
-    pub(crate) fn from_syn(
-        segment: &Segment<'_>,
-        after: Option<SeqNumber>,
-        env: &mut Env<'_>,
-    ) -> Self {
-        let key = segment.key;
-        let irs = SeqNumber::new(segment.header.seq);
-        let iss = first_sequence_number(isn::iss(env.now, &key, &env.config.secret), after);
-        let terms = Terms::new(&key, &segment.header.options, env);
+    /// A connection in SYN-RECEIVED whose final ACK is at hand: the caller gives it that segment next.
+    pub(crate) fn from_handshake(handshake: &Handshake, env: &Env<'_>) -> Self {
+        let (key, iss, irs) = (handshake.key, handshake.iss, handshake.irs);
+        let terms = Terms::new(&key, &handshake.offer, env.config, env.now);
         let mut connection = Connection::new(key, State::SynReceived, iss, irs, &terms, env);
-        connection.control = Control::new(segment.header.flags, terms.smss, env.config, env.now);
-        // The window in a SYN is never scaled (RFC 7323 section 2.2).
-        connection
-            .send
-            .set_first_window(irs, segment.header.window, false);
+        connection.syn_wanted = false;
+        match handshake.syn_ack {
+            SynAck::Once(at) => {
+                connection.progress_at = at;
+                connection.syns_sent = 1;
+            }
+            SynAck::Several { repeats } => {
+                connection.syns_sent = 2;
+                connection.syn_repeats = repeats;
+            }
+            SynAck::Cookie => {}
+        }
         connection
     }
 
@@ -177,17 +129,12 @@ impl Connection {
         Connection {
             key,
             state,
-            receive: Receiver::new(
-                irs,
-                config.receive_buffer,
-                terms.offered_scale.unwrap_or(0),
-                terms.our_mss,
-            ),
+            receive: terms.receiver(irs, config),
             send: Sender::new(iss, terms.smss, terms.peer_scale, now),
             loss: Loss::new(terms.sack),
             rtt: RttEstimator::new(config.rto),
             congestion: controller(config, terms.smss, iss),
-            control: Control::new(TcpFlags::EMPTY, terms.smss, config, now),
+            control: Control::new(terms.ecn, terms.smss, config, now),
             timestamps: terms.timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
@@ -195,7 +142,6 @@ impl Connection {
             in_event_queue: false,
             finish: None,
             reset_wanted: false,
-            active: state == State::SynSent,
             syn_wanted: true,
             syns_sent: 0,
             syn_repeats: 0,
@@ -229,11 +175,6 @@ impl Connection {
         u32::try_from(self.send.in_flight())
             .unwrap_or(u32::MAX)
             .min(self.congestion.cwnd())
-    }
-
-    /// In SYN-RECEIVED and not over: what the limit of half-open connections counts.
-    pub(crate) fn is_half_open(&self) -> bool {
-        self.state == State::SynReceived && self.finish.is_none()
     }
 
     /// Over, and no last segment is owed.
@@ -346,7 +287,7 @@ pub(crate) fn controller(config: &StackConfig, smss: u32, iss: SeqNumber) -> Con
 
 /// ISS. A connection that follows another of its tuple within TIME-WAIT begins above everything that one sent
 /// (RFC 9293 section 3.6.1, MAY-2), also if it sent faster than the clock of `chosen` runs.
-fn first_sequence_number(chosen: u32, after: Option<SeqNumber>) -> SeqNumber {
+pub(crate) fn first_sequence_number(chosen: u32, after: Option<SeqNumber>) -> SeqNumber {
     let chosen = SeqNumber::new(chosen);
     match after {
         Some(last) if chosen.le(last.add(ISS_GAP)) => last.add(ISS_GAP),

@@ -8,7 +8,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_wire::{TcpFlags, TcpHeader};
+use sluice_wire::TcpHeader;
 
 use crate::clock::Instant;
 use crate::config::StackConfig;
@@ -38,13 +38,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// For a connection that a SYN with these flags opens, with segments of `smss` bytes.
-    pub(crate) fn new(syn: TcpFlags, smss: u32, config: &StackConfig, now: Instant) -> Self {
-        let ecn_wanted = config.ecn && config.congestion.answers_ecn();
+    /// For a connection with segments of `smss` bytes, and with ECN if the handshake agreed on it.
+    pub(crate) fn new(ecn: bool, smss: u32, config: &StackConfig, now: Instant) -> Self {
         let mut pacer = Pacer::new();
         pacer.grant(initial_window(smss));
         Control {
-            ecn: EcnState::from_syn(syn, ecn_wanted, config.congestion == Algorithm::Dctcp),
+            ecn: EcnState::new(ecn, config.congestion == Algorithm::Dctcp),
             delivery: DeliveryRate::new(now),
             markers: Markers::new(),
             pacer,

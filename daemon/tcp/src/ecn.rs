@@ -38,10 +38,23 @@ pub(crate) struct EcnState {
     ect_next: bool,
 }
 
+/// Whether a SYN with these flags offers ECN (RFC 3168 section 6.1.1).
+pub(crate) fn is_offered(syn: TcpFlags) -> bool {
+    syn.contains(SETUP)
+}
+
+/// What a SYN-ACK adds to its flags if ECN was agreed on: ECE alone.
+pub(crate) fn syn_ack_flags(negotiated: bool) -> TcpFlags {
+    if negotiated {
+        TcpFlags::ECE
+    } else {
+        TcpFlags::EMPTY
+    }
+}
+
 impl EcnState {
-    /// From the flags of the peer's SYN. `wanted`: configured, and the congestion control answers to it.
-    pub(crate) fn from_syn(flags: TcpFlags, wanted: bool, dctcp: bool) -> Self {
-        let negotiated = wanted && flags.contains(SETUP);
+    /// As the handshake ended.
+    pub(crate) fn new(negotiated: bool, dctcp: bool) -> Self {
         EcnState {
             negotiated,
             marking: negotiated,
@@ -55,29 +68,11 @@ impl EcnState {
         }
     }
 
-    /// The SYN came again. One without the offer means that the first got no answer: no ECN then
-    /// (RFC 3168 section 6.1.1).
-    pub(crate) fn on_syn_again(&mut self, flags: TcpFlags) {
-        if !flags.contains(SETUP) {
-            self.negotiated = false;
-            self.marking = false;
-        }
-    }
-
     pub(crate) fn is_negotiated(&self) -> bool {
         self.negotiated
     }
 
-    /// What a SYN-ACK adds to its flags: ECE alone.
-    pub(crate) fn syn_ack_flags(&self) -> TcpFlags {
-        if self.negotiated {
-            TcpFlags::ECE
-        } else {
-            TcpFlags::EMPTY
-        }
-    }
-
-    /// What every other segment with an acknowledgement adds.
+    /// What every segment with an acknowledgement adds, except a SYN-ACK.
     pub(crate) fn ack_flags(&self) -> TcpFlags {
         if self.echoing {
             TcpFlags::ECE
@@ -169,30 +164,16 @@ mod tests {
     use super::*;
 
     fn negotiated() -> EcnState {
-        EcnState::from_syn(SETUP.union(TcpFlags::SYN), true, false)
+        EcnState::new(true, false)
     }
 
     /// RFC 3168 section 6.1.1.
     #[test]
     fn only_a_syn_with_both_flags_is_an_offer() {
-        assert!(negotiated().is_negotiated());
-        assert_eq!(negotiated().syn_ack_flags(), TcpFlags::ECE);
+        assert!(is_offered(SETUP.union(TcpFlags::SYN)));
         for flags in [TcpFlags::SYN, TcpFlags::ECE, TcpFlags::CWR] {
-            let state = EcnState::from_syn(flags.union(TcpFlags::SYN), true, false);
-            assert_eq!(state.syn_ack_flags(), TcpFlags::EMPTY);
+            assert!(!is_offered(flags.union(TcpFlags::SYN)));
         }
-        assert!(!EcnState::from_syn(SETUP, false, false).is_negotiated());
-    }
-
-    #[test]
-    fn a_repeated_syn_without_the_offer_takes_it_back() {
-        let mut state = negotiated();
-        state.on_syn_again(SETUP);
-        assert!(state.is_negotiated());
-        state.on_syn_again(TcpFlags::SYN);
-        assert!(!state.is_negotiated());
-        let _ = state.on_new_data();
-        assert!(!state.take_ect());
     }
 
     /// RFC 3168 section 6.1.3.
@@ -213,7 +194,7 @@ mod tests {
     /// RFC 8257 section 3.2.
     #[test]
     fn dctcp_echoes_the_newest_segment_and_says_so_at_once() {
-        let mut state = EcnState::from_syn(SETUP, true, true);
+        let mut state = EcnState::new(true, true);
         assert!(state.on_data(Ecn::Ce, TcpFlags::ACK));
         assert!(!state.on_data(Ecn::Ce, TcpFlags::ACK));
         assert_eq!(state.ack_flags(), TcpFlags::ECE);
@@ -262,7 +243,7 @@ mod tests {
 
     #[test]
     fn without_the_handshake_marks_and_echoes_mean_nothing() {
-        let mut state = EcnState::from_syn(TcpFlags::SYN, true, false);
+        let mut state = EcnState::new(false, false);
         state.on_data(Ecn::Ce, TcpFlags::ACK);
         assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
         assert!(!state.is_echo(TcpFlags::ECE));

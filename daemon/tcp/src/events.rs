@@ -8,7 +8,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// Index below [`crate::StackConfig::connections`], for the driver's own per-connection table.
+    /// Index for the driver's own tables: below [`crate::StackConfig::connections`] for a connection. A handshake has
+    /// one from there up to [`crate::StackConfig::slots`], under which only its link address is of use.
     #[must_use]
     pub fn slot(self) -> usize {
         self.slot as usize

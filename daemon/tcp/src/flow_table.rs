@@ -30,6 +30,13 @@ enum Addresses {
 }
 
 impl FlowKey {
+    /// What unused places of tables hold; no segment has it, since no port is 0 on both sides.
+    pub(crate) const EMPTY: FlowKey = FlowKey {
+        addresses: Addresses::V4([0; 8]),
+        local_port: 0,
+        remote_port: 0,
+    };
+
     /// The flow between our `local` end and the peer's `remote` end.
     ///
     /// Both addresses of an IP packet are of one family. Should a caller mix them, the IPv4 one is stored
@@ -166,11 +173,7 @@ struct Slot {
 const EMPTY: Slot = Slot {
     tag: 0,
     value: 0,
-    key: FlowKey {
-        addresses: Addresses::V4([0; 8]),
-        local_port: 0,
-        remote_port: 0,
-    },
+    key: FlowKey::EMPTY,
 };
 
 /// Fixed-capacity map from [`FlowKey`] to a `u32`. See the module documentation.

@@ -97,7 +97,8 @@ impl Connection {
         outcome
     }
 
-    /// SYN-RECEIVED: repeats of the SYN, RST and a final ACK that does not fit are settled here.
+    /// SYN-RECEIVED after a simultaneous open, or with the final ACK that `listener` has found to fit: repeats of the
+    /// SYN and an ACK that does not fit are settled here.
     fn on_segment_half_open(
         &mut self,
         segment: &Segment<'_>,
@@ -113,13 +114,12 @@ impl Connection {
             if is_first && !header.flags.contains(TcpFlags::ACK) {
                 // Our SYN-ACK may be lost; say it again without waiting for the timer.
                 self.syn_wanted = true;
-                self.control.ecn.on_syn_again(header.flags);
                 return Some(Outcome {
                     trusted: true,
                     ..Outcome::default()
                 });
             }
-            if self.active && is_first && header.ack == self.send.seq(0).raw() {
+            if is_first && header.ack == self.send.seq(0).raw() {
                 // Simultaneous open (RFC 9293 section 3.5, figure 7): the peer repeats its SYN to say that it has
                 // ours. The window of a SYN is never scaled (RFC 7323 section 2.2).
                 self.establish(header, false, env);
@@ -247,11 +247,12 @@ impl Connection {
             // RFC 6928 section 2: a single repeat does not cost the initial window, more do.
             self.congestion.on_rto(env.now, 0, false);
         }
-        // With several SYNs it is not known which one this acknowledges (Karn), unless it says so.
-        let round_trip = if self.syns_sent == 1 {
-            Some(env.now.saturating_since(self.progress_at))
-        } else {
-            self.echoed_round_trip(header, env.now)
+        let round_trip = match self.syns_sent {
+            // A cookie, whose timestamp holds options in place of the last 64 ms.
+            0 => None,
+            1 => Some(env.now.saturating_since(self.progress_at)),
+            // It is not known which one this acknowledges (Karn), unless it says so.
+            _ => self.echoed_round_trip(header, env.now),
         };
         if let Some(rtt) = round_trip {
             self.rtt.sample(rtt);

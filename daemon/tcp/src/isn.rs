@@ -1,4 +1,4 @@
-//! Initial sequence numbers (RFC 6528) and timestamp offsets (RFC 7323 5.4).
+//! Initial sequence numbers (RFC 6528), timestamp offsets (RFC 7323 5.4) and the hash of SYN cookies.
 //!
 //! `ISN = M + F(local, remote, secret)`, where M is a 4 us clock and F is SipHash-2-4: an attacker who sees
 //! the numbers of his own connections learns nothing about those of another tuple, while a reused tuple
@@ -21,18 +21,30 @@ const TICK_NS: u64 = 4_000;
 pub struct Secret {
     sequence: SipHasher24,
     timestamp: SipHasher24,
+    cookie: SipHasher24,
 }
 
+/// What the key of SYN cookies is derived from: of another length than every digest of a tuple, so the other uses
+/// of both keys never produce it.
+const COOKIE_LABEL: &[u8] = b"SYN cookie key";
+
 impl Secret {
-    /// 32 random bytes: two independent SipHash keys, one for each use.
+    /// 32 random bytes: independent SipHash keys for sequence numbers and timestamp offsets. The key of SYN cookies
+    /// is derived from both.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Secret {
         let (mut sequence, mut timestamp) = ([0; 16], [0; 16]);
         sequence.copy_from_slice(&bytes[..16]);
         timestamp.copy_from_slice(&bytes[16..]);
+        let sequence = SipHasher24::new_with_key(&sequence);
+        let timestamp = SipHasher24::new_with_key(&timestamp);
         Secret {
-            sequence: SipHasher24::new_with_key(&sequence),
-            timestamp: SipHasher24::new_with_key(&timestamp),
+            sequence,
+            timestamp,
+            cookie: SipHasher24::new_with_keys(
+                sequence.hash(COOKIE_LABEL),
+                timestamp.hash(COOKIE_LABEL),
+            ),
         }
     }
 }
@@ -57,6 +69,11 @@ pub fn iss(now: Instant, key: &FlowKey, secret: &Secret) -> u32 {
 #[must_use]
 pub fn timestamp_offset(key: &FlowKey, secret: &Secret) -> u32 {
     low_half(secret.timestamp.hash(key.digest().as_slice()))
+}
+
+/// The keyed hash behind SYN cookies: 32 bits that nobody without the secret can tell from random ones.
+pub(crate) fn cookie_hash(message: &[u8], secret: &Secret) -> u32 {
+    low_half(secret.cookie.hash(message))
 }
 
 fn low_half(value: u64) -> u32 {

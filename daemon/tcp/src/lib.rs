@@ -13,8 +13,9 @@
 //! | file | role | RFC |
 //! |---|---|---|
 //! | `stack` | flows, timers, order of work | 9293 3.10 |
-//! | `listener`, `isn`, `time_wait` | before and after a connection | 9293, 6528, 6191, 1337 |
+//! | `listener`, `handshake`, `syn_table`, `syn_cookie`, `isn` | before a connection | 9293, 4987, 6528 |
 //! | `open` | active and simultaneous open | 9293 |
+//! | `time_wait` | after a connection | 9293, 6191, 1337 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
@@ -50,6 +51,7 @@ pub mod events;
 mod flight;
 mod flight_pool;
 pub mod flow_table;
+mod handshake;
 mod input;
 pub mod isn;
 mod listener;
@@ -71,6 +73,8 @@ pub mod seq;
 pub mod stack;
 pub mod state;
 pub mod stats;
+mod syn_cookie;
+mod syn_table;
 mod tail_probe;
 mod time_wait;
 mod timestamps;

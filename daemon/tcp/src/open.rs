@@ -5,18 +5,18 @@
 
 use core::ops::Range;
 
-use sluice_wire::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use sluice_wire::{TcpFlags, TcpHeader};
 
 use crate::config::SYN_REPEATS_MAX;
-use crate::connection::{Connection, Env, Terms, controller, window_scale_for};
+use crate::connection::{Connection, Env, controller};
 use crate::control::Control;
 use crate::events::CloseReason;
 use crate::flow_table::FlowKey;
+use crate::handshake::{Offer, Terms};
 use crate::input::Outcome;
 use crate::isn;
 use crate::listener;
 use crate::loss::Loss;
-use crate::receive::Receiver;
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
 use crate::state::State;
@@ -27,13 +27,13 @@ impl Connection {
     pub(crate) fn active(key: FlowKey, env: &Env<'_>) -> Self {
         let iss = SeqNumber::new(isn::iss(env.now, &key, &env.config.secret));
         // We offer everything; the peer's SYN decides what is used.
-        let offer = TcpOptions {
-            window_scale: Some(window_scale_for(env.config.receive_buffer)),
-            sack_permitted: true,
-            timestamps: Some(Timestamps { value: 0, echo: 0 }),
-            ..TcpOptions::default()
+        let offer = Offer {
+            window_scale: Some(0),
+            sack: true,
+            timestamp: Some(0),
+            ..Offer::none(&key)
         };
-        let terms = Terms::new(&key, &offer, env);
+        let terms = Terms::new(&key, &offer, env.config, env.now);
         Connection::new(key, State::SynSent, iss, SeqNumber::new(0), &terms, env)
     }
 
@@ -87,21 +87,20 @@ impl Connection {
     /// Takes over what the peer's SYN says.
     fn agree(&mut self, segment: &Segment<'_>, env: &Env<'_>) {
         let irs = SeqNumber::new(segment.header.seq);
-        let terms = Terms::new(&self.key, &segment.header.options, env);
-        self.receive = Receiver::new(
-            irs,
-            env.config.receive_buffer,
-            terms.offered_scale.unwrap_or(0),
-            terms.our_mss,
-        );
+        let offer = Offer {
+            // Our SYN did not offer it, so the peer's cannot agree to it.
+            ecn: false,
+            ..Offer::of_syn(&self.key, segment.header)
+        };
+        let terms = Terms::new(&self.key, &offer, env.config, env.now);
+        self.receive = terms.receiver(irs, env.config);
         self.send.negotiate(terms.smss, terms.peer_scale);
         // The window in a SYN is never scaled (RFC 7323 section 2.2).
         self.send
             .set_first_window(irs, segment.header.window, false);
         self.loss = Loss::new(terms.sack);
         self.congestion = controller(env.config, terms.smss, self.send.iss());
-        // ECN is not offered by our SYN, so the peer's cannot agree to it.
-        self.control = Control::new(TcpFlags::EMPTY, terms.smss, env.config, env.now);
+        self.control = Control::new(terms.ecn, terms.smss, env.config, env.now);
         self.timestamps = terms.timestamps;
         self.sack = terms.sack;
         self.offered_scale = terms.offered_scale;

@@ -169,14 +169,13 @@ impl Connection {
         (header, 0..0)
     }
 
+    /// After a simultaneous open; without ECN, which our SYN did not offer.
     fn syn_ack(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
         if !core::mem::take(&mut self.syn_wanted) {
             return (self.receive.ack_wanted() == AckWanted::Now).then(|| self.bare_ack(env));
         }
         self.on_syn_sent(env.now);
-        let flags = TcpFlags::SYN
-            .union(TcpFlags::ACK)
-            .union(self.control.ecn.syn_ack_flags());
+        let flags = TcpFlags::SYN.union(TcpFlags::ACK);
         Some((self.syn_header(flags, env.now), 0..0))
     }
 

@@ -50,7 +50,7 @@ pub enum Disposition {
 #[derive(Debug)]
 #[must_use]
 pub struct Receipt {
-    /// The connection it belongs to, if any.
+    /// The connection it belongs to, if any. A SYN belongs to a handshake, whose id ends with the final ACK.
     pub conn: Option<ConnId>,
     /// What became of it.
     pub disposition: Disposition,
@@ -62,7 +62,7 @@ pub struct Receipt {
     pub trusted: bool,
     /// Round-trip time measured by this segment.
     pub rtt: Option<Duration>,
-    /// An answer from TIME-WAIT, to go back the way the segment came.
+    /// An answer from TIME-WAIT, from a handshake, or a SYN cookie: to go back the way the segment came.
     pub reply: Option<TcpHeader>,
 }
 
@@ -92,7 +92,7 @@ impl Receipt {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Outgoing {
-    /// The connection it belongs to.
+    /// The connection it belongs to, or the handshake: then it has no payload.
     pub conn: ConnId,
     /// Addresses and ports, seen from us: `local` is the source.
     pub key: FlowKey,

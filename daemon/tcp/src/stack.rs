@@ -10,11 +10,13 @@ use crate::connection::{Connection, Env};
 use crate::events::{CloseReason, ConnId, Events};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::{FlowKey, FlowTable};
-use crate::listener::{self, Arrival};
+use crate::handshake::Handshake;
+use crate::listener::{self, Arrival, Listener};
 use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::{SegmentDrop, StackCounters};
+use crate::syn_table::EntryId;
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
 use crate::wheel::TimerWheel;
 
@@ -35,7 +37,7 @@ struct Slot {
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// A connection of this tuple lives, or did so within TIME-WAIT.
+    /// A connection of this tuple lives or is about to, or did so within TIME-WAIT.
     InUse,
     /// [`StackConfig::connections`] are open.
     Full,
@@ -73,16 +75,16 @@ pub struct Stack {
     turn_left: u32,
     events: VecDeque<u32>,
     time_wait: TimeWaitTable,
-    half_open: u32,
-    refuse_new: bool,
+    listener: Listener,
     counters: StackCounters,
 }
 
 impl Stack {
     /// A stack whose clock stands at `now`. All memory is reserved here.
     #[must_use]
-    pub fn new(config: StackConfig, now: Instant) -> Self {
+    pub fn new(mut config: StackConfig, now: Instant) -> Self {
         let capacity = config.connections.max(1);
+        config.connections = capacity;
         let reserve = capacity as usize;
         Stack {
             flows: FlowTable::new(capacity, config.flow_hash_key),
@@ -94,8 +96,7 @@ impl Stack {
             turn_left: TURN_SEGMENTS,
             events: VecDeque::with_capacity(reserve),
             time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
-            half_open: 0,
-            refuse_new: false,
+            listener: Listener::new(&config, now),
             counters: StackCounters::default(),
             config,
         }
@@ -128,13 +129,7 @@ impl Stack {
         ) else {
             return Receipt::unknown();
         };
-        let was_half_open = connection.is_half_open();
         let outcome = connection.on_segment(segment, &mut env);
-        match (was_half_open, connection.is_half_open()) {
-            (true, false) => self.half_open -= 1,
-            (false, true) => self.half_open += 1,
-            _ => {}
-        }
         if outcome.time_wait {
             connection.end(CloseReason::Finished, false);
             let remnant = remnant(connection);
@@ -171,21 +166,44 @@ impl Stack {
             Some(Answer::Reopen { snd_nxt }) => Some(snd_nxt),
             None => None,
         };
-        match listener::classify(segment.header) {
-            Arrival::Drop(reason) => Receipt::dropped(reason),
+        let room = self.has_room();
+        let mut env = Env {
+            now,
+            config: &self.config,
+            counters: &mut self.counters,
+            flights: &mut self.flights,
+        };
+        match self.listener.on_segment(segment, after, room, &mut env) {
+            Arrival::Complete(handshake, entry) => self.complete(now, segment, &handshake, entry),
+            Arrival::Pending(entry, reply) => Receipt {
+                conn: Some(self.handshake_id(entry)),
+                disposition: Disposition::Accepted,
+                trusted: true,
+                reply,
+                ..Receipt::unknown()
+            },
+            Arrival::Cookie(header) => Receipt {
+                disposition: Disposition::Accepted,
+                reply: Some(header),
+                ..Receipt::unknown()
+            },
             Arrival::Stray => Receipt::unknown(),
-            Arrival::Open => self.open(now, segment, after),
+            Arrival::Drop(reason, reply) => Receipt {
+                reply,
+                ..Receipt::dropped(reason)
+            },
         }
     }
 
-    /// LISTEN (RFC 9293 section 3.10.7.2): data and FIN on a SYN are not taken, they come again.
-    fn open(&mut self, now: Instant, segment: &Segment<'_>, after: Option<SeqNumber>) -> Receipt {
-        if self.refuse_new {
-            return Receipt::dropped(SegmentDrop::Draining);
-        }
-        if self.half_open >= self.config.half_open {
-            return Receipt::dropped(SegmentDrop::HalfOpenFull);
-        }
+    /// The final ACK of a handshake takes a connection slot. Without a free one it is dropped: the peer will send it
+    /// again with its data, and nobody is ESTABLISHED whom nobody serves.
+    fn complete(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        handshake: &Handshake,
+        entry: Option<EntryId>,
+    ) -> Receipt {
         let Some(slot) = self.take_slot() else {
             return Receipt::dropped(SegmentDrop::ConnectionsFull);
         };
@@ -199,16 +217,10 @@ impl Stack {
             counters: &mut self.counters,
             flights: &mut self.flights,
         };
-        let connection = Connection::from_syn(segment, after, &mut env);
+        self.listener.complete(handshake, entry, &mut env);
+        let connection = Connection::from_handshake(handshake, &env);
         self.slots[slot as usize].connection = Some(connection);
-        self.half_open += 1;
-        self.settle(slot);
-        Receipt {
-            conn: Some(self.id(slot)),
-            disposition: Disposition::Accepted,
-            trusted: true,
-            ..Receipt::unknown()
-        }
+        self.on_connection_segment(slot, now, segment)
     }
 
     /// Active open (RFC 9293 section 3.10.1): the SYN leaves with the next [`poll_transmit`](Self::poll_transmit).
@@ -218,7 +230,8 @@ impl Stack {
     /// # Errors
     /// The tuple is in use or in TIME-WAIT (take another local port), or there is no room.
     pub fn connect(&mut self, key: FlowKey, now: Instant) -> Result<ConnId, ConnectError> {
-        if self.flows.get(&key).is_some() || self.time_wait.contains(&key) {
+        let is_half_open = self.listener.table().find(&key).is_some();
+        if is_half_open || self.flows.get(&key).is_some() || self.time_wait.contains(&key) {
             return Err(ConnectError::InUse);
         }
         let slot = self.take_slot().ok_or(ConnectError::Full)?;
@@ -249,6 +262,13 @@ impl Stack {
     /// Serves due timers: bounded work, the rest is due at once again.
     pub fn on_timers(&mut self, now: Instant) {
         self.time_wait.expire(now);
+        let mut env = Env {
+            now,
+            config: &self.config,
+            counters: &mut self.counters,
+            flights: &mut self.flights,
+        };
+        self.listener.on_timers(TIMERS_PER_TURN, &mut env);
         for _ in 0..TIMERS_PER_TURN {
             let Some(slot) = self.wheel.pop_expired(now) else {
                 return;
@@ -264,11 +284,7 @@ impl Stack {
                 continue;
             };
             connection.scheduled_at = None;
-            let was_half_open = connection.is_half_open();
             connection.on_timers(&mut env);
-            if was_half_open && !connection.is_half_open() {
-                self.half_open -= 1;
-            }
             self.settle(slot);
         }
     }
@@ -276,7 +292,11 @@ impl Stack {
     /// Earliest moment at which [`on_timers`](Self::on_timers) has something to do; may be early.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wheel.next_deadline()
+        let handshakes = self.listener.next_deadline();
+        match (self.wheel.next_deadline(), handshakes) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// The next connection with news.
@@ -302,11 +322,14 @@ impl Stack {
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        !self.transmit.is_empty()
+        !self.transmit.is_empty() || self.listener.table().has_due()
     }
 
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
+        if self.listener.table().has_due() {
+            return self.next_of_handshakes(now);
+        }
         while let Some(&slot) = self.transmit.front() {
             let Some((connection, mut env)) = split(
                 &mut self.slots,
@@ -355,6 +378,24 @@ impl Stack {
         }
     }
 
+    fn next_of_handshakes(&mut self, now: Instant) -> Option<Outgoing> {
+        let mut env = Env {
+            now,
+            config: &self.config,
+            counters: &mut self.counters,
+            flights: &mut self.flights,
+        };
+        let (entry, key, header) = self.listener.next_due(&mut env)?;
+        self.counters.segments_out += 1;
+        Some(Outgoing {
+            conn: self.handshake_id(entry),
+            key,
+            header,
+            payload: 0..0,
+            ect: false,
+        })
+    }
+
     fn take_turn(&mut self) {
         self.turn_left -= 1;
         if self.turn_left == 0 {
@@ -391,12 +432,10 @@ impl Stack {
     /// RST, and the connection is gone (RFC 9293 section 3.10.5).
     pub fn abort(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
-            let was_half_open = connection.is_half_open();
             connection.abort();
-            if was_half_open {
-                self.half_open -= 1;
-            }
             self.want_transmit(conn.slot);
+        } else if let Some(entry) = self.entry_of(conn) {
+            self.listener.abort(entry);
         }
     }
 
@@ -417,7 +456,7 @@ impl Stack {
     /// Whether new connections are answered; while draining a SYN gets silence, so that a router can send
     /// the retry elsewhere.
     pub fn set_accepting(&mut self, accepting: bool) {
-        self.refuse_new = !accepting;
+        self.listener.set_accepting(accepting);
     }
 
     /// Stream offset up to which the peer's bytes were delivered in order.
@@ -438,9 +477,13 @@ impl Stack {
         self.get(conn).map(Connection::control_view)
     }
 
-    /// State of a connection, or `None` if it is gone.
+    /// State of a connection or of a handshake, or `None` if it is gone.
     #[must_use]
     pub fn state(&self, conn: ConnId) -> Option<State> {
+        if let Some(entry) = self.entry_of(conn) {
+            let is_live = self.listener.table().is_live(entry);
+            return is_live.then_some(State::SynReceived);
+        }
         self.get(conn).map(|c| c.state)
     }
 
@@ -455,9 +498,13 @@ impl Stack {
             })
     }
 
-    /// The live connection in a slot, if any.
+    /// The live connection in a slot, or the handshake (see [`ConnId::slot`]), if any.
     #[must_use]
     pub fn at_slot(&self, slot: usize) -> Option<ConnId> {
+        if let Some(place) = slot.checked_sub(self.config.connections as usize) {
+            let entry = self.listener.table().at(place)?;
+            return Some(self.handshake_id(entry));
+        }
         let entry = self.slots.get(slot)?;
         entry.connection.as_ref()?;
         Some(ConnId {
@@ -466,22 +513,29 @@ impl Stack {
         })
     }
 
-    /// Live connections, half-open ones included, TIME-WAIT not.
+    /// Live connections and handshakes under way, TIME-WAIT not.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.flows.len()
+        self.flows.len() + self.half_open()
     }
 
-    /// Whether no connection is live.
+    /// Whether no connection is live and no handshake under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.len() == 0
     }
 
-    /// Connections in SYN-RECEIVED.
+    /// Handshakes under way, those in cookies not.
     #[must_use]
     pub fn half_open(&self) -> u32 {
-        self.half_open
+        self.listener.table().len()
+    }
+
+    /// Whether so many SYNs come that the driver should have some dropped before they get here: the SYN table is
+    /// nearly full, or as many cookies leave per second as it has entries.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.listener.is_flooded()
     }
 
     /// Entries in TIME-WAIT.
@@ -496,10 +550,10 @@ impl Stack {
         &self.counters
     }
 
-    /// Timers that are armed: zero when nothing is live.
+    /// Timers that are armed, one per handshake included: zero when nothing is live.
     #[must_use]
     pub fn timers(&self) -> u32 {
-        self.wheel.len()
+        self.wheel.len() + self.half_open()
     }
 
     fn id(&self, slot: u32) -> ConnId {
@@ -507,6 +561,21 @@ impl Stack {
             slot,
             generation: self.slots[slot as usize].generation,
         }
+    }
+
+    fn handshake_id(&self, entry: EntryId) -> ConnId {
+        ConnId {
+            slot: self.config.connections + u32::from(entry.index),
+            generation: entry.generation.into(),
+        }
+    }
+
+    fn entry_of(&self, conn: ConnId) -> Option<EntryId> {
+        let index = conn.slot.checked_sub(self.config.connections)?;
+        Some(EntryId {
+            index: u16::try_from(index).ok()?,
+            generation: u16::try_from(conn.generation).ok()?,
+        })
     }
 
     fn get(&self, conn: ConnId) -> Option<&Connection> {
@@ -521,6 +590,10 @@ impl Stack {
         slot.connection
             .as_mut()
             .filter(|_| slot.generation == conn.generation)
+    }
+
+    fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.config.connections as usize
     }
 
     fn take_slot(&mut self) -> Option<u32> {

@@ -34,8 +34,10 @@ counted! {
         IllegalFlags = "illegal_flags",
         /// No ACK, SYN or RST at a listener.
         ListenNoSyn = "listen_no_syn",
-        /// Too many half-open connections.
+        /// No entry for a handshake that cannot have a cookie.
         HalfOpenFull = "half_open_full",
+        /// An address that no peer can have, or our own (RFC 9293 MUST-57 and MUST-63).
+        BogusAddress = "bogus_address",
         /// No room for another connection.
         ConnectionsFull = "connections_full",
         /// The stack accepts no new connections while it drains.
@@ -123,6 +125,16 @@ pub struct StackCounters {
     pub ecn_reductions: u64,
     /// Connections that gave ECN up because their first marked flight vanished.
     pub ecn_fallbacks: u64,
+    /// SYNs answered by a cookie.
+    pub syn_cookies_sent: u64,
+    /// Connections that began with the answer to a cookie; [`Self::accepted`] counts them too.
+    pub syn_cookies_accepted: u64,
+    /// ACKs for no flow while a cookie of this stack was good, and no answer to one.
+    pub syn_cookies_failed: u64,
+    /// Handshakes given up after all their SYN-ACKs.
+    pub half_open_timed_out: u64,
+    /// Handshakes given up earlier, because the SYN table was under pressure.
+    pub half_open_evicted: u64,
     /// Segments without effect, by [`SegmentDrop::index`].
     pub dropped: [u64; SegmentDrop::ALL.len()],
 }
@@ -160,6 +172,11 @@ impl StackCounters {
             ("ecn_marks_received", self.ecn_marks_received),
             ("ecn_reductions", self.ecn_reductions),
             ("ecn_fallbacks", self.ecn_fallbacks),
+            ("syn_cookies_sent", self.syn_cookies_sent),
+            ("syn_cookies_accepted", self.syn_cookies_accepted),
+            ("syn_cookies_failed", self.syn_cookies_failed),
+            ("half_open_timed_out", self.half_open_timed_out),
+            ("half_open_evicted", self.half_open_evicted),
         ]
         .into_iter()
         .chain(

@@ -452,3 +452,22 @@ fn a_partial_checksum_lets_no_stranger_in_where_only_whole_ones_are_accepted() {
         assert_eq!(bed.turn().len(), expected, "{policy:?}");
     }
 }
+
+#[test]
+fn a_client_that_got_a_cookie_is_served_like_any_other() {
+    // RFC 4987 section 3.6. Forty callers of one address that never answer have more than its share of the table.
+    let site = Site::new();
+    let content = site.file("big", 300 * KIB);
+    let mut bed = Bed::new(&site);
+    let mut callers: Vec<_> = (0..40).map(|_| Client::connect(bed.take_port())).collect();
+    for caller in &mut callers {
+        caller.mute = true;
+    }
+    bed.settle(&mut callers);
+    assert!(bed.worker.stack().half_open() < 40);
+    let mut client = bed.connect();
+    assert_eq!(bed.get(&mut client, "/big").body, content);
+    let tcp = bed.report().tcp;
+    assert_eq!((tcp.syn_cookies_accepted, tcp.accepted), (1, 1));
+    bed.close(client);
+}

@@ -3,7 +3,7 @@
 //! Invariants, for every order of events: no panic; bytes that were taken are never taken again, so what is
 //! delivered never changes; segments are well-formed, inside the peer's window and carry bytes that the driver
 //! still has; the own window never shrinks and never promises more than there is; counters add up; and once
-//! everything is aborted, or the peers are silent for long enough, no connection and no timer is left.
+//! everything is aborted, or the peers are silent for long enough, no connection, no handshake and no timer is left.
 
 mod ops;
 mod shadow;
@@ -13,7 +13,9 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{ConnId, Disposition, Segment, Stack, StackConfig};
+use sluice_tcp::{
+    ConnId, Disposition, Receipt, Segment, SegmentDrop, Stack, StackConfig, State,
+};
 use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, SegmentOp, Seq, Setup, Stamp, Syn};
@@ -22,6 +24,8 @@ use shadow::{Shadow, check_well_formed};
 const STEPS_MAX: usize = 200;
 /// More than the largest send limit holds segments; a stack that sends more at once does not stop.
 const BURST_MAX: u32 = 4096;
+/// No cookie is good for longer.
+const COOKIE_MAX: Duration = Duration::from_secs(128);
 /// Every state has a deadline: with silent peers all is over after this many timers, and this much time.
 const LAST_TIMERS_MAX: u32 = 2000;
 const LAST_TIME_MAX: Duration = Duration::from_secs(4 * 3600);
@@ -79,8 +83,10 @@ struct Bench {
     stack: Stack,
     config: StackConfig,
     now: Instant,
-    /// Connections whose last event has not come.
+    /// Connections whose last event has not come, and handshakes that the stack remembers.
     live: Vec<Shadow>,
+    /// Handshakes that it does not: what cookies hold, and when they left.
+    cookies: Vec<(Instant, Shadow)>,
     seen: Seen,
 }
 
@@ -91,6 +97,7 @@ impl Bench {
             config,
             now,
             live: Vec::new(),
+            cookies: Vec::new(),
             seen: Seen::default(),
         }
     }
@@ -126,7 +133,13 @@ impl Bench {
         let Some(at) = self.live.iter().rposition(|shadow| shadow.key == key) else {
             return;
         };
-        let id = self.live[at].id;
+        let Some(id) = self.live[at].id else {
+            return;
+        };
+        if self.live[at].is_handshake {
+            self.driver_step_on_handshake(id, op);
+            return;
+        }
         let sent = self.stack.send_view(id).map_or(0, |view| view.sent);
         let shadow = &mut self.live[at];
         match *op {
@@ -156,6 +169,18 @@ impl Bench {
                 self.stack.set_deadline(id, at);
             }
             _ => self.stack.abort(id),
+        }
+    }
+
+    /// Nothing but an abort means anything to a handshake.
+    fn driver_step_on_handshake(&mut self, id: ConnId, op: &Op) {
+        match *op {
+            Op::Supply { bytes, more, .. } => self.stack.supply(id, bytes.into(), more),
+            Op::Consume { part, .. } => self.stack.consume(id, part.into()),
+            Op::Close { .. } => self.stack.close(id, self.now),
+            Op::Deadline { .. } => self.stack.set_deadline(id, Some(self.now)),
+            Op::Abort { .. } => self.stack.abort(id),
+            _ => {}
         }
     }
 
@@ -253,6 +278,7 @@ impl Bench {
                 Ecn::Ect0
             },
         };
+        self.forget_lost_handshakes();
         let known = self
             .live
             .iter()
@@ -264,24 +290,77 @@ impl Bench {
         self.seen.segments_in += 1;
         self.seen.dropped += u64::from(matches!(receipt.disposition, Disposition::Dropped(_)));
         if let Some(reply) = &receipt.reply {
-            check_well_formed(&segment.key, reply, &(0..0));
-            assert!(!header.flags.contains(TcpFlags::RST), "an answer to a RST");
+            self.check_reply(known, &segment, reply);
         }
+        let is_syn = header.flags.bits() & 0x17 == TcpFlags::SYN.bits();
+        let (mtu, buffer) = (self.config.mtu, self.config.receive_buffer);
         match (receipt.conn, known) {
-            (Some(id), Some(at)) if self.live[at].id == id => {
+            (Some(id), Some(at)) if self.live[at].id == Some(id) => {
                 self.live[at].after_segment(&segment, &receipt);
             }
-            (Some(id), _) => {
-                assert_eq!(header.flags.bits() & 0x17, TcpFlags::SYN.bits());
+            (Some(id), Some(at)) if !is_syn && self.live[at].is_completed_by(header) => {
+                self.live[at].on_open(id);
+                self.live[at].after_segment(&segment, &receipt);
+            }
+            (Some(id), _) if is_syn => {
                 assert!(receipt.pieces.is_empty());
-                let (mtu, buffer) = (self.config.mtu, self.config.receive_buffer);
                 self.live.push(Shadow::new(id, &segment, mtu, buffer));
             }
-            (None, _) => assert!(receipt.pieces.is_empty()),
+            (Some(id), _) => self.open_by_cookie(id, &segment, &receipt),
+            (None, _) => {
+                assert!(receipt.pieces.is_empty());
+                let cookie = receipt
+                    .reply
+                    .filter(|reply| is_syn && reply.flags.contains(TcpFlags::SYN));
+                if let Some(cookie) = cookie {
+                    let mut shadow = Shadow::of_cookie(&segment, mtu, buffer);
+                    shadow.check_outgoing(&segment.key, &cookie, &(0..0), self.now);
+                    self.cookies.push((self.now, shadow));
+                }
+            }
         }
         if receipt.disposition == Disposition::Unknown && refuse {
             self.refuse(&segment);
         }
+    }
+
+    /// An answer that goes back at once: from a handshake, a cookie, or from TIME-WAIT.
+    fn check_reply(&mut self, known: Option<usize>, segment: &Segment<'_>, reply: &TcpHeader) {
+        check_well_formed(&segment.key, reply, &(0..0));
+        match known.map(|at| &mut self.live[at]) {
+            Some(shadow) if shadow.is_handshake => {
+                shadow.check_outgoing(&segment.key, reply, &(0..0), self.now);
+            }
+            // Only a handshake challenges it (RFC 5961 section 3.2).
+            _ => assert!(
+                !segment.header.flags.contains(TcpFlags::RST),
+                "an answer to a RST"
+            ),
+        }
+    }
+
+    /// An ACK that fits no handshake opened a connection: a cookie must say so.
+    fn open_by_cookie(&mut self, id: ConnId, segment: &Segment<'_>, receipt: &Receipt) {
+        let is_answer = |(_, shadow): &(Instant, Shadow)| {
+            shadow.key == segment.key
+                && shadow.is_completed_by(segment.header)
+                && shadow.stream_start() == segment.header.seq
+        };
+        let at = self.cookies.iter().rposition(is_answer);
+        let (made_at, mut shadow) = self.cookies.remove(at.expect("a cookie that was given"));
+        assert!(self.now.saturating_since(made_at) <= COOKIE_MAX);
+        shadow.on_open(id);
+        shadow.before_segment(segment.header);
+        shadow.after_segment(segment, receipt);
+        self.live.push(shadow);
+    }
+
+    /// Handshakes end without an event: by a RST, by time, or to make room.
+    fn forget_lost_handshakes(&mut self) {
+        let stack = &self.stack;
+        self.live.retain(|shadow| {
+            !shadow.is_handshake || shadow.id.is_some_and(|id| stack.state(id).is_some())
+        });
     }
 
     fn refuse(&mut self, segment: &Segment<'_>) {
@@ -308,7 +387,7 @@ impl Bench {
             self.seen.resets += u64::from(out.header.flags.contains(TcpFlags::RST));
             let (now, view) = (self.now, self.stack.send_view(out.conn));
             let shadow = self.shadow(out.conn);
-            shadow.check_outgoing(&out, now);
+            shadow.check_outgoing(&out.key, &out.header, &out.payload, now);
             assert!(view.is_none_or(|view| view.sent <= shadow.sent_end));
         }
         assert!(!self.stack.wants_transmit());
@@ -335,15 +414,26 @@ impl Bench {
     /// After every step: events are taken, and everything adds up.
     fn check(&mut self) {
         self.take_events();
+        self.forget_lost_handshakes();
+        let mut half_open = 0;
         for shadow in &mut self.live {
-            let view = self.stack.send_view(shadow.id).expect("it lives");
-            let state = self.stack.state(shadow.id).expect("it lives");
-            shadow.check(self.stack.delivered(shadow.id), &view, state);
+            let id = shadow.id.expect("it lives");
+            let state = self.stack.state(id).expect("it lives");
+            let view = self.stack.send_view(id);
+            assert_eq!(shadow.is_handshake, view.is_none());
+            match view {
+                Some(view) => shadow.check(self.stack.delivered(id), &view, state),
+                None => {
+                    assert_eq!(state, State::SynReceived);
+                    half_open += 1;
+                }
+            }
         }
+        let connections = self.stack.connections().count();
+        assert_eq!(self.stack.half_open(), half_open);
         assert_eq!(self.stack.len() as usize, self.live.len());
-        assert_eq!(self.stack.connections().count(), self.live.len());
-        assert!(self.stack.len() <= CONNECTIONS && self.stack.half_open() <= HALF_OPEN);
-        assert!(self.stack.half_open() <= self.stack.len());
+        assert_eq!(connections + half_open as usize, self.live.len());
+        assert!(connections <= CONNECTIONS as usize && half_open <= HALF_OPEN);
         assert!(self.stack.timers() <= self.stack.len());
         assert!(self.stack.time_wait() <= self.config.time_wait);
         self.check_counters();
@@ -356,10 +446,14 @@ impl Bench {
         assert_eq!(counters.accepted, seen.established);
         assert_eq!(counters.resets_sent, seen.resets);
         assert_eq!(counters.refused, seen.refused);
-        // One reason for each that was dropped; a refused out-of-order segment counts without being one.
+        // One reason for each that was dropped; a refused out-of-order segment counts without being one, and so does an
+        // ACK that fits no handshake and may be another worker's.
         let dropped: u64 = counters.dropped.iter().sum();
-        let out_of_order = sluice_tcp::SegmentDrop::OutOfOrderFull.index();
-        assert_eq!(dropped - counters.dropped[out_of_order], seen.dropped);
+        let not_dropped: u64 = [SegmentDrop::OutOfOrderFull, SegmentDrop::HandshakeAck]
+            .iter()
+            .map(|reason| counters.dropped[reason.index()])
+            .sum();
+        assert_eq!(dropped - not_dropped, seen.dropped);
     }
 
     fn take_events(&mut self) {
@@ -370,7 +464,7 @@ impl Bench {
                 shadow.on_peer_finished();
             }
             if events.closed.is_some() {
-                self.live.retain(|shadow| shadow.id != id);
+                self.live.retain(|shadow| shadow.id != Some(id));
                 assert_eq!(self.stack.state(id), None);
                 assert_eq!(self.stack.send_view(id), None);
             }
@@ -387,6 +481,11 @@ impl Bench {
             } else {
                 shadow.closed = true;
                 self.stack.close(id, self.now);
+            }
+        }
+        if abort {
+            for shadow in self.live.iter().filter(|shadow| shadow.is_handshake) {
+                self.stack.abort(shadow.id.expect("it lives"));
             }
         }
         self.transmit(u32::MAX);
@@ -410,7 +509,11 @@ impl Bench {
         assert_eq!(self.stack.time_wait(), 0);
     }
 
-    fn check_nothing_left(&self) {
+    fn check_nothing_left(&mut self) {
+        if self.stack.is_flooded() {
+            // The end of a flood is told by a timer.
+            self.sleep_until_deadline();
+        }
         assert!(self.stack.is_empty() && self.live.is_empty());
         assert_eq!((self.stack.timers(), self.stack.half_open()), (0, 0));
         assert_eq!(self.stack.next_deadline(), None);
@@ -418,11 +521,13 @@ impl Bench {
 
     fn of_flow(&self, flow: u8) -> Option<&Shadow> {
         let key = key(flow);
-        self.live.iter().rfind(|shadow| shadow.key == key)
+        let cookies = self.cookies.iter().map(|(_, shadow)| shadow);
+        let shadows = cookies.chain(&self.live);
+        shadows.rev().find(|shadow| shadow.key == key)
     }
 
     fn shadow(&mut self, id: ConnId) -> &mut Shadow {
-        let found = self.live.iter_mut().find(|shadow| shadow.id == id);
+        let found = self.live.iter_mut().find(|shadow| shadow.id == Some(id));
         found.expect("a connection that we know")
     }
 }

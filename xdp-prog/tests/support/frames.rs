@@ -45,6 +45,13 @@ pub fn tcp(dst_port: u16, data_offset: u8, payload: usize) -> Vec<u8> {
     segment
 }
 
+/// A SYN for this port, without options.
+pub fn syn(dst_port: u16) -> Vec<u8> {
+    let mut segment = tcp(dst_port, 5, 0);
+    segment[13] = 0x02;
+    segment
+}
+
 /// An IPv4 packet; [`Default`] is a good segment with 8 bytes of payload for the served pair.
 #[derive(Clone)]
 pub struct Ipv4 {
@@ -58,6 +65,7 @@ pub struct Ipv4 {
     /// Flags and offset.
     pub fragment: u16,
     pub protocol: u8,
+    pub src: [u8; 4],
     pub dst: [u8; 4],
     pub body: Vec<u8>,
 }
@@ -72,6 +80,7 @@ impl Default for Ipv4 {
             total_len: None,
             fragment: DONT_FRAGMENT,
             protocol: TCP,
+            src: [198, 51, 100, 9],
             dst: SERVED_V4,
             body: tcp(PORT, 5, 8),
         }
@@ -91,7 +100,8 @@ impl Ipv4 {
         packet.extend(total.to_be_bytes());
         packet.extend([0, 0]);
         packet.extend(self.fragment.to_be_bytes());
-        packet.extend([64, self.protocol, 0, 0, 198, 51, 100, 9]);
+        packet.extend([64, self.protocol, 0, 0]);
+        packet.extend(self.src);
         packet.extend(self.dst);
         packet.extend(&self.options);
         packet.extend(&self.body);
@@ -109,6 +119,7 @@ pub struct Ipv6 {
     /// Extension headers in order: protocol number and bytes, whose first is filled in here.
     pub extensions: Vec<(u8, Vec<u8>)>,
     pub protocol: u8,
+    pub src: [u8; 16],
     pub dst: [u8; 16],
     pub body: Vec<u8>,
 }
@@ -121,6 +132,7 @@ impl Default for Ipv6 {
             payload_len: None,
             extensions: Vec::new(),
             protocol: TCP,
+            src: [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9],
             dst: SERVED_V6,
             body: tcp(PORT, 5, 8),
         }
@@ -147,7 +159,7 @@ impl Ipv6 {
         let mut packet = vec![self.version << 4, 0, 0, 0];
         packet.extend(length.to_be_bytes());
         packet.extend([first, 64]);
-        packet.extend([0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+        packet.extend(self.src);
         packet.extend(self.dst);
         packet.extend(payload);
         ethernet(&self.tags, ETHERTYPE_IPV6, &packet)

@@ -442,16 +442,24 @@ impl Runner {
         }
         let receipt = self.stack.on_segment(self.now, &segment);
         let peer = self.peers.get_mut(&port).expect("entered on arrival");
-        if header.flags.bits() & FLAG_SYN != 0
-            && receipt.conn.is_some()
-            && receipt.conn != peer.conn
-        {
-            // A new connection: numbers are relative to this SYN from now on.
+        let is_syn = header.flags.bits() & FLAG_SYN != 0;
+        let cookie = receipt.reply.filter(|_| is_syn && receipt.conn.is_none());
+        let cookie = cookie.filter(|reply| reply.flags.contains(TcpFlags::SYN));
+        let is_new = receipt.conn.is_some() && receipt.conn != peer.conn;
+        if is_syn && (is_new || cookie.is_some()) {
+            // A new handshake: numbers are relative to this SYN from now on.
             peer.irs = header.seq;
             peer.timestamps = has_stamps;
             peer.conn = receipt.conn;
             peer.closed = None;
             peer.events = Events::default();
+            if let Some(cookie) = cookie {
+                peer.iss = cookie.seq;
+                peer.iss_of = None;
+            }
+        } else if is_new {
+            // The final ACK made a connection of the handshake.
+            peer.conn = receipt.conn;
         }
         self.arrived = Arrived {
             drop: match receipt.disposition {

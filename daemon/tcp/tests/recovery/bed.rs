@@ -94,13 +94,12 @@ impl Bed {
         let mut stack = Stack::new(config(), start);
         let mut peer = Peer::new(offer);
         let syn = peer.syn(start);
-        let receipt = give(&mut stack, start, &syn, 0);
-        let conn = receipt.expect("the SYN is taken");
+        let _ = give(&mut stack, start, &syn, 0);
         let syn_ack = stack.poll_transmit(start).expect("an answer").header;
         assert!(syn_ack.flags.contains(TcpFlags::SYN));
         let now = start + 2 * ONE_WAY;
         let ack = peer.on_syn_ack(&syn_ack, now);
-        let _ = give(&mut stack, now, &ack, 0);
+        let conn = give(&mut stack, now, &ack, 0).expect("a connection");
         Bed {
             stack,
             peer,

@@ -68,6 +68,10 @@ struct Flow {
     reopening: bool,
     client: Client,
     timer_at: Option<Instant>,
+    /// What the SYN made, until the final ACK.
+    handshake: Option<ConnId>,
+    /// A SYN was answered by a cookie.
+    cookie: bool,
     conn: Option<ConnId>,
     state: Option<State>,
     /// Ranges of the request that were kept.
@@ -131,10 +135,10 @@ impl World {
         let mut world = World {
             start,
             now: start,
+            by_slot: vec![None; config.slots()],
             stack: Stack::new(config, start),
             up: Link::new(scenario.up, chance.fork()),
             down: Link::new(scenario.down, chance.fork()),
-            by_slot: vec![None; 160],
             flows,
             queue: BinaryHeap::new(),
             events: Vec::new(),
@@ -298,12 +302,20 @@ impl World {
         let flow = &mut self.flows[index];
         if let Some(conn) = receipt.conn {
             self.by_slot[conn.slot()] = Some((conn, index));
-            // A late duplicate of an older SYN may open the tuple too; it ends by itself.
-            let opens = header.flags == TcpFlags::SYN && header.seq == flow.client.iss;
-            if flow.conn.is_none() && opens && receipt.disposition == Disposition::Accepted {
+            let is_accepted = receipt.disposition == Disposition::Accepted;
+            if header.flags == TcpFlags::SYN {
+                // A late duplicate of an older SYN may have an entry too; it ends by itself.
+                if is_accepted && header.seq == flow.client.iss {
+                    flow.handshake = Some(conn);
+                }
+            } else if is_accepted && flow.conn.is_none() {
                 flow.conn = Some(conn);
             }
         }
+        flow.cookie |= receipt.conn.is_none()
+            && receipt
+                .reply
+                .is_some_and(|reply| reply.flags.contains(TcpFlags::SYN));
         let ours = receipt.conn == flow.conn;
         for piece in receipt.pieces.clone() {
             let from_payload = receipt.payload_start == i64::try_from(payload.start).unwrap_or(-1)
@@ -377,7 +389,7 @@ impl World {
             return self.reopen_if_over(index);
         }
         if events.deadline {
-            if !matches!(flow.client.plan.ending, Ending::Vanish(_)) {
+            if !matches!(flow.client.plan.ending, Ending::Vanish(_)) && !flow.was_torn() {
                 return Err(format!(
                     "flow {index} stands still: {}",
                     self.summary(index)
@@ -540,13 +552,17 @@ impl World {
     }
 
     fn is_live(&self, index: usize) -> bool {
-        let conn = self.flows[index].conn;
-        conn.is_some_and(|conn| self.stack.state(conn).is_some())
+        self.state_of(&self.flows[index]).is_some()
+    }
+
+    fn state_of(&self, flow: &Flow) -> Option<State> {
+        let id = flow.conn.or(flow.handshake)?;
+        self.stack.state(id)
     }
 
     fn check_state(&mut self, index: usize) -> Result<(), String> {
+        let state = self.state_of(&self.flows[index]);
         let flow = &mut self.flows[index];
-        let state = flow.conn.and_then(|conn| self.stack.state(conn));
         if let (Some(before), Some(after)) = (flow.state, state)
             && !may_follow(before, after)
         {
@@ -573,9 +589,14 @@ impl World {
     fn check_flow(&self, index: usize) -> Result<u64, String> {
         let flow = &self.flows[index];
         let plan = &flow.client.plan;
-        if flow.closed == Some(CloseReason::HandshakeTimeout) {
-            // All answers were lost, and a client with nothing to say waits for ever.
-            return Ok(u64::from(!matches!(plan.ending, Ending::Vanish(_))));
+        // Entries had to make room before their final ACK came.
+        let was_crowded = self.stack.counters().half_open_evicted > 0;
+        if flow.conn.is_none() && plan.request == 0 && flow.client.is_open() {
+            // Its final ACK was lost, as was every SYN-ACK that would have brought another; a cookie comes once.
+            return Ok(u64::from(!flow.cookie && !was_crowded));
+        }
+        if flow.was_torn() || (flow.conn.is_none() && flow.client.was_reset && was_crowded) {
+            return Ok(0);
         }
         if !flow.client.is_done() {
             return Err(format!("flow {index} is not done: {}", self.summary(index)));
@@ -654,6 +675,8 @@ impl Flow {
             reopening: false,
             client,
             timer_at: None,
+            handshake: None,
+            cookie: false,
             conn: None,
             state: None,
             kept: BTreeMap::new(),
@@ -665,6 +688,12 @@ impl Flow {
             progress_at: now,
             closed: None,
         }
+    }
+
+    /// The first bytes came late or never: a cookie does not vouch for the numbers of those after them, which are
+    /// answered by RST.
+    fn was_torn(&self) -> bool {
+        self.cookie && self.client.was_reset
     }
 }
 

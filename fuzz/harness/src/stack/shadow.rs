@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{ConnId, Disposition, Outgoing, Receipt, Segment, SegmentDrop, SendView, State};
+use sluice_tcp::{ConnId, Disposition, Receipt, Segment, SegmentDrop, SendView, State};
 use sluice_wire::{
     ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpFlags, TcpHeader,
     TcpOptions, VlanTags, checksum,
@@ -19,9 +19,12 @@ const MSS_FLOOR: u16 = 216;
 /// Timestamps further apart than 2^31 ms have no order (RFC 7323 section 5.5).
 const STAMPS_COMPARE: Duration = Duration::from_secs(24 * 86_400);
 
-/// One connection seen from its peer and its driver.
+/// One connection or handshake seen from its peer and its driver.
 pub(super) struct Shadow {
-    pub id: ConnId,
+    /// `None` of a cookie.
+    pub id: Option<ConnId>,
+    /// The final ACK has not come.
+    pub is_handshake: bool,
     pub key: FlowKey,
     mtu: u16,
     receive_buffer: u32,
@@ -61,10 +64,21 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
+    /// A handshake that the stack remembers.
     pub(super) fn new(id: ConnId, segment: &Segment<'_>, mtu: u16, receive_buffer: u32) -> Shadow {
+        Shadow::handshake(Some(id), segment, mtu, receive_buffer)
+    }
+
+    fn handshake(
+        id: Option<ConnId>,
+        segment: &Segment<'_>,
+        mtu: u16,
+        receive_buffer: u32,
+    ) -> Shadow {
         let header = segment.header;
         Shadow {
             id,
+            is_handshake: true,
             key: segment.key,
             mtu,
             receive_buffer,
@@ -93,6 +107,30 @@ impl Shadow {
             state: State::SynReceived,
             reset: false,
         }
+    }
+
+    /// The handshake that a cookie holds for a peer: without timestamps it has room for the MSS alone.
+    pub(super) fn of_cookie(segment: &Segment<'_>, mtu: u16, receive_buffer: u32) -> Shadow {
+        let mut shadow = Shadow::handshake(None, segment, mtu, receive_buffer);
+        if !shadow.has_timestamps() {
+            shadow.syn.window_scale = None;
+            shadow.syn.sack_permitted = false;
+        }
+        shadow
+    }
+
+    /// Whether a segment acknowledges the SYN-ACK of this handshake.
+    pub(super) fn is_completed_by(&self, header: &TcpHeader) -> bool {
+        self.is_handshake
+            && header.flags.contains(TcpFlags::ACK)
+            && self.iss.is_some()
+            && header.ack == self.seq_out(0)
+    }
+
+    /// The final ACK came.
+    pub(super) fn on_open(&mut self, id: ConnId) {
+        self.id = Some(id);
+        self.is_handshake = false;
     }
 
     /// Bytes of the peer's stream that are there without a gap.
@@ -256,11 +294,16 @@ impl Shadow {
     }
 
     /// A segment of the stack: well-formed, within every limit that was named, and not going back.
-    pub(super) fn check_outgoing(&mut self, out: &Outgoing, now: Instant) {
-        let (header, payload) = (&out.header, &out.payload);
-        assert_eq!(out.key, self.key);
+    pub(super) fn check_outgoing(
+        &mut self,
+        key: &FlowKey,
+        header: &TcpHeader,
+        payload: &Range<u64>,
+        now: Instant,
+    ) {
+        assert_eq!(*key, self.key);
         assert!(!self.reset, "an answer to a RST");
-        check_well_formed(&out.key, header, payload);
+        check_well_formed(key, header, payload);
         assert!(header.flags.contains(TcpFlags::ACK));
         self.check_stamp(header, now);
         if header.flags.contains(TcpFlags::SYN) {

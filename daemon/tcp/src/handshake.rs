@@ -1,0 +1,213 @@
+//! A passive handshake as a value: what the peer's SYN offered, what our SYN-ACK answers, and what a connection
+//! is made of once the final ACK has come.
+//!
+//! It exists three times: as an entry of the SYN table, as a SYN cookie on the wire, and for a moment on the way
+//! into a connection slot. Nothing here keeps state or time.
+
+use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
+
+use crate::clock::Instant;
+use crate::config::{MSS_FLOOR, StackConfig};
+use crate::connection::{WINDOW_SCALE_MAX, interface_mss, window_scale_for};
+use crate::ecn;
+use crate::flow_table::FlowKey;
+use crate::isn;
+use crate::receive::Receiver;
+use crate::seq::SeqNumber;
+use crate::timestamps::TimestampState;
+
+/// MSS to assume when a SYN names none (RFC 9293 section 3.7.1, MUST-15).
+const DEFAULT_MSS_V4: u16 = 536;
+const DEFAULT_MSS_V6: u16 = 1220;
+
+/// Bytes that the timestamps option takes from every segment, padding included (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u32 = 12;
+
+/// What a SYN offers, as far as the connection will depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// The MSS option, or the default of the address family.
+    pub mss: u16,
+    /// Shift of the peer's windows, at most 14; `None` if it does not scale.
+    pub window_scale: Option<u8>,
+    pub sack: bool,
+    /// ECN (RFC 3168 section 6.1.1), whether we take it or not.
+    pub ecn: bool,
+    /// TS.Recent, if the peer sends timestamps.
+    pub timestamp: Option<u32>,
+}
+
+impl Offer {
+    /// A SYN without options.
+    pub(crate) fn none(key: &FlowKey) -> Self {
+        Offer {
+            mss: if key.local().is_ipv4() {
+                DEFAULT_MSS_V4
+            } else {
+                DEFAULT_MSS_V6
+            },
+            window_scale: None,
+            sack: false,
+            ecn: false,
+            timestamp: None,
+        }
+    }
+
+    pub(crate) fn of_syn(key: &FlowKey, header: &TcpHeader) -> Self {
+        let options = &header.options;
+        let none = Offer::none(key);
+        Offer {
+            mss: options.mss.filter(|mss| *mss > 0).unwrap_or(none.mss),
+            window_scale: options
+                .window_scale
+                .map(|shift| shift.min(WINDOW_SCALE_MAX)),
+            sack: options.sack_permitted,
+            ecn: ecn::is_offered(header.flags),
+            timestamp: options.timestamps.map(|timestamps| timestamps.value),
+        }
+    }
+
+    /// Shift of our windows: offered only to a peer that offered one (RFC 7323 section 2.2).
+    fn our_scale(&self, config: &StackConfig) -> Option<u8> {
+        self.window_scale
+            .map(|_| window_scale_for(config.receive_buffer))
+    }
+
+    /// Whether both sides do ECN.
+    fn agrees_on_ecn(&self, config: &StackConfig) -> bool {
+        self.ecn && config.takes_ecn()
+    }
+
+    /// Timestamps of the connection, TS.Recent as of `now`.
+    fn timestamps(
+        &self,
+        key: &FlowKey,
+        config: &StackConfig,
+        now: Instant,
+    ) -> Option<TimestampState> {
+        self.timestamp.map(|recent| {
+            let offset = isn::timestamp_offset(key, &config.secret);
+            TimestampState::new(offset, recent, now)
+        })
+    }
+}
+
+/// What a connection is made with: our side and the offer of the peer, brought together.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub our_mss: u16,
+    /// SMSS (RFC 5681), less the options that every segment carries.
+    pub smss: u32,
+    /// The scale of our windows, if the peer takes scaled ones.
+    pub offered_scale: Option<u8>,
+    pub peer_scale: u8,
+    pub timestamps: Option<TimestampState>,
+    pub sack: bool,
+    pub ecn: bool,
+}
+
+impl Terms {
+    pub(crate) fn new(key: &FlowKey, offer: &Offer, config: &StackConfig, now: Instant) -> Self {
+        let our_mss = interface_mss(config.mtu, key);
+        let mss = offer.mss.clamp(MSS_FLOOR, our_mss);
+        let timestamps = offer.timestamps(key, config, now);
+        Terms {
+            our_mss,
+            smss: u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN),
+            offered_scale: offer.our_scale(config),
+            peer_scale: offer.window_scale.unwrap_or(0),
+            timestamps,
+            sack: offer.sack,
+            ecn: offer.agrees_on_ecn(config),
+        }
+    }
+
+    /// The receive side with which the connection begins.
+    pub(crate) fn receiver(&self, irs: SeqNumber, config: &StackConfig) -> Receiver {
+        let scale = self.offered_scale.unwrap_or(0);
+        Receiver::new(irs, config.receive_buffer, scale, self.our_mss)
+    }
+}
+
+/// How the SYN-ACK travelled: what the final ACK says about the path depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SynAck {
+    /// Sent once, at this time: the final ACK measures a round trip.
+    Once(Instant),
+    /// Sent several times, `repeats` of them by the timer: only an echoed timestamp tells which one arrived (Karn).
+    Several { repeats: u8 },
+    /// A cookie: when it was sent is not known to the millisecond.
+    Cookie,
+}
+
+/// A handshake whose SYN came and whose final ACK is awaited.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    pub key: FlowKey,
+    pub irs: SeqNumber,
+    pub iss: SeqNumber,
+    pub offer: Offer,
+    pub syn_ack: SynAck,
+}
+
+impl Handshake {
+    /// The receive side with which the connection will begin: also the judge of what is acceptable before.
+    pub(crate) fn receiver(&self, config: &StackConfig) -> Receiver {
+        Receiver::new(
+            self.irs,
+            config.receive_buffer,
+            self.offer.our_scale(config).unwrap_or(0),
+            interface_mss(config.mtu, &self.key),
+        )
+    }
+
+    /// Timestamps of the connection, TS.Recent as of `now`.
+    pub(crate) fn timestamps(&self, config: &StackConfig, now: Instant) -> Option<TimestampState> {
+        self.offer.timestamps(&self.key, config, now)
+    }
+
+    /// The SYN-ACK (RFC 9293 section 3.10.7.2). Options other than the MSS answer those of the SYN.
+    pub(crate) fn syn_ack(&self, config: &StackConfig, now: Instant) -> TcpHeader {
+        let flags = TcpFlags::SYN
+            .union(TcpFlags::ACK)
+            .union(ecn::syn_ack_flags(self.offer.agrees_on_ecn(config)));
+        // The window in a SYN is never scaled (RFC 7323 section 2.2).
+        let window = u16::try_from(config.receive_buffer).unwrap_or(u16::MAX);
+        let mut header = self.header(self.iss, flags, window, config, now);
+        header.options.mss = Some(interface_mss(config.mtu, &self.key));
+        header.options.window_scale = self.offer.our_scale(config);
+        header.options.sack_permitted = self.offer.sack;
+        header
+    }
+
+    /// `<SEQ=SND.NXT><ACK=RCV.NXT>` with these flags: a challenge ACK or a RST.
+    pub(crate) fn bare(&self, flags: TcpFlags, config: &StackConfig, now: Instant) -> TcpHeader {
+        let window = self.receiver(config).window_field();
+        self.header(self.iss.add(1), flags, window, config, now)
+    }
+
+    fn header(
+        &self,
+        seq: SeqNumber,
+        flags: TcpFlags,
+        window: u16,
+        config: &StackConfig,
+        now: Instant,
+    ) -> TcpHeader {
+        TcpHeader {
+            src_port: self.key.local_port(),
+            dst_port: self.key.remote_port(),
+            seq: seq.raw(),
+            ack: self.irs.add(1).raw(),
+            flags,
+            window,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps: self
+                    .timestamps(config, now)
+                    .map(|timestamps| timestamps.option(now)),
+                ..TcpOptions::default()
+            },
+        }
+    }
+}
