@@ -4,25 +4,23 @@
 //! fetches a small file (handshake, page cache, code), and then the large one. Lengths are compared every time, the
 //! SHA-256 once per backend before the clock matters.
 
+mod report;
+
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use crate::environment::{Environment, Offloads};
 use crate::error::Error;
-use crate::lab::{End, Lab, SERVER, output};
-use crate::report::{Contender, Report};
-use crate::server::{Backend, PORT, Server};
-
-/// Name of the large file.
-pub const LARGE: &str = "large.bin";
-const SMALL: &str = "small.bin";
-const SMALL_BYTES: u64 = 16 << 20;
+use crate::lab::{End, Lab, output};
+use crate::offloads::{OffloadSet, threaded_napi};
+use crate::server::{Backend, Server};
+use crate::site::{LARGE, SMALL, Site, first_word, url};
+use report::{Contender, Report};
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
@@ -64,39 +62,6 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// What is switched before a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum OffloadSet {
-    /// tso and gso off at the server, so that both stacks send packets of the MTU as on a wire; gro on at the client
-    Wire,
-    /// Everything on: a kernel sender hands over super-packets of 64 KiB that no wire sees
-    Full,
-    /// tso, gso and gro off at both ends
-    None,
-}
-
-impl OffloadSet {
-    /// The switches of each end, as ethtool takes them.
-    fn switches(self) -> [(End, [&'static str; 6]); 2] {
-        let (server, client) = match self {
-            OffloadSet::Wire => (
-                ["tso", "off", "gso", "off", "gro", "on"],
-                ["tso", "on", "gso", "on", "gro", "on"],
-            ),
-            OffloadSet::Full => {
-                let on = ["tso", "on", "gso", "on", "gro", "on"];
-                (on, on)
-            }
-            OffloadSet::None => {
-                let off = ["tso", "off", "gso", "off", "gro", "off"];
-                (off, off)
-            }
-        };
-        [(End::Server, server), (End::Client, client)]
-    }
-}
-
 /// One download.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Run {
@@ -119,7 +84,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
         options.threaded_napi,
     )?;
     let lab = Lab::new(options.mtu)?;
-    set_up(&lab, options)?;
+    options.offloads.apply(&lab)?;
+    if options.threaded_napi {
+        threaded_napi(&lab, options.client_cpu)?;
+    }
     let site = Site::create(&lab, options.size << 20)?;
     let mut contenders = Vec::new();
     for backend in [Backend::Xdp, Backend::Kernel] {
@@ -160,67 +128,6 @@ pub fn daemon(named: Option<&Path>) -> Result<PathBuf, Error> {
     let path = named.map_or_else(beside, Path::to_path_buf);
     // The lab runs it by name in another namespace: relative names are looked up in PATH there.
     fs::canonicalize(&path).map_err(|_| Error::NoDaemon(path))
-}
-
-fn set_up(lab: &Lab, options: &Options) -> Result<(), Error> {
-    for (end, switches) in options.offloads.switches() {
-        let link = lab.link(end);
-        let mut args = vec!["-K", link.as_str()];
-        args.extend(switches);
-        lab.run(end, "ethtool", &args)?;
-    }
-    if options.threaded_napi {
-        let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));
-        lab.run(End::Client, "sh", &["-c", &format!("echo 1 >{file}")])?;
-        pin_napi(&lab.link(End::Client), options.client_cpu)?;
-    }
-    Ok(())
-}
-
-/// Pins the kernel threads that receive on `link` (named `napi/LINK-ID`): else the scheduler may run them on the
-/// worker's CPU.
-fn pin_napi(link: &str, cpu: u32) -> Result<(), Error> {
-    let found = output("pgrep", Command::new("pgrep").arg(format!("^napi/{link}-")))?;
-    for pid in found.split_whitespace() {
-        let mut command = Command::new("taskset");
-        output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
-    }
-    Ok(())
-}
-
-/// The served directory.
-pub struct Site {
-    /// Its path.
-    pub root: PathBuf,
-    bytes: u64,
-    sha256: String,
-}
-
-impl Site {
-    /// Fills it with a large file of random bytes and a small one.
-    pub fn create(lab: &Lab, bytes: u64) -> Result<Site, Error> {
-        let root = lab.scratch().join("site");
-        fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
-        random_file(&root.join(LARGE), bytes)?;
-        random_file(&root.join(SMALL), SMALL_BYTES)?;
-        let sha256 = first_word(&output(
-            "sha256sum",
-            Command::new("sha256sum").arg(root.join(LARGE)),
-        )?);
-        Ok(Site {
-            root,
-            bytes,
-            sha256,
-        })
-    }
-}
-
-fn random_file(path: &Path, bytes: u64) -> Result<(), Error> {
-    let source = fs::File::open("/dev/urandom").map_err(Error::io("/dev/urandom"))?;
-    let mut file = fs::File::create(path).map_err(Error::io(path.display().to_string()))?;
-    std::io::copy(&mut source.take(bytes), &mut file)
-        .map_err(Error::io(path.display().to_string()))?;
-    Ok(())
 }
 
 /// Starts a backend, notes how it serves, and checks every byte once.
@@ -304,18 +211,6 @@ fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
             said,
         }),
     }
-}
-
-/// Where a file is served.
-pub fn url(name: &str) -> String {
-    format!("http://{SERVER}:{PORT}/{name}")
-}
-
-fn first_word(line: &str) -> String {
-    line.split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]

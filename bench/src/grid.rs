@@ -18,10 +18,11 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::goodput::{LARGE, Site, daemon, url};
+use crate::goodput::daemon;
 use crate::lab::{CONGESTION, End, Lab, output};
 use crate::path::{Path, Road, Traffic};
 use crate::server::{Backend, Server};
+use crate::site::{LARGE, Site, url};
 use report::{Cell, Report};
 
 const MTU: u16 = 1500;

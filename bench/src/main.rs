@@ -8,10 +8,10 @@
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
+//! | [`site`], [`offloads`] | the files that are served, and what the ends of the veth pair do for the stacks |
 //! | [`server`] | `sluiced` in the lab, and how much CPU it used |
 //! | [`environment`] | what a number means nothing without |
 //! | [`measure`] | median, range, ratio |
-//! | [`report`] | Markdown and JSON |
 //!
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
 //! insides compares unlike things.
@@ -24,9 +24,10 @@ mod grid;
 mod lab;
 mod link;
 mod measure;
+mod offloads;
 mod path;
-mod report;
 mod server;
+mod site;
 
 use std::process::ExitCode;
 

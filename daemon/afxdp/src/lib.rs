@@ -24,6 +24,7 @@
 mod batch;
 mod error;
 mod frame;
+mod kick;
 #[cfg(not(loom))]
 mod netlink;
 mod port;
@@ -39,7 +40,8 @@ mod umem;
 pub use batch::{Packets, RxBatch, RxPacket};
 pub use error::{OpenError, UmemError};
 pub use frame::{Ledger, RxFrame, TxFrame};
-pub use queue::{Bind, Kick, Queue, QueueConfig, TxChecksum};
+pub use kick::Kick;
+pub use queue::{Bind, Queue, QueueConfig, TxChecksum};
 pub use stats::{Bound, QueueCounters, XdpStatistics};
 pub use uapi::{
     CHUNK_BYTES, MAX_PACKET_FRAMES, MIN_TX_BUDGET, MIN_TX_BYTES, RX_FRAME_BYTES, RX_HEADROOM,

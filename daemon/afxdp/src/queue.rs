@@ -14,6 +14,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::batch::RxBatch;
 use crate::frame::{Frames, Ledger, RxFrame, TxFrame};
+use crate::kick::Kick;
 use crate::port::Port;
 use crate::ring::{Consumer, Producer};
 use crate::stats::{Bound, QueueCounters, XdpStatistics};
@@ -63,30 +64,6 @@ pub struct TxChecksum {
     pub start: u16,
     /// Where the checksum field is, from `start`: 16 for TCP.
     pub offset: u16,
-}
-
-/// What a kick did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a failed kick leaves packets in the ring"]
-pub enum Kick {
-    /// Nothing was queued; no system call was made.
-    Idle,
-    /// The kernel has what was queued, or is at it.
-    Done,
-    /// Packets are left in the ring and nothing was lost: reap, then kick again. (`EAGAIN`, or unfinished success.)
-    Again,
-    /// The driver or device dropped one frame, which completes as if sent; others may be left in the ring: kick
-    /// again. (`EBUSY`)
-    FrameLost,
-    /// The kernel had no memory; nothing was lost: kick again later. (`ENOBUFS`, `ENOMEM`)
-    NoMemory,
-    /// The interface is down: packets wait in the ring. It may come back. (`ENETDOWN`)
-    Down,
-    /// The socket is not bound any more: the interface was removed or moved. Final. (`ENXIO`)
-    Gone,
-    /// The kernel refuses the packet at the head of the ring for ever (`EINVAL`), or gave the errno inside, which
-    /// nothing here expects. Only a new socket helps. Validation in [`Queue::send`] is there to make it impossible.
-    Wedged(i32),
 }
 
 impl Queue {
@@ -349,7 +326,7 @@ impl Queue {
         }
         let answer = self.port.wake_tx();
         let unfinished = self.sends_inside_kick() && self.tx.pending() > 0;
-        let kick = classify(answer, unfinished);
+        let kick = Kick::of(answer, unfinished);
         self.counters.count_kick(kick, answer.is_ok());
         kick
     }
@@ -410,21 +387,6 @@ impl fmt::Debug for Queue {
             .field("bound", &self.bound)
             .field("ledger", &self.ledger())
             .finish_non_exhaustive()
-    }
-}
-
-/// What the answer to a kick means (`xsk_sendmsg`, `__xsk_generic_xmit`).
-#[inline]
-fn classify(answer: Result<(), i32>, unfinished: bool) -> Kick {
-    match answer {
-        Ok(()) if unfinished => Kick::Again,
-        Ok(()) => Kick::Done,
-        Err(libc::EAGAIN) => Kick::Again,
-        Err(libc::EBUSY) => Kick::FrameLost,
-        Err(libc::ENOBUFS | libc::ENOMEM) => Kick::NoMemory,
-        Err(libc::ENETDOWN) => Kick::Down,
-        Err(libc::ENXIO) => Kick::Gone,
-        Err(errno) => Kick::Wedged(errno),
     }
 }
 

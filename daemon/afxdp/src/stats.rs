@@ -1,6 +1,6 @@
 //! What a queue reports: how it is bound, what it counted, and what the kernel counted.
 
-use crate::queue::Kick;
+use crate::kick::Kick;
 
 /// How a queue ended up, as read back after binding: not what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

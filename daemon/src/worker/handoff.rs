@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sluice_tcp::clock::Instant;
 
 /// Parcels per worker: some hundred frames while the owner takes a turn.
-const PARCELS: usize = 256;
+const PARCELS: usize = 512;
 
 /// A frame on its way to another worker.
 #[derive(Debug)]

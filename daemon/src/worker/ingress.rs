@@ -14,7 +14,7 @@ use crate::exchange::Exchange;
 use crate::services::Services;
 
 /// Frames taken from the other workers in one turn: they may send as fast as we take.
-const PARCELS_PER_TURN: usize = 128;
+const PARCELS_PER_TURN: usize = 256;
 
 impl Worker {
     /// Takes one batch from the RX ring. True if there was any.

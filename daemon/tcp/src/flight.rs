@@ -32,12 +32,26 @@ pub(crate) const RUNS_MAX: usize = 256;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
 
+/// A round trip is measured where the record's spread is at most this share of it.
+const SPREAD_SHARE: u32 = 8;
+
 /// A range that the peer now has, and when it had left last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
     pub range: Range<u64>,
     pub sent_at: Instant,
+    /// How much earlier its first segment may have left.
+    pub spread: Duration,
     pub retransmitted: bool,
+}
+
+impl Delivery {
+    /// The round trip that its arrival at `now` measures. None for what was sent twice (Karn), nor for a record
+    /// that was made so coarse that the time says little.
+    pub(crate) fn round_trip(&self, now: Instant) -> Option<Duration> {
+        let rtt = now.saturating_since(self.sent_at);
+        (!self.retransmitted && self.spread <= rtt / SPREAD_SHARE).then_some(rtt)
+    }
 }
 
 /// A range in flight, as [`Flight::lose_if`] shows it.

@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
-use crate::outstanding::Outstanding;
+use crate::outstanding::{Learnt, Outstanding};
 
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
 const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
+/// Rings of each size that are there from the start: half a mebibyte.
+const STOCK: [usize; CLASSES.len()] = [64, 64, 48];
 /// Runs in larger rings for each connection the worker may have. A run is 24 bytes.
 const BUDGET_PER_CONNECTION: usize = 16;
 /// And at least this many, so that a worker with few connections can have all of them busy.
@@ -33,14 +35,42 @@ pub(crate) struct FlightPool {
 }
 
 impl FlightPool {
-    /// For `connections` connections. Allocates nothing yet.
+    /// For `connections` connections. The lists of what is free are as long as they can get, and hold what the first
+    /// of them need.
     pub(crate) fn new(connections: u32) -> Self {
-        let budget = (connections as usize).saturating_mul(BUDGET_PER_CONNECTION);
-        FlightPool {
-            free: [const { Vec::new() }; CLASSES.len()],
-            budget: budget.max(BUDGET_MIN),
-            outstanding: Vec::new(),
-            markers: MarkerPool::default(),
+        let connections = connections as usize;
+        let budget = connections
+            .saturating_mul(BUDGET_PER_CONNECTION)
+            .max(BUDGET_MIN);
+        let mut pool = FlightPool {
+            free: core::array::from_fn(|class| {
+                let most = if class == 0 {
+                    connections
+                } else {
+                    budget / CLASSES[class]
+                };
+                Vec::with_capacity(most)
+            }),
+            budget,
+            outstanding: Vec::with_capacity(connections),
+            markers: MarkerPool::new(connections),
+        };
+        pool.stock(connections);
+        pool
+    }
+
+    fn stock(&mut self, connections: usize) {
+        for (class, stock) in STOCK.into_iter().enumerate() {
+            for _ in 0..stock.min(connections) {
+                if class > 0 {
+                    self.budget -= CLASSES[class];
+                }
+                self.free[class].push(VecDeque::with_capacity(CLASSES[class]));
+            }
+        }
+        for _ in 0..STOCK[0].min(connections) {
+            let fresh = Outstanding::new(true, &Learnt::default());
+            self.outstanding.push(Box::new(fresh));
         }
     }
 
@@ -61,6 +91,7 @@ impl FlightPool {
     #[cfg(test)]
     pub(crate) fn exhaust(&mut self) {
         self.budget = 0;
+        self.free[1..].iter_mut().for_each(Vec::clear);
     }
 
     fn take(&mut self, class: usize) -> Option<VecDeque<Run>> {
@@ -131,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_ring_without_memory_is_not_kept() {
-        let mut pool = FlightPool::new(1);
+        let mut pool = FlightPool::new(0);
         pool.give_back(VecDeque::new());
         assert!(pool.free.iter().all(Vec::is_empty));
     }

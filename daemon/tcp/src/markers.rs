@@ -27,9 +27,18 @@ pub(crate) struct Marker {
 
 /// Rings of markers that are not in use: one is 7 KiB, and there are never more than connections were busy at
 /// once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MarkerPool {
     free: Vec<VecDeque<Marker>>,
+}
+
+impl MarkerPool {
+    /// For `connections` connections. Nothing is in it yet.
+    pub(crate) fn new(connections: usize) -> Self {
+        MarkerPool {
+            free: Vec::with_capacity(connections),
+        }
+    }
 }
 
 /// Markers of one connection, in stream offsets.
@@ -154,7 +163,7 @@ mod tests {
             let mut bed = Bed {
                 markers: Markers::new(),
                 rate: DeliveryRate::new(at(0)),
-                pool: MarkerPool::default(),
+                pool: MarkerPool::new(1),
             };
             for i in 0..u64::from(segments) {
                 let record = bed.rate.on_sent(at(i), i * SMSS, SMSS);

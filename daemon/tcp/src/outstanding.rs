@@ -158,12 +158,11 @@ impl Outstanding {
         let rack = &mut self.rack;
         let mut note = |delivery: Delivery, echoed_ms: Option<u64>| {
             delivered.bytes += delivery.range.end - delivery.range.start;
-            if !delivery.retransmitted {
-                let rtt = path.now.saturating_since(delivery.sent_at);
+            delivered.original |= !delivery.retransmitted && delivery.range.start < original_below;
+            if let Some(rtt) = delivery.round_trip(path.now) {
                 delivered.rtt = Some(delivered.rtt.map_or(rtt, |least| least.min(rtt)));
                 // RFC 8985 section 6.2, step 1.
                 min_rtt = Some(min_rtt.map_or(rtt, |least| least.min(rtt)));
-                delivered.original |= delivery.range.start < original_below;
             }
             rack.on_delivered(&delivery, path.now, min_rtt, echoed_ms);
         };

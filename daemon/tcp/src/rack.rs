@@ -339,6 +339,7 @@ mod tests {
         let delivery = Delivery {
             range: 3000..4000,
             sent_at: at(103),
+            spread: Duration::ZERO,
             retransmitted: true,
         };
         bed.rack

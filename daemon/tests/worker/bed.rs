@@ -59,6 +59,8 @@ pub struct Setup {
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
     pub min_rate: Option<u64>,
+    /// As in the daemon. Round trips here are too short for it, unless a test stretches them.
+    pub pacing: bool,
     /// Packets may span frames.
     pub multi_buffer: bool,
 }
@@ -79,6 +81,7 @@ impl Default for Setup {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             min_rate: None,
+            pacing: true,
             multi_buffer: true,
         }
     }
@@ -379,7 +382,7 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
             receive_buffer: u32::try_from(INPUT_BYTES).expect("16 KiB"),
             send_limit: 62 * 65_536,
             congestion: Algorithm::Cubic,
-            pacing: Some(PacingConfig::default()),
+            pacing: setup.pacing.then(PacingConfig::default),
             ecn: true,
             rto: RtoConfig::default(),
             keep_alive: None,

@@ -23,7 +23,7 @@ fn round_without_kick(bed: &mut Bed, client: &mut Client, errno: Errno) {
 #[test]
 fn a_kick_that_fails_for_a_while_costs_nothing_but_time() {
     let site = Site::new();
-    let content = site.file("big", MIB);
+    let content = site.file("big", 4 * MIB);
     for errno in [Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM, Errno::NETDOWN] {
         let mut bed = Bed::new(&site);
         let mut client = bed.connect();

@@ -277,9 +277,10 @@ fn frames_from_other_workers_are_taken_a_bounded_number_per_turn() {
     let mut client = client;
     client.hold_back("X");
     let frame = client.segment(0..1);
-    for _ in 0..200 {
+    for _ in 0..400 {
         assert!(team.beds[1].nic.inject(&frame));
     }
+    team.beds[1].turn();
     team.beds[1].turn();
     let before = team.beds[0].report().tcp.segments_in;
     let mut taken = Vec::new();
@@ -287,7 +288,7 @@ fn frames_from_other_workers_are_taken_a_bounded_number_per_turn() {
         team.beds[0].turn();
         taken.push(team.beds[0].report().tcp.segments_in - before);
     }
-    assert_eq!(taken, [128, 200, 200]);
+    assert_eq!(taken, [256, 400, 400]);
 }
 
 #[test]
@@ -347,13 +348,14 @@ fn frames_for_which_no_parcel_is_free_are_dropped_and_counted_and_come_again() {
     client.write(get("/small"));
     let request = client.out.remove(0);
     // More than worker 1 has parcels, while worker 0 has no turn.
-    for _ in 0..300 {
+    for _ in 0..600 {
         assert!(team.beds[1].nic.inject(&request));
     }
-    team.beds[1].turn();
-    team.beds[1].turn();
+    for _ in 0..3 {
+        team.beds[1].turn();
+    }
     let report = team.beds[1].report();
-    assert_eq!((report.passed_on, report.pass_on_dropped), (256, 44));
+    assert_eq!((report.passed_on, report.pass_on_dropped), (512, 88));
     team.run(&mut client, || 1, Client::has_response);
     assert!(client.take_response().is_some_and(|r| r.body == content));
     assert_eq!(team.beds[0].report().service.counters.responses(), 1);

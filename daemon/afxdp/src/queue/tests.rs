@@ -57,26 +57,6 @@ fn a_packet_with_an_invalid_piece_is_dropped_whole() {
 }
 
 #[test]
-fn a_kick_is_classified_by_its_errno() {
-    let answers = [
-        (libc::EAGAIN, Kick::Again),
-        (libc::EBUSY, Kick::FrameLost),
-        (libc::ENOBUFS, Kick::NoMemory),
-        (libc::ENOMEM, Kick::NoMemory),
-        (libc::ENETDOWN, Kick::Down),
-        (libc::ENXIO, Kick::Gone),
-        (libc::EINVAL, Kick::Wedged(libc::EINVAL)),
-    ];
-    for (errno, kick) in answers {
-        assert_eq!(classify(Err(errno), false), kick);
-        assert_eq!(classify(Err(errno), true), kick);
-    }
-    assert_eq!(classify(Ok(()), false), Kick::Done);
-    // Success with packets left in the ring: an invalid descriptor stopped the kernel.
-    assert_eq!(classify(Ok(()), true), Kick::Again);
-}
-
-#[test]
 fn the_metadata_has_the_layout_of_the_kernel() {
     let bytes = metadata_bytes(TxChecksum {
         start: 34,

@@ -64,6 +64,7 @@ impl Run {
         Delivery {
             range,
             sent_at: self.sent_at,
+            spread: Duration::from_nanos(self.spread_ns.into()),
             retransmitted: self.retransmitted,
         }
     }

@@ -413,3 +413,18 @@ fn the_tail_is_the_last_segment_that_did_not_arrive() {
     bed.sack(0..5000);
     assert_eq!(bed.flight.tail(1000), None);
 }
+
+#[test]
+fn a_coarse_record_measures_no_round_trip() {
+    let delivery = |spread, retransmitted| Delivery {
+        range: 0..1000,
+        sent_at: at(1_000),
+        spread: Duration::from_nanos(spread),
+        retransmitted,
+    };
+    let rtt = Some(Duration::from_nanos(800));
+    assert_eq!(delivery(0, false).round_trip(at(1_800)), rtt);
+    assert_eq!(delivery(100, false).round_trip(at(1_800)), rtt);
+    assert_eq!(delivery(101, false).round_trip(at(1_800)), None);
+    assert_eq!(delivery(0, true).round_trip(at(1_800)), None, "Karn");
+}

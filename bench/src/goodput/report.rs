@@ -8,9 +8,10 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::json;
 
+use super::Run;
 use crate::environment::{Environment, Offloads};
-use crate::goodput::{OffloadSet, Run};
 use crate::measure::{Summary, ratios};
+use crate::offloads::OffloadSet;
 use crate::server::Backend;
 
 /// Runs that differ by more than this, relative to their median, say more about the machine than about the server.

@@ -1,0 +1,65 @@
+//! What is served: a large file of random bytes and a small one.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::lab::{Lab, SERVER, output};
+use crate::server::PORT;
+
+/// Name of the large file.
+pub const LARGE: &str = "large.bin";
+pub const SMALL: &str = "small.bin";
+pub const SMALL_BYTES: u64 = 16 << 20;
+
+/// The served directory.
+pub struct Site {
+    /// Its path.
+    pub root: PathBuf,
+    /// Bytes of the large file.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Site {
+    /// Fills it with a large file of random bytes and a small one.
+    pub fn create(lab: &Lab, bytes: u64) -> Result<Site, Error> {
+        let root = lab.scratch().join("site");
+        fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
+        random_file(&root.join(LARGE), bytes)?;
+        random_file(&root.join(SMALL), SMALL_BYTES)?;
+        let sha256 = first_word(&output(
+            "sha256sum",
+            Command::new("sha256sum").arg(root.join(LARGE)),
+        )?);
+        Ok(Site {
+            root,
+            bytes,
+            sha256,
+        })
+    }
+}
+
+fn random_file(path: &Path, bytes: u64) -> Result<(), Error> {
+    let source = fs::File::open("/dev/urandom").map_err(Error::io("/dev/urandom"))?;
+    let mut file = fs::File::create(path).map_err(Error::io(path.display().to_string()))?;
+    std::io::copy(&mut source.take(bytes), &mut file)
+        .map_err(Error::io(path.display().to_string()))?;
+    Ok(())
+}
+
+/// Where a file is served.
+pub fn url(name: &str) -> String {
+    format!("http://{SERVER}:{PORT}/{name}")
+}
+
+/// The first word of what a program printed.
+pub fn first_word(line: &str) -> String {
+    line.split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
