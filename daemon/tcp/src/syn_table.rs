@@ -301,12 +301,13 @@ impl SynTable {
     }
 
     /// Takes the right to answer one unacceptable segment: one per wait for the final ACK, so about one a second
-    /// and six in the life of an entry. The limit belongs to the entry alone (RFC 5961 section 7).
+    /// and six in the life of an entry. The limit belongs to the entry alone (RFC 5961 section 7). Nothing is said
+    /// before the first SYN-ACK has named our numbers.
     pub(crate) fn take_challenge(&mut self, id: EntryId) -> bool {
         let entry = self.entry_mut(id.index);
-        let first = !entry.has(Entry::CHALLENGED);
+        let may_answer = entry.has(Entry::SENT) && !entry.has(Entry::CHALLENGED);
         entry.status |= Entry::CHALLENGED;
-        first
+        may_answer
     }
 
     /// Gives up the handshake that is closest to being given up anyway. False if there is none.

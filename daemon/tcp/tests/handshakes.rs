@@ -107,10 +107,7 @@ fn a_tuple_in_a_handshake_cannot_be_connected_to() {
     let mut stack = stack();
     let peer = Peer::new(1);
     peer.knock(&mut stack, at(0));
-    assert_eq!(
-        stack.connect(peer.key(), at(1)),
-        Err(ConnectError::InUse)
-    );
+    assert_eq!(stack.connect(peer.key(), at(1)), Err(ConnectError::InUse));
 }
 
 #[test]
@@ -325,6 +322,17 @@ fn another_syn_is_challenged_and_the_handshake_stays() {
     let answers = peer.ask(&mut stack, at(1), &other);
     assert_eq!((answers.len(), answers[0].flags), (1, TcpFlags::ACK));
     assert_eq!((stack.half_open(), stack.counters().challenge_acks), (1, 1));
+}
+
+#[test]
+fn nothing_is_challenged_before_the_syn_ack_has_left() {
+    let mut stack = stack();
+    let peer = Peer::new(1);
+    let _ = peer.say(&mut stack, at(0), &peer.syn());
+    let mut other = peer.syn();
+    other.seq = other.seq.wrapping_add(100);
+    let receipt = peer.say(&mut stack, at(0), &other);
+    assert!(receipt.reply.is_none() && stack.half_open() == 1);
 }
 
 #[test]

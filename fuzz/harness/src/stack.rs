@@ -13,9 +13,7 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{
-    ConnId, Disposition, Receipt, Segment, SegmentDrop, Stack, StackConfig, State,
-};
+use sluice_tcp::{ConnId, Disposition, Receipt, Segment, SegmentDrop, Stack, StackConfig, State};
 use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, SegmentOp, Seq, Setup, Stamp, Syn};
