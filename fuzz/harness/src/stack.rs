@@ -345,7 +345,8 @@ impl Bench {
                 && shadow.stream_start() == segment.header.seq
         };
         let at = self.cookies.iter().rposition(is_answer);
-        let (made_at, mut shadow) = self.cookies.remove(at.expect("a cookie that was given"));
+        // It is good for a replay too, once the connection is gone.
+        let (made_at, mut shadow) = self.cookies[at.expect("a cookie that was given")].clone();
         assert!(self.now.saturating_since(made_at) <= COOKIE_MAX);
         shadow.on_open(id);
         shadow.before_segment(segment.header);

@@ -177,6 +177,11 @@ impl Client {
         }
     }
 
+    /// Whether `ack` acknowledges the SYN-ACK it got and nothing more.
+    pub fn knows(&self, ack: u32) -> bool {
+        ack == self.server_iss.wrapping_add(1)
+    }
+
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }

@@ -70,8 +70,9 @@ struct Flow {
     timer_at: Option<Instant>,
     /// What the SYN made, until the final ACK.
     handshake: Option<ConnId>,
-    /// A SYN was answered by a cookie.
+    /// A SYN was answered by a cookie, in this round of the tuple and in any.
     cookie: bool,
+    had_cookie: bool,
     conn: Option<ConnId>,
     state: Option<State>,
     /// Ranges of the request that were kept.
@@ -276,6 +277,7 @@ impl World {
         *flow = Flow {
             key: flow.key,
             round: flow.round + 1,
+            had_cookie: flow.had_cookie,
             ..Flow::new(
                 flow.key,
                 Client::new(plan, ports, flow.client.next_iss(), self.now),
@@ -308,7 +310,7 @@ impl World {
                 if is_accepted && header.seq == flow.client.iss {
                     flow.handshake = Some(conn);
                 }
-            } else if is_accepted && flow.conn.is_none() {
+            } else if is_accepted && flow.conn.is_none() && flow.client.knows(header.ack) {
                 flow.conn = Some(conn);
             }
         }
@@ -316,7 +318,16 @@ impl World {
             && receipt
                 .reply
                 .is_some_and(|reply| reply.flags.contains(TcpFlags::SYN));
+        flow.had_cookie |= flow.cookie;
         let ours = receipt.conn == flow.conn;
+        if let Some(conn) = receipt.conn
+            && !(ours || forged || header.flags.contains(TcpFlags::SYN))
+            && flow.had_cookie
+        {
+            // A late duplicate opened again what its cookie has opened before; a real driver's would time out.
+            self.stack.abort(conn);
+            return self.check_state(index);
+        }
         for piece in receipt.pieces.clone() {
             let from_payload = receipt.payload_start == i64::try_from(payload.start).unwrap_or(-1)
                 && payload.start <= piece.start
@@ -677,6 +688,7 @@ impl Flow {
             timer_at: None,
             handshake: None,
             cookie: false,
+            had_cookie: false,
             conn: None,
             state: None,
             kept: BTreeMap::new(),

@@ -20,6 +20,7 @@ const MSS_FLOOR: u16 = 216;
 const STAMPS_COMPARE: Duration = Duration::from_secs(24 * 86_400);
 
 /// One connection or handshake seen from its peer and its driver.
+#[derive(Clone)]
 pub(super) struct Shadow {
     /// `None` of a cookie.
     pub id: Option<ConnId>,
