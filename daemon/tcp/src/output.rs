@@ -133,6 +133,11 @@ impl Connection {
         self.probe_wanted = false;
         self.send.on_probe_sent(cut, env.now);
         self.record_new(env);
+        if !self.deadlines.is_set(Timer::Retransmit) {
+            // It may leave long after its timer, when the driver has fetched what it carries.
+            self.deadlines
+                .set(Timer::Retransmit, env.now + self.rtt.rto());
+        }
         // The driver may let go of what it carried.
         self.events.acknowledged = true;
         self.data_header(cut, env)
