@@ -100,7 +100,9 @@ impl Pacer {
         smss: u32,
         config: &PacingConfig,
     ) {
-        let rate = rate.map_or(0, |rate| rate.max(1));
+        // A segment per second at least: after a pause of the machine a single round trip may look like days, and
+        // no path that carries anything is that slow.
+        let rate = rate.map_or(0, |rate| rate.max(u64::from(smss).max(1)));
         if rate == self.rate {
             return;
         }
@@ -204,6 +206,15 @@ mod tests {
         let mut pacer = Pacer::new();
         pacer.set_rate(at(0), Some(rate), SMSS, &PacingConfig::default());
         pacer
+    }
+
+    #[test]
+    fn no_round_trip_is_so_long_that_a_segment_waits_for_more_than_a_second() {
+        let mut pacer = pacer(1);
+        assert_eq!(pacer.rate(), u64::from(SMSS));
+        let _ = burst(&mut pacer, at(0));
+        let release = pacer.release_at(at(0), SMSS).expect("the burst is over");
+        assert!(release.saturating_since(at(0)) <= Duration::from_secs(1));
     }
 
     /// Sends segments as long as the pacer lets them go; how many that were.
