@@ -17,6 +17,9 @@ use crate::flight::{Delivery, Flight, Judgement};
 
 /// DupThresh (RFC 5681 section 3.2).
 pub(crate) const DUP_THRESH: u32 = 3;
+/// No path answers sooner. Without it what was just sent again, below a newer delivery of the same moment, would be
+/// lost at once, again and again while the clock stands.
+const PATIENCE_MIN: Duration = Duration::from_micros(1);
 /// Recoveries without a DSACK after which the reordering window is a single one again (RFC 8985 section 6.2,
 /// step 4).
 const REO_WND_PERSIST: u8 = 16;
@@ -163,7 +166,7 @@ impl Rack {
         path: &Path,
         recovering: bool,
     ) -> (bool, Option<Duration>) {
-        let patience = self.rtt + self.reo_wnd(flight, path, recovering);
+        let patience = (self.rtt + self.reo_wnd(flight, path, recovering)).max(PATIENCE_MIN);
         let mut timeout = None;
         let found = flight.lose_if(self.xmit_ts, |pending| {
             if (pending.sent_at, pending.end) >= (self.xmit_ts, self.end_seq) {
@@ -290,6 +293,24 @@ mod tests {
         bed.sack(3, 103);
         assert!(bed.detect(103, false).0);
         assert_eq!(bed.lost(), Some(0..1000));
+    }
+
+    #[test]
+    fn what_was_sent_again_in_this_moment_is_not_lost_in_it() {
+        // Found by the simulation, seed 16451: a path without delay, and a repetition below a newer delivery.
+        let mut bed = Bed::with_segments(4);
+        for segment in 1..4 {
+            bed.resend(segment, 200);
+            bed.sack(segment, 200);
+        }
+        bed.resend(0, 200);
+        bed.rack.rtt = Duration::ZERO;
+        bed.rack.xmit_ts = at(200);
+        bed.rack.end_seq = 4000;
+        let (found, timeout) = bed.detect(200, true);
+        assert!(!found);
+        assert_eq!(timeout, Some(PATIENCE_MIN));
+        assert!(bed.detect(201, true).0);
     }
 
     #[test]
