@@ -37,8 +37,6 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// The peer did not close within the FIN-WAIT-2 limit.
     FinWaitTimeout,
-    /// Data arrived after the application had closed for good (RFC 9293 section 3.6.1).
-    DataAfterClose,
 }
 
 /// What happened on a connection since its last event; several bits at once are usual.
