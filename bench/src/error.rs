@@ -12,6 +12,9 @@ pub enum Error {
     /// No binary to measure.
     #[error("{0} is missing -> make build, or --sluiced FILE")]
     NoDaemon(PathBuf),
+    /// No nginx to compare with.
+    #[error("nginx is not installed -> apt-get install nginx-light, or --servers xdp,kernel")]
+    NoNginx,
     /// `netlab.sh` failed; it said why.
     #[error("the network namespaces could not be built -> see the message above")]
     Lab,

@@ -1,9 +1,10 @@
-//! One flow, one large file: bytes per second at the client, AF_XDP and kernel backend in turn.
+//! A large file over one or more flows: bytes per second at the client, the servers in turn.
 //!
 //! Every run starts a fresh server, because an attached XDP program changes the path of the kernel's packets too,
 //! fetches a small file (handshake, page cache, code), and then the large one. Lengths are compared every time, the
-//! SHA-256 once per backend before the clock matters.
+//! SHA-256 once per server before the clock matters.
 
+mod contestant;
 mod report;
 
 use std::fs;
@@ -18,20 +19,28 @@ use crate::environment::{Environment, Offloads};
 use crate::error::Error;
 use crate::lab::{End, Lab, output};
 use crate::offloads::{OffloadSet, threaded_napi};
-use crate::server::{Backend, Server};
 use crate::site::{LARGE, SMALL, Site, first_word, url};
+use contestant::Contestant;
 use report::{Contender, Report};
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// Pairs of runs, AF_XDP then kernel
+    /// Runs of each server
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
     /// Size of the file, MiB
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65536))]
     size: u64,
+
+    /// Downloads of the file at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    flows: u32,
+
+    /// Servers to compare; the first is compared with each of the others [default: all that are installed]
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1..)]
+    servers: Vec<Contestant>,
 
     /// MTU of the veth pair
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9000))]
@@ -90,16 +99,21 @@ pub fn run(options: &Options) -> Result<(), Error> {
     }
     let site = Site::create(&lab, options.size << 20)?;
     let mut contenders = Vec::new();
-    for backend in [Backend::Xdp, Backend::Kernel] {
-        contenders.push(verified(&lab, &binary, &site, backend, options)?);
+    let servers = if options.servers.is_empty() {
+        Contestant::all()
+    } else {
+        options.servers.clone()
+    };
+    for server in servers {
+        contenders.push(verified(&lab, &binary, &site, server, options)?);
     }
     for round in 1..=options.rounds {
         for contender in &mut contenders {
-            let run = measured(&lab, &binary, &site, contender.backend, options)?;
+            let run = measured(&lab, &binary, &site, contender.server, options)?;
             eprintln!(
                 "round {round} of {}: {:6} {:6.2} Gbit/s",
                 options.rounds,
-                contender.backend.name(),
+                contender.server.name(),
                 run.gbit_per_s
             );
             contender.runs.push(run);
@@ -108,6 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let report = Report {
         scenario: "goodput",
         bytes: site.bytes,
+        flows: options.flows,
         offload_set: options.offloads,
         environment,
         contenders,
@@ -130,18 +145,18 @@ pub fn daemon(named: Option<&Path>) -> Result<PathBuf, Error> {
     fs::canonicalize(&path).map_err(|_| Error::NoDaemon(path))
 }
 
-/// Starts a backend, notes how it serves, and checks every byte once.
+/// Starts a server, notes how it serves, and checks every byte once.
 fn verified(
     lab: &Lab,
     binary: &Path,
     site: &Site,
-    backend: Backend,
+    server: Contestant,
     options: &Options,
 ) -> Result<Contender, Error> {
-    let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
+    let running = server.start(lab, binary, &site.root, options.server_cpu)?;
     let contender = Contender {
-        backend,
-        serves: server.ready.clone(),
+        server,
+        serves: running.serves().to_owned(),
         offloads: Offloads::gather(lab)?,
         runs: Vec::new(),
     };
@@ -152,11 +167,11 @@ fn verified(
     let sum = first_word(&lab.run(End::Client, "bash", &["-c", &pipe])?);
     if sum != site.sha256 {
         return Err(Error::WrongBytes {
-            backend: backend.name(),
+            backend: server.name(),
             what: format!("SHA-256 {sum} instead of {}", site.sha256),
         });
     }
-    server.stop()?;
+    running.stop()?;
     Ok(contender)
 }
 
@@ -164,53 +179,55 @@ fn measured(
     lab: &Lab,
     binary: &Path,
     site: &Site,
-    backend: Backend,
+    server: Contestant,
     options: &Options,
 ) -> Result<Run, Error> {
-    let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
-    fetch(lab, SMALL, options.client_cpu)?;
-    let before = server.cpu_time()?;
-    let (bytes, seconds) = fetch(lab, LARGE, options.client_cpu)?;
-    let cpu = server.cpu_time()?.saturating_sub(before);
-    if bytes != site.bytes {
+    let running = server.start(lab, binary, &site.root, options.server_cpu)?;
+    fetch(lab, SMALL, options.flows, options.client_cpu)?;
+    let before = running.cpu_time()?;
+    let (bytes, seconds) = fetch(lab, LARGE, options.flows, options.client_cpu)?;
+    let cpu = running.cpu_time()?.saturating_sub(before);
+    let expected = site.bytes * u64::from(options.flows);
+    if bytes != expected {
         return Err(Error::WrongBytes {
-            backend: backend.name(),
-            what: format!("{bytes} bytes arrived instead of {}", site.bytes),
+            backend: server.name(),
+            what: format!("{bytes} bytes arrived instead of {expected}"),
         });
     }
-    server.stop()?;
+    running.stop()?;
     Ok(rates(bytes, seconds, cpu))
 }
 
-/// Downloads a file: bytes and seconds, as curl counts them.
-fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
-    let cpu = cpu.to_string();
-    let url = url(name);
-    let args = [
-        "-c",
-        cpu.as_str(),
-        "curl",
-        "--silent",
-        "--show-error",
-        "--fail",
-    ];
-    let mut args = args.to_vec();
+/// Downloads a file `flows` times at once: bytes of all, and seconds until the last was complete, as curl counts them.
+fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
+    let (cpu, most, url) = (cpu.to_string(), flows.to_string(), url(name));
+    let mut args = vec!["-c", &cpu, "curl", "--silent", "--show-error", "--fail"];
     args.extend([
-        "--output",
-        "/dev/null",
-        "--write-out",
-        "%{size_download} %{time_total}",
-        &url,
+        "--parallel",
+        "--parallel-immediate",
+        "--parallel-max",
+        &most,
     ]);
-    let said = lab.run(End::Client, "taskset", &args)?;
-    let (bytes, seconds) = said.split_once(' ').unwrap_or_default();
-    match (bytes.parse(), seconds.parse()) {
-        (Ok(bytes), Ok(seconds)) => Ok((bytes, seconds)),
-        _ => Err(Error::Failed {
-            program: "curl".to_owned(),
-            said,
-        }),
+    args.extend(["--write-out", "%{size_download} %{time_total}\n"]);
+    for _ in 0..flows {
+        args.extend(["--output", "/dev/null", &url]);
     }
+    let said = lab.run(End::Client, "taskset", &args)?;
+    totals(&said).ok_or_else(|| Error::Failed {
+        program: "curl".to_owned(),
+        said,
+    })
+}
+
+/// The sum of the sizes and the longest time.
+fn totals(said: &str) -> Option<(u64, f64)> {
+    let mut sum = (0, 0.0_f64);
+    for line in said.lines() {
+        let (bytes, seconds) = line.split_once(' ')?;
+        sum.0 += bytes.parse::<u64>().ok()?;
+        sum.1 = sum.1.max(seconds.parse().ok()?);
+    }
+    Some(sum)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]
@@ -225,6 +242,12 @@ fn rates(bytes: u64, seconds: f64, cpu: Duration) -> Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_sizes_and_the_longest_time() {
+        assert_eq!(totals("10 0.5\n20 0.25\n"), Some((30, 0.5)));
+        assert_eq!(totals("curl: (7)\n"), None);
+    }
 
     #[test]
     fn rates_are_payload_bits_and_cpu_seconds_per_gib() {

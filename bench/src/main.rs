@@ -2,14 +2,14 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`goodput`] | scenario: one flow, one large file, AF_XDP against the kernel backend |
+//! | [`goodput`] | scenario: large files over one or more flows, AF_XDP against the kernel backend and nginx |
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
 //! | [`site`], [`offloads`] | the files that are served, and what the ends of the veth pair do for the stacks |
-//! | [`server`] | `sluiced` in the lab, and how much CPU it used |
+//! | [`server`], [`nginx`] | `sluiced` and nginx in the lab, and how much CPU they used |
 //! | [`environment`] | what a number means nothing without |
 //! | [`measure`] | median, range, ratio |
 //!
@@ -24,6 +24,7 @@ mod grid;
 mod lab;
 mod link;
 mod measure;
+mod nginx;
 mod offloads;
 mod path;
 mod server;
@@ -43,7 +44,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// One flow, one large file, curl over kernel TCP as the client: AF_XDP and kernel backend alternating
+    /// Large files over one or more flows, curl over kernel TCP as the client: AF_XDP, kernel backend and nginx in turn
     Goodput(goodput::Options),
     /// Cost of a segment in memory, our stack and smoltcp with the same client, 1 to 10,000 connections
     Engine(engine::Options),

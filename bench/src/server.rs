@@ -107,9 +107,7 @@ impl Server {
 
     /// User and system time of all its threads.
     pub fn cpu_time(&self) -> Result<Duration, Error> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let stat = fs::read_to_string(&path).map_err(Error::io(path))?;
-        Ok(cpu_time(&stat).unwrap_or_default())
+        process_cpu_time(self.child.id())
     }
 
     /// Ends it by SIGTERM.
@@ -133,6 +131,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// User and system time of all threads of a process.
+pub fn process_cpu_time(pid: u32) -> Result<Duration, Error> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).map_err(Error::io(path))?;
+    Ok(cpu_time(&stat).unwrap_or_default())
 }
 
 /// Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms (USER_HZ is 100 on every Linux).

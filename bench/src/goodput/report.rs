@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Run;
+use super::contestant::Contestant;
 use crate::environment::{Environment, Offloads};
 use crate::measure::{Summary, ratios};
 use crate::offloads::OffloadSet;
-use crate::server::Backend;
 
 /// Runs that differ by more than this, relative to their median, say more about the machine than about the server.
 const SPREAD_DOUBTFUL: f64 = 0.2;
@@ -22,8 +22,8 @@ const LOAD_DOUBTFUL: f64 = 0.5;
 /// One server of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Contender {
-    /// Its stack.
-    pub backend: Backend,
+    /// Which.
+    pub server: Contestant,
     /// How it serves, in its own words: bound modes, checksum, queues.
     pub serves: String,
     /// Offloads of both links while it ran.
@@ -37,13 +37,15 @@ pub struct Contender {
 pub struct Report {
     /// Name of the scenario.
     pub scenario: &'static str,
-    /// Payload of a run.
+    /// Payload of a flow.
     pub bytes: u64,
+    /// Flows at the same time.
+    pub flows: u32,
     /// What was switched before.
     pub offload_set: OffloadSet,
     /// Machine and network.
     pub environment: Environment,
-    /// AF_XDP, then kernel; their runs alternated.
+    /// The servers; their runs alternated.
     pub contenders: Vec<Contender>,
 }
 
@@ -73,28 +75,36 @@ impl Report {
             .iter()
             .map(|contender| {
                 json!({
-                    "backend": contender.backend,
+                    "server": contender.server,
                     "gbit_per_s": Summary::of(&contender.goodput()),
                     "cpu_s_per_gib": Summary::of(&contender.cpu()),
                 })
             })
             .collect();
+        let ratios: Vec<_> = self
+            .ratios()
+            .iter()
+            .map(|(other, ratios)| json!({"over": other, "pairs": ratios, "ratio": Summary::of(ratios)}))
+            .collect();
         let document = json!({
             "run": self,
             "summaries": summaries,
-            "ratios": self.ratios(),
-            "ratio": Summary::of(&self.ratios()),
+            "ratios": ratios,
             "warnings": self.warnings(),
         });
         format!("{document:#}\n")
     }
 
-    /// AF_XDP over kernel, per pair of neighbouring runs.
-    fn ratios(&self) -> Vec<f64> {
-        match self.contenders.as_slice() {
-            [ours, theirs] => ratios(&ours.goodput(), &theirs.goodput()),
-            _ => Vec::new(),
-        }
+    /// The first server over each of the others, per pair of neighbouring runs.
+    fn ratios(&self) -> Vec<(Contestant, Vec<f64>)> {
+        let Some((first, others)) = self.contenders.split_first() else {
+            return Vec::new();
+        };
+        let first = first.goodput();
+        others
+            .iter()
+            .map(|other| (other.server, ratios(&first, &other.goodput())))
+            .collect()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -113,7 +123,7 @@ impl Report {
             if spread > SPREAD_DOUBTFUL {
                 warnings.push(format!(
                     "runs of {} differ by {:.0} % of their median: use more rounds",
-                    contender.backend.name(),
+                    contender.server.name(),
                     spread * 100.0
                 ));
             }
@@ -125,8 +135,9 @@ impl Report {
         let environment = &self.environment;
         writeln!(
             out,
-            "## {}: one flow, {} MiB, MTU {}\n",
+            "## {}: {}, {} MiB each, MTU {}\n",
             self.scenario,
+            flows(self.flows),
             self.bytes >> 20,
             environment.mtu
         )?;
@@ -148,11 +159,11 @@ impl Report {
         )?;
         writeln!(
             out,
-            "- congestion control: {} in both stacks",
+            "- congestion control: {} everywhere",
             environment.congestion
         )?;
         for contender in &self.contenders {
-            let name = contender.backend.name();
+            let name = contender.server.name();
             writeln!(out, "- {name}: {}", contender.serves)?;
             writeln!(
                 out,
@@ -167,7 +178,7 @@ impl Report {
         }
         writeln!(
             out,
-            "\n| backend | Gbit/s median | min | max | server CPU s/GiB median | min | max |"
+            "\n| server | Gbit/s median | min | max | server CPU s/GiB median | min | max |"
         )?;
         writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
         for contender in &self.contenders {
@@ -180,7 +191,7 @@ impl Report {
             writeln!(
                 out,
                 "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
-                contender.backend.name(),
+                contender.server.name(),
                 rate.median,
                 rate.min,
                 rate.max,
@@ -189,16 +200,23 @@ impl Report {
                 cpu.max
             )?;
         }
-        if let Some(ratio) = Summary::of(&self.ratios()) {
-            writeln!(
-                out,
-                "\nxdp / kernel over {} pairs: {:.2} (from {:.2} to {:.2}): {}",
-                self.ratios().len(),
-                ratio.median,
-                ratio.min,
-                ratio.max,
-                verdict(&ratio)
-            )?;
+        let first = self
+            .contenders
+            .first()
+            .map_or("", |first| first.server.name());
+        for (other, ratios) in self.ratios() {
+            if let Some(ratio) = Summary::of(&ratios) {
+                writeln!(
+                    out,
+                    "\n{first} / {} over {} pairs: {:.2} (from {:.2} to {:.2}): {}",
+                    other.name(),
+                    ratios.len(),
+                    ratio.median,
+                    ratio.min,
+                    ratio.max,
+                    verdict(&ratio, first, other.name())
+                )?;
+            }
         }
         for warning in self.warnings() {
             writeln!(out, "\nwarning: {warning}")?;
@@ -208,13 +226,21 @@ impl Report {
 }
 
 /// Who won, if every pair agrees.
-fn verdict(ratio: &Summary) -> &'static str {
+fn verdict(ratio: &Summary, first: &str, other: &str) -> String {
     if ratio.min > 1.0 {
-        "AF_XDP was faster in every pair"
+        format!("{first} was faster in every pair")
     } else if ratio.max < 1.0 {
-        "kernel TCP was faster in every pair"
+        format!("{other} was faster in every pair")
     } else {
-        "no winner"
+        "no winner".to_owned()
+    }
+}
+
+fn flows(count: u32) -> String {
+    if count == 1 {
+        "one flow".to_owned()
+    } else {
+        format!("{count} flows")
     }
 }
 
@@ -230,11 +256,11 @@ fn listed(offloads: &BTreeMap<String, String>) -> String {
 mod tests {
     use super::*;
 
-    fn contender(backend: Backend, rates: &[f64]) -> Contender {
+    fn contender(server: Contestant, rates: &[f64]) -> Contender {
         let offloads = |value: &str| BTreeMap::from([("tso".to_owned(), value.to_owned())]);
         Contender {
-            backend,
-            serves: format!("backend={}", backend.name()),
+            server,
+            serves: format!("backend={}", server.name()),
             offloads: Offloads {
                 server: offloads("off"),
                 client: offloads("off [fixed]"),
@@ -253,6 +279,7 @@ mod tests {
         Report {
             scenario: "goodput",
             bytes: 1 << 30,
+            flows: 1,
             offload_set: OffloadSet::Wire,
             environment: Environment {
                 kernel: "6.18.0".to_owned(),
@@ -265,8 +292,8 @@ mod tests {
                 threaded_napi: false,
             },
             contenders: vec![
-                contender(Backend::Xdp, ours),
-                contender(Backend::Kernel, theirs),
+                contender(Contestant::Xdp, ours),
+                contender(Contestant::Kernel, theirs),
             ],
         }
     }
@@ -276,11 +303,11 @@ mod tests {
         assert_eq!(
             report(&[5.0, 5.2, 5.1], &[4.0, 4.0, 4.25]).markdown(),
             "\
-## goodput: one flow, 1024 MiB, MTU 1500
+## goodput: one flow, 1024 MiB each, MTU 1500
 
 - machine: Fast 9000, 2 CPUs, kernel 6.18.0
 - pinning: server worker on CPU 0, curl on CPU 1; threaded NAPI at the client: off
-- congestion control: cubic in both stacks
+- congestion control: cubic everywhere
 - xdp: backend=xdp
   - offloads at the server: tso off
   - offloads at the client: tso off [fixed]
@@ -288,12 +315,12 @@ mod tests {
   - offloads at the server: tso off
   - offloads at the client: tso off [fixed]
 
-| backend | Gbit/s median | min | max | server CPU s/GiB median | min | max |
+| server | Gbit/s median | min | max | server CPU s/GiB median | min | max |
 |---|---:|---:|---:|---:|---:|---:|
 | xdp | 5.10 | 5.00 | 5.20 | 1.57 | 1.54 | 1.60 |
 | kernel | 4.00 | 4.00 | 4.25 | 2.00 | 1.88 | 2.00 |
 
-xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every pair
+xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): xdp was faster in every pair
 "
         );
     }
@@ -303,7 +330,7 @@ xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every 
         assert!(
             report(&[3.0], &[4.0])
                 .markdown()
-                .contains("kernel TCP was faster in every pair")
+                .contains("kernel was faster in every pair")
         );
         assert!(
             report(&[3.0, 5.0], &[4.0, 4.0])
@@ -333,7 +360,7 @@ xdp / kernel over 3 pairs: 1.25 (from 1.20 to 1.30): AF_XDP was faster in every 
         assert_eq!(value["run"]["offload_set"], "wire");
         assert_eq!(value["run"]["contenders"][0]["runs"][1]["gbit_per_s"], 5.2);
         assert_eq!(value["summaries"][1]["gbit_per_s"]["median"], 4.0);
-        assert_eq!(value["ratio"]["min"], 1.25);
+        assert_eq!(value["ratios"][0]["ratio"]["min"], 1.25);
         assert_eq!(value["warnings"], json!([]));
     }
 }

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-/// Segments one connection may send before the next has its turn: keeps a flow's state in cache for a burst
-/// and still shares the ring (deficit round robin with a quantum of 16 segments).
-const TURN_SEGMENTS: u32 = 16;
+/// Segments one connection may send before the next has its turn: what a driver can join to one super-segment of
+/// 64 KiB, 45 of 1,448 bytes. It keeps a flow's state in cache for a burst (deficit round robin).
+const TURN_SEGMENTS: u32 = 45;
 
 /// In which queues a slot is.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,0 +1,116 @@
+//! nginx in the lab: one process on a given CPU, sendfile, no log, from a configuration made here.
+//!
+//! One process and not a master with a worker: all of its CPU time is then the server's. `sendfile_max_chunk` is the
+//! default of nginx, 2 MiB.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::lab::{End, Lab, SERVER, spawning};
+use crate::server::{PORT, process_cpu_time};
+
+const PROGRAM: &str = "nginx";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running nginx. Dropping it kills it.
+pub struct Nginx {
+    child: Child,
+    /// Its version and what it was told.
+    pub ready: String,
+}
+
+/// The version of nginx, if it is installed.
+pub fn version() -> Option<String> {
+    let output = Command::new(PROGRAM).arg("-v").output().ok()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    Some(said.trim().rsplit("version: ").next()?.to_owned())
+}
+
+impl Nginx {
+    /// Starts it on `cpu` and waits until it serves `root`.
+    pub fn start(lab: &Lab, root: &Path, cpu: u32) -> Result<Nginx, Error> {
+        let version = version().ok_or(Error::NoNginx)?;
+        let scratch = lab.scratch();
+        let (config, pid) = (scratch.join("nginx.conf"), scratch.join("nginx.pid"));
+        // What an earlier one left would look as if this one were ready.
+        let _ = fs::remove_file(&pid);
+        fs::write(&config, configuration(scratch, &pid, root))
+            .map_err(Error::io(config.display().to_string()))?;
+        let child = lab
+            .command(End::Server, "taskset")
+            .args(["-c", &cpu.to_string(), PROGRAM, "-c"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(spawning(PROGRAM))?;
+        let mut nginx = Nginx {
+            child,
+            ready: format!("{version}, one process, sendfile"),
+        };
+        nginx.wait_ready(&pid, &scratch.join("nginx.log"))?;
+        Ok(nginx)
+    }
+
+    /// nginx writes its process id once it listens.
+    fn wait_ready(&mut self, pid: &Path, log: &Path) -> Result<(), Error> {
+        let end = Instant::now() + PATIENCE;
+        while fs::read_to_string(pid).is_ok_and(|text| text.is_empty()) || !pid.exists() {
+            let ended = self.child.try_wait().map_err(Error::io(PROGRAM))?.is_some();
+            if ended || Instant::now() > end {
+                return Err(Error::Failed {
+                    program: PROGRAM.to_owned(),
+                    said: fs::read_to_string(log).unwrap_or_default(),
+                });
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// User and system time so far.
+    pub fn cpu_time(&self) -> Result<Duration, Error> {
+        process_cpu_time(self.child.id())
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(scratch: &Path, pid: &Path, root: &Path) -> String {
+    let log = scratch.join("nginx.log");
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("  {kind}_temp_path {scratch:?};\n"))
+        .collect();
+    format!(
+        "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log {log:?};\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000;\n\
+         {temporary}  server {{ listen {SERVER}:{PORT}; root {root:?}; }}\n}}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_outside_of_the_scratch_directory() {
+        let text = configuration(Path::new("/s"), Path::new("/s/pid"), Path::new("/r"));
+        let paths = text.split('"').skip(1).step_by(2);
+        for path in paths {
+            assert!(path.starts_with("/s") || path == "/r", "{path}");
+        }
+        assert!(text.contains("listen 192.0.2.1:8080; root \"/r\";"));
+    }
+}
