@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_goes_round_after_sixteen_segments() {
+    fn the_turn_goes_round_after_a_super_segment() {
         let mut queues = Queues::new(2);
         let mut queued = [Queued::default(); 2];
         for (slot, queued) in (0..).zip(&mut queued) {
