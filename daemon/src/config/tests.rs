@@ -427,7 +427,7 @@ mod mistakes {
                 (known: schema_version, xdp, listen, site, tcp, disk, limits)";
         unknown_keys_of_entries_are_found:
             "[[listen]]\nport = 80\ntls = \"main\"\n"
-            => "f.toml:3:1: unknown key \"tls\" in [listen] (known: port)";
+            => "f.toml:3:1: unknown key \"tls\" in [listen] (known: port, congestion)";
         a_wrong_word_lists_the_right_ones:
             "[xdp]\nbackend = \"xpd\"\n"
             => "f.toml:2:11: xdp.backend: \"xpd\" is not allowed, did you mean \"xdp\"? \
