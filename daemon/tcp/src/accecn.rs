@@ -12,7 +12,7 @@ pub(crate) use reader::{Reader, Report};
 pub(crate) use reporter::Reporter;
 
 /// Packet counters begin here, so that a zeroed field shows (RFC 9768 section 3.2.1).
-const CEP_INITIAL: u32 = 5;
+const CEP_INITIAL: u16 = 5;
 /// The ACE field has three bits of them.
 const ACE_MASK: u32 = 7;
 /// A field of the option has 24 bits of a byte counter.
@@ -34,9 +34,14 @@ impl AccEcn {
     }
 }
 
-fn ace_of(cep: u32) -> u8 {
+fn ace_of(cep: u16) -> u8 {
     // Three bits.
-    u8::try_from(cep & ACE_MASK).unwrap_or(0)
+    u8::try_from(u32::from(cep) & ACE_MASK).unwrap_or(0)
+}
+
+/// A packet counter after so many more: of 16 bits, which the three of the wire divide.
+fn counted_on(cep: u16, packets: u32) -> u16 {
+    cep.wrapping_add(u16::try_from(packets & 0xffff).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -123,7 +123,8 @@ pub struct ControlView {
     pub ecn: bool,
 }
 
-/// What a connection does about ECN, for traces and diagnostics. Counts are modulo 2^32, and zero without AccECN.
+/// What a connection does about ECN, for traces and diagnostics. Packets are counted modulo 2^16
+/// and bytes modulo 2^32; both are zero without AccECN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EcnView {
     /// ECN was negotiated, classic (RFC 3168) or accurate.

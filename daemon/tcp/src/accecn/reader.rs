@@ -7,7 +7,7 @@
 
 use sluice_wire::AccEcnOption;
 
-use super::{ACE_MASK, CEP_INITIAL, FIELD_MASK};
+use super::{ACE_MASK, CEP_INITIAL, FIELD_MASK, counted_on};
 
 /// The ACE field goes round with so many marks.
 const ACE_ROUND: u32 = ACE_MASK + 1;
@@ -45,8 +45,8 @@ pub(crate) struct Reading {
 /// What the peer has reported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader {
-    cep: u32,
     ceb: u32,
+    cep: u16,
     /// Segments per ACK.
     average: u16,
     /// Segments and marks since the last option, up to 255.
@@ -67,8 +67,8 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new() -> Self {
         Reader {
-            cep: CEP_INITIAL,
             ceb: 0,
+            cep: CEP_INITIAL,
             average: 0,
             segments_unproven: 0,
             marks_unproven: 0,
@@ -121,7 +121,7 @@ impl Reader {
         }
         let counted = match ace_taken {
             true => 0,
-            false => u32::from(report.ace).wrapping_sub(self.cep) & ACE_MASK,
+            false => u32::from(u16::from(report.ace).wrapping_sub(self.cep)) & ACE_MASK,
         };
         let segments = segments(report);
         if self.average == 0 {
@@ -131,7 +131,7 @@ impl Reader {
         let packets = self.decide(counted, segments, bytes, report.smss);
         let mangled = self.is_contradicted(counted, segments, bytes);
         self.learn(segments);
-        self.cep = self.cep.wrapping_add(packets);
+        self.cep = counted_on(self.cep, packets);
         self.ceb = self.ceb.wrapping_add(bytes.unwrap_or(0));
         let estimate = u64::from(packets) * u64::from(report.smss);
         let estimate = u32::try_from(estimate.min(report.delivered)).unwrap_or(u32::MAX);
@@ -193,7 +193,7 @@ impl Reader {
 
     /// Marked packets that the peer has reported, and the payload bytes in them as far as options said so.
     pub(crate) fn reported(&self) -> (u32, u32) {
-        (self.cep.wrapping_sub(CEP_INITIAL), self.ceb)
+        (self.cep.wrapping_sub(CEP_INITIAL).into(), self.ceb)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The data receiver of AccECN: r.cep, r.ceb, r.e0b, r.e1b, and when and how the peer hears of them.
 //!
 //! RFC 9768 sections 3.2.1, 3.2.2.1 (the ACK of a SYN-ACK), 3.2.2.5.1 (when an ACK leaves), 3.2.3.3 (the option).
-//! Counters are those of the RFC modulo 2^32, which the 3 and 24 bits of the wire divide.
+//! Counters are those of the RFC modulo 2^16 for packets and 2^32 for bytes, which the 3 and 24 bits of the wire divide.
 
 use sluice_wire::{AccEcnOption, AccEcnOrder, Ecn};
 
-use super::{CEP_INITIAL, ace_of};
+use super::{CEP_INITIAL, ace_of, counted_on};
 use crate::ecn_terms::handshake_ace;
 
 // Byte counters, as bits of a set.
@@ -15,19 +15,19 @@ const ECT1: u8 = 4;
 const ALL: u8 = ECT0 | CE | ECT1;
 
 /// So many marks make an ACK leave while data waits for one (section 3.2.2.5.1).
-const MARKS_WITH_DATA: u32 = 2;
+const MARKS_WITH_DATA: u8 = 2;
 /// And without: the least allowed, so that ACKs of marked ACKs die out.
-const MARKS_WITHOUT_DATA: u32 = 3;
+const MARKS_WITHOUT_DATA: u8 = 3;
 
 /// What arrived, and how much of it was said.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reporter {
-    cep: u32,
     ceb: u32,
     e0b: u32,
     e1b: u32,
-    /// r.cep when the last acknowledgement left.
-    said_cep: u32,
+    cep: u16,
+    /// Marks since the last acknowledgement left, up to 255.
+    marks_unsaid: u8,
     /// Byte counters that ever moved.
     moved: u8,
     /// Those that moved since the last option.
@@ -45,11 +45,11 @@ pub(crate) struct Reporter {
 impl Reporter {
     pub(crate) fn new() -> Self {
         Reporter {
-            cep: CEP_INITIAL,
             ceb: 0,
             e0b: 1,
             e1b: 1,
-            said_cep: CEP_INITIAL,
+            cep: CEP_INITIAL,
+            marks_unsaid: 0,
             moved: 0,
             unsaid: 0,
             option_due: false,
@@ -65,6 +65,7 @@ impl Reporter {
         self.syn_ack = Some(ecn);
         if ecn == Ecn::Ce && self.cep == CEP_INITIAL {
             self.cep += 1;
+            self.marks_unsaid += 1;
         }
     }
 
@@ -95,13 +96,16 @@ impl Reporter {
         if !is_ce {
             return false;
         }
-        self.cep = self.cep.wrapping_add(packets.max(1));
+        let packets = packets.max(1);
+        self.cep = counted_on(self.cep, packets);
+        let more = u8::try_from(packets).unwrap_or(u8::MAX);
+        self.marks_unsaid = self.marks_unsaid.saturating_add(more);
         let marks = if awaits_ack {
             MARKS_WITH_DATA
         } else {
             MARKS_WITHOUT_DATA
         };
-        begins || self.cep.wrapping_sub(self.said_cep) >= marks
+        begins || self.marks_unsaid >= marks
     }
 
     fn count_bytes(&mut self, ecn: Ecn, len: u32) {
@@ -120,7 +124,7 @@ impl Reporter {
 
     /// The ACE field of a segment that leaves now.
     pub(crate) fn ace(&mut self) -> u8 {
-        self.said_cep = self.cep;
+        self.marks_unsaid = 0;
         ace_of(self.cep)
     }
 
@@ -161,7 +165,7 @@ impl Reporter {
 
     /// Marked packets so far, and the payload bytes in them.
     pub(crate) fn received(&self) -> (u32, u32) {
-        (self.cep.wrapping_sub(CEP_INITIAL), self.ceb)
+        (self.cep.wrapping_sub(CEP_INITIAL).into(), self.ceb)
     }
 }
 
