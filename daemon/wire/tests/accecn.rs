@@ -34,7 +34,7 @@ fn through_a_frame(header: &TcpHeader) -> TcpHeader {
     let mut frame = [0; 128];
     let unsealed = emit.emit(&mut frame).expect("room for every header");
     let len = unsealed.headers_len();
-    let _ = unsealed.seal_full(&mut frame, checksum::Sum::default());
+    unsealed.seal_full(&mut frame, checksum::Sum::default());
     match parse(&frame[..len], len, &ParseConfig::default()) {
         Ok(Packet::Tcp(packet)) => packet.header,
         other => panic!("{other:?}"),
