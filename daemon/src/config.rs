@@ -107,6 +107,8 @@ pub enum Queues {
 pub struct Listen {
     /// TCP port, 1 to 65535.
     pub port: u16,
+    /// Congestion control of its connections; `None` is that of [`Tcp`].
+    pub congestion: Option<Congestion>,
 }
 
 /// `[[site]]`.
@@ -121,8 +123,10 @@ pub struct Site {
 /// `[tcp]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tcp {
-    /// Congestion control of new connections.
+    /// Congestion control of new connections, where their port has none of its own.
     pub congestion: Congestion,
+    /// Explicit congestion notification with clients that ask for it.
+    pub ecn: Ecn,
     /// Largest segment we send or announce, in bytes of payload (536 to 65495); `None` takes it from the MTU.
     pub mss: Option<u16>,
     /// Idle time before a keep-alive probe; `None` is off, the default RFC 9293 section 3.8.4 demands (MUST-25).
@@ -276,6 +280,18 @@ choice! {
     }
 }
 
+choice! {
+    /// `tcp.ecn`: explicit congestion notification.
+    Ecn {
+        /// AccECN (RFC 9768) with clients that ask for it, else classic.
+        Accurate = "accurate",
+        /// RFC 3168.
+        Classic = "classic",
+        /// None.
+        Off = "off",
+    }
+}
+
 impl Default for Xdp {
     fn default() -> Self {
         Self {
@@ -300,7 +316,10 @@ impl Default for Xdp {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { port: PORT_DEFAULT }
+        Self {
+            port: PORT_DEFAULT,
+            congestion: None,
+        }
     }
 }
 
@@ -308,6 +327,7 @@ impl Default for Tcp {
     fn default() -> Self {
         Self {
             congestion: Congestion::Cubic,
+            ecn: Ecn::Accurate,
             mss: None,
             keepalive: None,
         }
@@ -365,6 +385,16 @@ pub struct Overrides {
 }
 
 impl Config {
+    /// Congestion control of the connections of a port.
+    #[must_use]
+    pub fn congestion_of(&self, port: u16) -> Congestion {
+        self.listen
+            .iter()
+            .find(|listen| listen.port == port)
+            .and_then(|listen| listen.congestion)
+            .unwrap_or(self.tcp.congestion)
+    }
+
     /// Reads and checks the configuration: the file if there is one, the flags above it, defaults below.
     ///
     /// # Errors

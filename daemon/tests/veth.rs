@@ -9,6 +9,8 @@
 mod client;
 #[path = "veth/daemon.rs"]
 mod daemon;
+#[path = "veth/ecn.rs"]
+mod ecn;
 #[path = "veth/faults.rs"]
 mod faults;
 #[path = "veth/lab.rs"]

@@ -105,7 +105,10 @@ fn complete(draft: Draft, overrides: &Overrides, diagnostics: &mut Diagnostics<'
         xdp.interface = Some(name.clone());
     }
     let listen = match overrides.port {
-        Some(port) => vec![Listen { port }],
+        Some(port) => vec![Listen {
+            port,
+            congestion: None,
+        }],
         None => draft.listen,
     };
     if xdp.backend == Backend::Xdp && xdp.interface.is_none() {
@@ -241,6 +244,7 @@ fn listen(top: &mut Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Vec<Liste
     for (span, mut section) in entries {
         let written = section.value("port").map(toml::Spanned::span);
         let read = section.read("port", diagnostics, |value| integer(value, 1..=65_535));
+        let congestion = section.read("congestion", diagnostics, choice);
         section.finish(diagnostics);
         let port = match (read, written.is_some()) {
             (Some(port), _) => port,
@@ -248,8 +252,8 @@ fn listen(top: &mut Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Vec<Liste
             // Refused and reported.
             (None, true) => continue,
         };
-        let entry = Listen { port };
-        if listen.contains(&entry) {
+        let entry = Listen { port, congestion };
+        if listen.iter().any(|other| other.port == port) {
             let place = written.unwrap_or(span);
             diagnostics.at(&place, format!("listen.port: {port} is served already"));
         }
@@ -276,6 +280,7 @@ fn site(top: &mut Section<'_>, diagnostics: &mut Diagnostics<'_>) -> (Option<Pat
 fn tcp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Tcp {
     let mut tcp = Tcp::default();
     section.set(&mut tcp.congestion, "congestion", diagnostics, choice);
+    section.set(&mut tcp.ecn, "ecn", diagnostics, choice);
     section.set(&mut tcp.mss, "mss", diagnostics, |value| {
         integer(value, MSS).map(Some)
     });

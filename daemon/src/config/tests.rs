@@ -55,13 +55,23 @@ fn everything() -> Config {
             syn_gate: SynGate::Off,
             tx_lane: TxLane::Copy,
         },
-        listen: vec![Listen { port: 80 }, Listen { port: 8080 }],
+        listen: vec![
+            Listen {
+                port: 80,
+                congestion: Some(Congestion::NewReno),
+            },
+            Listen {
+                port: 8080,
+                congestion: None,
+            },
+        ],
         sites: vec![Site {
             root: "/srv/a \"b\" \\ \u{7f}".into(),
             symlinks: Symlinks::Never,
         }],
         tcp: Tcp {
             congestion: Congestion::Bbr,
+            ecn: Ecn::Classic,
             mss: Some(1400),
             keepalive: Some(Duration::from_secs(7200)),
         },
@@ -277,7 +287,7 @@ mod flags {
         let config = Config::parse("f.toml", text, &overrides).unwrap();
         assert_eq!(config.xdp.backend, Backend::Xdp);
         assert_eq!(config.xdp.interface.as_deref(), Some("eth2"));
-        assert_eq!(config.listen, [Listen { port: 8080 }]);
+        assert_eq!(config.listen, [Listen::default()]);
         assert_eq!(config.sites[0].root, PathBuf::from("b"));
         assert_eq!(config.sites[0].symlinks, Symlinks::Never);
     }
@@ -417,7 +427,7 @@ mod mistakes {
                 (known: schema_version, xdp, listen, site, tcp, disk, limits)";
         unknown_keys_of_entries_are_found:
             "[[listen]]\nport = 80\ntls = \"main\"\n"
-            => "f.toml:3:1: unknown key \"tls\" in [listen] (known: port)";
+            => "f.toml:3:1: unknown key \"tls\" in [listen] (known: port, congestion)";
         a_wrong_word_lists_the_right_ones:
             "[xdp]\nbackend = \"xpd\"\n"
             => "f.toml:2:11: xdp.backend: \"xpd\" is not allowed, did you mean \"xdp\"? \
@@ -550,10 +560,32 @@ mod mistakes {
     }
 
     #[test]
+    fn a_port_may_have_a_congestion_control_of_its_own() {
+        let config = parse(
+            "[tcp]\ncongestion = \"reno\"\n[[listen]]\nport = 80\ncongestion = \"bbr\"\n[[listen]]\nport = 81\n",
+        )
+        .unwrap();
+        let of = |port| config.congestion_of(port);
+        assert_eq!(of(80), Congestion::Bbr);
+        assert_eq!(of(81), Congestion::NewReno);
+    }
+
+    #[test]
+    fn a_port_is_served_once_whatever_else_its_blocks_say() {
+        assert_eq!(
+            mistakes("[[listen]]\nport = 80\n[[listen]]\nport = 80\ncongestion = \"bbr\"\n"),
+            "f.toml:4:8: listen.port: 80 is served already"
+        );
+    }
+
+    #[test]
     fn hexadecimal_numbers_are_numbers() {
         assert_eq!(
             parse("[[listen]]\nport = 0x50\n").unwrap().listen,
-            [Listen { port: 80 }]
+            [Listen {
+                port: 80,
+                congestion: None
+            }]
         );
     }
 

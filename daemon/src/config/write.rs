@@ -14,6 +14,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     for listen in &config.listen {
         file.table("[[listen]]");
         file.set("port", listen.port);
+        file.set_or("congestion", listen.congestion.map(quoted), "as in [tcp]");
     }
     for site in &config.sites {
         file.table("[[site]]");
@@ -22,6 +23,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     }
     file.table("[tcp]");
     file.set("congestion", quoted(config.tcp.congestion));
+    file.set("ecn", quoted(config.tcp.ecn));
     file.set_or("mss", config.tcp.mss, "from the MTU");
     let keepalive = config.tcp.keepalive;
     file.set(

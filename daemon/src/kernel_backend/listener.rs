@@ -2,7 +2,7 @@
 //!
 //! SO_REUSEPORT gives every worker its own accept queue on the same address, so that nothing is shared and the kernel
 //! spreads connections by their tuple. Options that every connection should have are set here once: Linux copies
-//! TCP_NODELAY and TCP_USER_TIMEOUT from the listener to what it accepts. Buffer sizes and congestion control are
+//! TCP_NODELAY, TCP_USER_TIMEOUT and TCP_CONGESTION from the listener to what it accepts. Buffer sizes and ECN are
 //! the system's.
 
 use core::fmt;
@@ -81,6 +81,15 @@ impl Listener {
         open(address).map_err(|errno| BindError { address, errno })
     }
 
+    /// Has accepted connections use this congestion control of the kernel (TCP_CONGESTION, tcp(7)).
+    ///
+    /// # Errors
+    /// ENOENT if the kernel has none of this name, EPERM if it is not in `net.ipv4.tcp_allowed_congestion_control`
+    /// and we may not use others. The listener goes on with the system's.
+    pub fn set_congestion(&self, name: &str) -> Result<(), Errno> {
+        sockopt::set_tcp_congestion(&self.socket, name)
+    }
+
     /// The address, with the port that the kernel chose.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -140,6 +149,20 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         panic!("no connection came");
+    }
+
+    #[test]
+    fn accepted_connections_use_the_congestion_control_of_the_listener() {
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("address")).expect("bind");
+        // Every kernel has it.
+        listener.set_congestion("reno").expect("setsockopt");
+        let _peer = TcpStream::connect(listener.address()).expect("connect");
+        let socket = accept(&listener);
+        assert_eq!(
+            sockopt::tcp_congestion(&socket).expect("getsockopt"),
+            "reno"
+        );
+        assert_eq!(listener.set_congestion("no-such"), Err(Errno::NOENT));
     }
 
     #[test]

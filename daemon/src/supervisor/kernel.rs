@@ -10,7 +10,7 @@ use super::{
     Ended, Failure, Service, disk_problem, no_placement, served_root, services_config, summary,
 };
 use crate::clock::monotonic;
-use crate::config::Config;
+use crate::config::{Choice as _, Config};
 use crate::kernel_backend::{KernelReport, KernelWorker, KernelWorkerConfig, Listener};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement::{self, kernel_queues};
@@ -37,12 +37,16 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         },
     );
     let endpoints = config.endpoints(&config.kernel_addresses());
+    let mut refused = Vec::new();
     // All before the first runs: what fails here fails without a thread to stop.
     let built: Vec<KernelWorker> = plan
         .seats
         .iter()
-        .map(|_| worker(config, &limits, &endpoints))
+        .map(|_| worker(config, &limits, &endpoints, &mut refused))
         .collect::<Result<_, _>>()?;
+    for problem in &refused {
+        super::log(&format!("warning: {problem}"));
+    }
     let mut workers = Team::new();
     for (seat, worker) in plan.seats.iter().zip(built) {
         workers.spawn("sluice-k", seat, move |side| worker.run(side))?;
@@ -62,8 +66,12 @@ fn worker(
     config: &Config,
     limits: &Limits,
     endpoints: &[SocketAddr],
+    refused: &mut Vec<Problem>,
 ) -> Result<KernelWorker, Failure> {
     let listeners: Vec<Listener> = listeners(config, endpoints)?;
+    for listener in &listeners {
+        refused.extend(choose_congestion(config, listener).filter(|new| !refused.contains(new)));
+    }
     let disk_config = DiskConfig {
         threads: limits.worker.disk_threads as usize,
         files: limits.worker.files as usize,
@@ -100,6 +108,22 @@ fn listeners(config: &Config, endpoints: &[SocketAddr]) -> Result<Vec<Listener>,
         }
     }
     Ok(listeners)
+}
+
+/// Has the connections of a listener use what the configuration says. Not if the kernel does not have it: they are
+/// served all the same.
+fn choose_congestion(config: &Config, listener: &Listener) -> Option<Problem> {
+    let name = config.congestion_of(listener.address().port()).name();
+    let errno = listener.set_congestion(name).err()?;
+    let remedy = match errno {
+        Errno::PERM => format!("add {name} to net.ipv4.tcp_allowed_congestion_control"),
+        _ => format!("load it: modprobe tcp_{name}"),
+    };
+    Some(Problem::new(
+        format!("this kernel does not let connections use {name} congestion control ({errno})"),
+        "they use net.ipv4.tcp_congestion_control",
+        remedy,
+    ))
 }
 
 impl Service for KernelService {

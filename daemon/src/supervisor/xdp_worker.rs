@@ -8,6 +8,7 @@ use sluice_disk::{Disk, DiskConfig};
 use sluice_tcp::StackConfig;
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
@@ -180,15 +181,23 @@ impl Builder<'_> {
             mtu: self.mtu(),
             receive_buffer: limits.input_bytes,
             send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
-            congestion: match self.config.tcp.congestion {
-                config::Congestion::Cubic => Algorithm::Cubic,
-                config::Congestion::NewReno => Algorithm::NewReno,
-                config::Congestion::Dctcp => Algorithm::Dctcp,
-                config::Congestion::Bbr => Algorithm::Bbr,
-            },
+            congestion: algorithm(self.config.tcp.congestion),
+            congestion_by_port: self
+                .config
+                .listen
+                .iter()
+                .filter_map(|listen| Some((listen.port, algorithm(listen.congestion?))))
+                .collect(),
             pacing: Some(PacingConfig::default()),
-            // As Linux by default: for peers that ask for it.
-            ecn: true,
+            // For peers that ask for it; no connection of ours is opened.
+            ecn: EcnConfig {
+                accept: match self.config.tcp.ecn {
+                    config::Ecn::Accurate => EcnLevel::Accurate,
+                    config::Ecn::Classic => EcnLevel::Classic,
+                    config::Ecn::Off => EcnLevel::Off,
+                },
+                offer: EcnLevel::Off,
+            },
             rto: RtoConfig::default(),
             keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
                 idle,
@@ -209,5 +218,14 @@ impl Builder<'_> {
             .mss
             .map_or(u32::from(u16::MAX), |mss| u32::from(mss) + 40);
         u16::try_from(self.link.mtu.min(by_mss)).unwrap_or(u16::MAX)
+    }
+}
+
+fn algorithm(choice: config::Congestion) -> Algorithm {
+    match choice {
+        config::Congestion::Cubic => Algorithm::Cubic,
+        config::Congestion::NewReno => Algorithm::NewReno,
+        config::Congestion::Dctcp => Algorithm::Dctcp,
+        config::Congestion::Bbr => Algorithm::Bbr,
     }
 }

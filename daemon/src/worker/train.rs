@@ -12,7 +12,7 @@ use sluice_tcp::Outgoing;
 use sluice_wire::TcpFlags;
 
 /// Flags of a segment that may have others behind it, and those that end a train.
-const THROUGH: TcpFlags = TcpFlags::ACK.union(TcpFlags::ECE);
+const THROUGH: TcpFlags = TcpFlags::ACK.union(TcpFlags::ECE).union(TcpFlags::AE);
 const LAST: TcpFlags = TcpFlags::PSH.union(TcpFlags::FIN);
 
 /// A segment, and those that follow it without a gap.
@@ -59,7 +59,7 @@ impl Train {
             && (1..=self.each).contains(&len)
             && THROUGH.contains(self.last_flags)
             && THROUGH.union(LAST).contains(other.flags)
-            && one.flags.contains(TcpFlags::ECE) == other.flags.contains(TcpFlags::ECE)
+            && one.flags.ace() == other.flags.ace()
             && (one.ack, one.window, one.options) == (other.ack, other.window, other.options)
             && self.first.ect == next.ect
     }

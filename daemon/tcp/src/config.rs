@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::congestion::Algorithm;
+use crate::ecn_terms::{EcnConfig, EcnLevel};
 use crate::isn::Secret;
 use crate::pacing::PacingConfig;
 use crate::rtt::RtoConfig;
@@ -22,13 +23,15 @@ pub struct StackConfig {
     pub receive_buffer: u32,
     /// Bytes that may be in flight on one connection whatever the windows say: bounds the blocks it pins.
     pub send_limit: u32,
-    /// Congestion control of accepted connections.
+    /// Congestion control of connections whose local port is not in [`Self::congestion_by_port`].
     pub congestion: Algorithm,
+    /// Local ports with a congestion control of their own. A few: they are compared one by one, once per connection.
+    pub congestion_by_port: Vec<(u16, Algorithm)>,
     /// Spreads each window over a round trip; `None` sends it as fast as the lane takes it.
     pub pacing: Option<PacingConfig>,
-    /// Whether ECN is used with peers that offer it (RFC 3168). Never with an algorithm that does not answer
-    /// to it.
-    pub ecn: bool,
+    /// What is accepted of ECN, and what is offered (RFC 3168, RFC 9768). Nothing with an algorithm that does not
+    /// answer to marks.
+    pub ecn: EcnConfig,
     /// Retransmission time-out limits (RFC 6298).
     pub rto: RtoConfig,
     /// Keep-alive while waiting for the peer (RFC 9293 section 3.8.4); off when `None`.
@@ -47,9 +50,31 @@ impl StackConfig {
         self.connections.max(1) as usize + handshakes as usize
     }
 
-    /// Whether a peer's offer of ECN is taken.
-    pub(crate) fn takes_ecn(&self) -> bool {
-        self.ecn && self.congestion.answers_ecn()
+    /// Congestion control of a connection with this local port.
+    #[must_use]
+    pub fn congestion_of(&self, local_port: u16) -> Algorithm {
+        self.congestion_by_port
+            .iter()
+            .find(|(port, _)| *port == local_port)
+            .map_or(self.congestion, |(_, algorithm)| *algorithm)
+    }
+
+    /// How much of a peer's offer of ECN is taken at this local port.
+    pub(crate) fn accepts_ecn(&self, local_port: u16) -> EcnLevel {
+        self.ecn_for(local_port, self.ecn.accept)
+    }
+
+    /// How much ECN a SYN from this local port offers.
+    pub(crate) fn offers_ecn(&self, local_port: u16) -> EcnLevel {
+        self.ecn_for(local_port, self.ecn.offer)
+    }
+
+    fn ecn_for(&self, local_port: u16, level: EcnLevel) -> EcnLevel {
+        if self.congestion_of(local_port).answers_ecn() {
+            level
+        } else {
+            EcnLevel::Off
+        }
     }
 }
 

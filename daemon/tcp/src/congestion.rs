@@ -94,8 +94,9 @@ pub struct AckSample {
     /// A reduction is being carried out (fast recovery, or the round trip after an ECN echo): a window that is
     /// steered by losses or marks does not grow.
     pub recovering: bool,
-    /// The ACK carried ECE.
-    pub ecn_echo: bool,
+    /// Bytes of ours that met congestion, as far as this ACK tells: with classic ECN all that it acknowledges, if it
+    /// carries ECE.
+    pub marked_bytes: u32,
     /// Delivery rate, if this ACK completed a measurement.
     pub rate: Option<RateSample>,
 }

@@ -98,7 +98,10 @@ impl Connection {
     /// A connection in SYN-RECEIVED whose final ACK is at hand: the caller gives it that segment next.
     pub(crate) fn from_handshake(handshake: &Handshake, env: &Env<'_>) -> Self {
         let (key, iss, irs) = (handshake.key, handshake.iss, handshake.irs);
-        let terms = Terms::new(&key, &handshake.offer, env.config, env.now);
+        let mut terms = Terms::new(&key, &handshake.offer, env.config, env.now);
+        if let SynAck::Several { repeats } = handshake.syn_ack {
+            terms.ecn = terms.ecn.after_repeats(repeats);
+        }
         let mut connection = Connection::new(key, State::SynReceived, iss, irs, &terms, env);
         connection.syn_wanted = false;
         match handshake.syn_ack {
@@ -109,6 +112,10 @@ impl Connection {
             SynAck::Several { repeats } => {
                 connection.syns_sent = 2;
                 connection.syn_repeats = repeats;
+                if repeats > 0 {
+                    // It went without the option then, in case that does not pass (RFC 9768 section 3.2.3.2.2).
+                    connection.control.ecn.stop_options();
+                }
             }
             SynAck::Cookie => {}
         }
@@ -132,8 +139,8 @@ impl Connection {
             send: Sender::new(iss, terms.smss, terms.peer_scale, now),
             loss: Loss::new(terms.sack),
             rtt: RttEstimator::new(config.rto),
-            congestion: controller(config, terms.smss, iss),
-            control: Control::new(terms.ecn, terms.smss, config, now),
+            congestion: controller(config, &key, terms.smss, iss),
+            control: Control::new(&key, terms, env),
             timestamps: terms.timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
@@ -273,8 +280,14 @@ impl Connection {
     }
 }
 
-pub(crate) fn controller(config: &StackConfig, smss: u32, iss: SeqNumber) -> Controller {
-    let mut controller = Controller::new(config.congestion, smss).with_seed(iss.raw());
+pub(crate) fn controller(
+    config: &StackConfig,
+    key: &FlowKey,
+    smss: u32,
+    iss: SeqNumber,
+) -> Controller {
+    let algorithm = config.congestion_of(key.local_port());
+    let mut controller = Controller::new(algorithm, smss).with_seed(iss.raw());
     if config.pacing.is_some() {
         // RFC 9406 section 4.2: without a limit when paced. Where the round trip is too short for that, nothing
         // is gained by counting a super-ACK of 64 KiB as two segments either.
@@ -302,8 +315,9 @@ mod tests {
         // What is only needed while data is in flight lives elsewhere: see `loss`. Grows only with a reason.
         assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
         let size = size_of::<Connection>();
-        // 352 of them are congestion control, whose largest kind is BBR, and 248 what steers it.
-        assert!(size <= 1312, "{size} bytes");
+        // 352 of them are congestion control, whose largest kind is BBR, and 288 what steers it, with 40 for the
+        // counters of AccECN.
+        assert!(size <= 1352, "{size} bytes");
     }
 
     #[test]

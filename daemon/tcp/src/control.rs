@@ -8,7 +8,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_wire::TcpHeader;
+use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::clock::Instant;
 use crate::config::StackConfig;
@@ -16,18 +16,24 @@ use crate::congestion::{AckSample, Algorithm, LossSample, initial_window};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::delivery_rate::{DeliveryRate, RateSample};
-use crate::ecn::EcnState;
+use crate::ecn::{AckOfEct, Arrived, EcnState, Marks};
 use crate::flight_pool::FlightPool;
+use crate::flow_table::FlowKey;
+use crate::handshake::Terms;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
-use crate::segment::{ControlView, Segment};
+use crate::receive::AckWanted;
+use crate::segment::{ControlView, EcnView, Segment};
 use crate::seq::SeqNumber;
 use crate::validation::{Validation, WindowUse};
-use crate::verdict::Verdict;
+use crate::verdict::{AckSeen, Verdict};
 
 mod rest;
 
 pub(crate) use rest::{Model, RestingControl};
+
+/// Bytes that timestamps take from every segment (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u32 = 12;
 
 /// The parts that steer a connection, besides [`Connection::congestion`].
 #[derive(Debug)]
@@ -42,16 +48,17 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// For a connection with segments of `smss` bytes, and with ECN if the handshake agreed on it.
-    pub(crate) fn new(ecn: bool, smss: u32, config: &StackConfig, now: Instant) -> Self {
+    /// For a connection on these terms.
+    pub(crate) fn new(key: &FlowKey, terms: &Terms, env: &Env<'_>) -> Self {
+        let algorithm = env.config.congestion_of(key.local_port());
         let mut pacer = Pacer::new();
-        pacer.grant(initial_window(smss));
+        pacer.grant(initial_window(terms.smss));
         Control {
-            ecn: EcnState::new(ecn, config.congestion == Algorithm::Dctcp),
-            delivery: DeliveryRate::new(now),
+            ecn: EcnState::new(terms.ecn, algorithm == Algorithm::Dctcp),
+            delivery: DeliveryRate::new(env.now),
             markers: Markers::new(),
             pacer,
-            validation: Validation::new(now),
+            validation: Validation::new(env.now),
             repairing: false,
         }
     }
@@ -69,6 +76,8 @@ pub(crate) struct JudgedAck {
     /// Bytes in flight before it.
     pub in_flight: u32,
     pub verdict: Verdict,
+    /// Marks that it reports.
+    pub marks: Marks,
 }
 
 impl Connection {
@@ -146,18 +155,70 @@ impl Connection {
         });
     }
 
-    /// Payload arrived in an acceptable segment.
+    /// An acceptable segment arrived, as this codepoint.
     pub(crate) fn note_codepoint(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) {
-        if segment.payload_len == 0 {
-            // Only data is ever ECN-capable: a mark on anything else is forged (RFC 3168 section 6.1.4).
+        let has_data = segment.payload_len > 0;
+        let is_negotiated = self.control.ecn.is_negotiated();
+        if !is_negotiated || segment.header.flags.contains(TcpFlags::SYN) {
             return;
         }
-        if self.control.ecn.is_negotiated() && segment.ecn == sluice_wire::Ecn::Ce {
-            env.counters.ecn_marks_received += 1;
+        let counts = has_data || self.control.ecn.is_accurate();
+        // What is longer than our MSS was merged on its way, of packets with the same mark.
+        let packets = segment.payload_len.div_ceil(self.longest_segment()).max(1);
+        if counts && segment.ecn == Ecn::Ce {
+            env.counters.ecn_marks_received += u64::from(packets);
         }
-        if self.control.ecn.on_data(segment.ecn, segment.header.flags) {
+        let ack_now = self.control.ecn.on_segment(&Arrived {
+            ecn: segment.ecn,
+            flags: segment.header.flags,
+            payload_len: segment.payload_len,
+            packets,
+            awaits_ack: has_data || self.receive.ack_wanted() != AckWanted::No,
+        });
+        if ack_now {
             self.receive.want_ack_now();
         }
+    }
+
+    /// Payload of the longest segment that the peer sends, at least 1.
+    fn longest_segment(&self) -> u32 {
+        let options = self.timestamps.map_or(0, |_| TIMESTAMPS_LEN);
+        u32::from(self.our_mss).saturating_sub(options).max(1)
+    }
+
+    /// What an acknowledgement, of which `delivered` bytes were news, reports of marks on what we sent.
+    pub(crate) fn hear_marks(
+        &mut self,
+        ack: &AckSeen,
+        delivered: u64,
+        header: &TcpHeader,
+        env: &mut Env<'_>,
+    ) -> Marks {
+        let (marks, is_mangled) = self.control.ecn.on_ack(&AckOfEct {
+            header,
+            acked: ack.acked,
+            delivered,
+            is_newer: ack.is_newer,
+            smss: self.send.smss(),
+        });
+        if self.control.ecn.is_accurate() {
+            env.counters.ecn_marks_reported += u64::from(marks.packets);
+        }
+        env.counters.ecn_mangled += u64::from(is_mangled);
+        marks
+    }
+
+    /// The handshake is complete, and with it what was agreed on.
+    pub(crate) fn count_ecn(&self, env: &mut Env<'_>) {
+        env.counters.ecn_negotiated += u64::from(self.control.ecn.is_negotiated());
+        env.counters.accecn_negotiated += u64::from(self.control.ecn.is_accurate());
+    }
+
+    /// A packet of the handshake was marked: the initial window shrinks as any other would (RFC 9768
+    /// section 3.2.2.2).
+    pub(crate) fn steer_by_handshake_mark(&mut self, env: &mut Env<'_>) {
+        env.counters.ecn_reductions += 1;
+        self.congestion.on_ecn_echo(env.now, self.congestion.cwnd());
     }
 
     /// Loss detection has judged an ACK: congestion control hears of it. The reduction that the judgement may
@@ -166,7 +227,7 @@ impl Connection {
         let now = env.now;
         let (una, nxt) = (self.send.snd_una, self.send.snd_nxt);
         self.steer_repair(ack.verdict);
-        let echo = self.control.ecn.is_echo(header.flags);
+        let echo = ack.marks.any();
         let rate = self.measure(ack.delivered, header, env);
         let window = WindowUse {
             cwnd: self.congestion.cwnd(),
@@ -196,7 +257,7 @@ impl Connection {
             cwnd_limited,
             // Nothing grows on an ACK that reports congestion (RFC 3168 section 6.1.2).
             recovering: ack.verdict != Verdict::Grow || echo || control.ecn.is_holding(una),
-            ecn_echo: echo,
+            marked_bytes: ack.marks.bytes,
             rate,
         };
         self.congestion.on_ack(&sample);
@@ -254,12 +315,9 @@ impl Connection {
     }
 
     /// The same for an echo, and pacing follows what has become of the window.
-    pub(crate) fn steer_by_echo(&mut self, ack: &JudgedAck, header: &TcpHeader, env: &mut Env<'_>) {
+    pub(crate) fn steer_by_echo(&mut self, ack: &JudgedAck, env: &mut Env<'_>) {
         let ecn = &mut self.control.ecn;
-        if ack.verdict == Verdict::Grow
-            && ecn.is_echo(header.flags)
-            && !ecn.is_answered(self.send.snd_una)
-        {
+        if ack.verdict == Verdict::Grow && ack.marks.any() && !ecn.is_answered(self.send.snd_una) {
             ecn.on_reduced_by_echo(self.send.snd_nxt);
             env.counters.ecn_reductions += 1;
             self.congestion.on_ecn_echo(env.now, self.flight_size());
@@ -300,6 +358,20 @@ impl Connection {
             pacing_rate: self.control.pacer.rate(),
             quantum: self.control.pacer.quantum(),
             ecn: self.control.ecn.is_negotiated(),
+        }
+    }
+
+    pub(crate) fn ecn_view(&self) -> EcnView {
+        let ecn = &self.control.ecn;
+        let (received, reported) = ecn.totals();
+        EcnView {
+            negotiated: ecn.is_negotiated(),
+            accurate: ecn.is_accurate(),
+            sending: ecn.is_marking(),
+            ce_packets_received: received.0,
+            ce_bytes_received: received.1,
+            ce_packets_reported: reported.0,
+            ce_bytes_reported: reported.1,
         }
     }
 

@@ -1,15 +1,16 @@
-//! Explicit congestion notification of one connection (RFC 3168), both halves.
+//! Explicit congestion notification of one connection, both halves: RFC 3168, and RFC 9768 where both ends know it.
 //!
-//! As a receiver: CE on data makes every acknowledgement carry ECE until the peer says CWR; DCTCP instead
-//! echoes the mark of the newest segment (RFC 8257 section 3.2). As a sender: new data leaves as ECT(0), and
-//! nothing else does; ECE asks for one reduction per window, announced by CWR on the next new segment. Who
-//! never hears of the first marked flight takes it that the path drops marked packets and goes on without.
-//! A SYN that offers AccECN (RFC 9768) also has ECE and CWR set and is answered as this one.
+//! As a receiver it says what arrived marked: classic ECN makes every acknowledgement carry ECE until the peer says
+//! CWR (with DCTCP it echoes the mark of the newest segment, RFC 8257 section 3.2), accurate ECN counts, see
+//! [`crate::accecn`]. As a sender: new data leaves as ECT(0), and nothing else does; a reported mark asks for one
+//! reduction per window, which classic ECN announces by CWR on the next new segment. Who never hears of the first
+//! marked flight takes it that the path drops marked packets and goes on without. What both ends agree on is decided
+//! in [`crate::ecn_terms`].
 
-use sluice_wire::{Ecn, TcpFlags};
+use sluice_wire::{AccEcnOption, Ecn, TcpFlags, TcpHeader};
 
-/// ECE and CWR: an ECN-setup SYN (RFC 3168 section 6.1.1).
-const SETUP: TcpFlags = TcpFlags::ECE.union(TcpFlags::CWR);
+use crate::accecn::{AccEcn, Report};
+use crate::ecn_terms::{EcnLevel, EcnTerms, arrived_by, syn_flags};
 
 /// What the echo follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,83 +21,256 @@ enum Echo {
     Newest,
 }
 
-/// ECN state of one connection.
+/// Classic feedback, both halves.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct EcnState {
-    negotiated: bool,
-    /// New data leaves as ECT(0).
-    marking: bool,
+struct Classic {
     echo: Echo,
     echoing: bool,
     cwr_wanted: bool,
+}
+
+/// How marks are fed back.
+#[derive(Clone, Copy, Debug)]
+enum Feedback {
+    None,
+    Classic(Classic),
+    Accurate(AccEcn),
+}
+
+/// Marks that an acknowledgement reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Marks {
+    /// At least one packet. Classic feedback does not say how many: one then.
+    pub packets: u32,
+    /// Bytes that met congestion; with classic feedback all that the acknowledgement covers (RFC 8257 section 3.3).
+    pub bytes: u32,
+}
+
+impl Marks {
+    pub(crate) fn any(&self) -> bool {
+        self.packets > 0 || self.bytes > 0
+    }
+}
+
+/// An acceptable segment, as far as marks on it matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    pub ecn: Ecn,
+    pub flags: TcpFlags,
+    pub payload_len: u32,
+    /// Of so many packets was it merged on its way: 1 if it was not.
+    pub packets: u32,
+    /// Data waits for an acknowledgement.
+    pub awaits_ack: bool,
+}
+
+/// An acknowledgement, as far as the marks that it reports depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AckOfEct<'a> {
+    pub header: &'a TcpHeader,
+    /// Bytes by which it moved SND.UNA, and bytes that it delivered.
+    pub acked: u64,
+    pub delivered: u64,
+    /// Its timestamp is newer than all before it.
+    pub is_newer: bool,
+    pub smss: u32,
+}
+
+/// ECN state of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EcnState {
+    feedback: Feedback,
+    terms: EcnTerms,
+    /// What our SYN offers, while it waits for an answer.
+    offered: EcnLevel,
+    /// A SYN of ours left without the offer.
+    withdrawn: bool,
+    /// New data leaves as ECT(0).
+    marking: bool,
+    /// Something that left as ECT was delivered.
+    proven: bool,
+    ect_next: bool,
     /// Congestion of what was sent below this offset has been answered, by whichever kind of reduction.
     answered_until: u64,
     /// The same, but the answer was to an echo: until then the window does not grow.
     held_until: u64,
-    /// Something that left as ECT was delivered.
-    proven: bool,
-    ect_next: bool,
-}
-
-/// Whether a SYN with these flags offers ECN (RFC 3168 section 6.1.1).
-pub(crate) fn is_offered(syn: TcpFlags) -> bool {
-    syn.contains(SETUP)
-}
-
-/// What a SYN-ACK adds to its flags if ECN was agreed on: ECE alone.
-pub(crate) fn syn_ack_flags(negotiated: bool) -> TcpFlags {
-    if negotiated {
-        TcpFlags::ECE
-    } else {
-        TcpFlags::EMPTY
-    }
 }
 
 impl EcnState {
     /// As the handshake ended.
-    pub(crate) fn new(negotiated: bool, dctcp: bool) -> Self {
+    pub(crate) fn new(terms: EcnTerms, dctcp: bool) -> Self {
         EcnState {
-            negotiated,
-            marking: negotiated,
-            echo: if dctcp { Echo::Newest } else { Echo::UntilCwr },
-            echoing: false,
-            cwr_wanted: false,
-            answered_until: 0,
-            held_until: 0,
+            feedback: match terms {
+                EcnTerms::None => Feedback::None,
+                EcnTerms::Classic { .. } => Feedback::Classic(Classic {
+                    echo: if dctcp { Echo::Newest } else { Echo::UntilCwr },
+                    echoing: false,
+                    cwr_wanted: false,
+                }),
+                EcnTerms::Accurate { .. } => Feedback::Accurate(AccEcn::new()),
+            },
+            terms,
+            offered: EcnLevel::Off,
+            withdrawn: false,
+            marking: terms.may_send(),
             proven: false,
             ect_next: false,
+            answered_until: 0,
+            held_until: 0,
+        }
+    }
+
+    /// While a SYN of ours that offers `level` waits for its answer.
+    pub(crate) fn offering(level: EcnLevel) -> Self {
+        EcnState {
+            offered: level,
+            ..EcnState::new(EcnTerms::None, false)
         }
     }
 
     pub(crate) fn is_negotiated(&self) -> bool {
-        self.negotiated
+        !matches!(self.feedback, Feedback::None)
     }
 
-    /// What every segment with an acknowledgement adds, except a SYN-ACK.
-    pub(crate) fn ack_flags(&self) -> TcpFlags {
-        if self.echoing {
-            TcpFlags::ECE
-        } else {
-            TcpFlags::EMPTY
+    pub(crate) fn is_accurate(&self) -> bool {
+        matches!(self.feedback, Feedback::Accurate(_))
+    }
+
+    /// Whether new data leaves as ECT(0).
+    pub(crate) fn is_marking(&self) -> bool {
+        self.marking
+    }
+
+    /// The flags of our SYN after `repeats` by the timer.
+    pub(crate) fn syn_flags(&mut self, repeats: u8) -> TcpFlags {
+        let flags = match self.withdrawn {
+            true => TcpFlags::EMPTY,
+            false => syn_flags(self.offered, repeats),
+        };
+        // It may still be the answer to an earlier one that comes.
+        self.withdrawn |= flags == TcpFlags::EMPTY;
+        flags
+    }
+
+    /// SYNs go without the offer from now on. False if the one sent last did so already.
+    pub(crate) fn withdraw_offer(&mut self, repeats: u8) -> bool {
+        let was_offered = self.syn_flags(repeats) != TcpFlags::EMPTY;
+        self.withdrawn = true;
+        was_offered
+    }
+
+    /// What the answer to our SYN agrees to.
+    pub(crate) fn terms_of(&self, syn_ack: TcpFlags) -> EcnTerms {
+        EcnTerms::of_syn_ack(syn_ack, self.offered, self.withdrawn)
+    }
+
+    /// The flags of a SYN-ACK after `repeats` by the timer.
+    pub(crate) fn syn_ack_flags(&self, repeats: u8) -> TcpFlags {
+        self.terms.syn_ack_flags(repeats)
+    }
+
+    /// The SYN-ACK that answers our SYN, or repeats that answer. True if it says that our SYN was marked.
+    pub(crate) fn on_syn_ack(&mut self, header: &TcpHeader, ecn: Ecn) -> bool {
+        let Feedback::Accurate(accurate) = &mut self.feedback else {
+            return false;
+        };
+        accurate.reporter.on_syn_ack(ecn);
+        accurate.reporter.want_option();
+        if let Some(option) = &header.options.accecn {
+            accurate.reader.see_option(option);
+        }
+        matches!(self.terms, EcnTerms::Accurate { syn: Ecn::Ce, .. })
+    }
+
+    /// Whether a SYN-ACK that comes again is to be acknowledged as one (RFC 9768 section 3.2.2.1).
+    pub(crate) fn on_syn_ack_again(&mut self, flags: TcpFlags, ecn: Ecn) {
+        if let Feedback::Accurate(accurate) = &mut self.feedback
+            && EcnTerms::of_syn_ack(flags, EcnLevel::Accurate, false).is_accurate()
+        {
+            accurate.reporter.on_syn_ack(ecn);
         }
     }
 
-    /// An acceptable segment with payload arrived. True if the peer should hear at once: DCTCP must not
-    /// blur which bytes were marked (RFC 8257 section 3.2).
-    pub(crate) fn on_data(&mut self, ecn: Ecn, flags: TcpFlags) -> bool {
-        if !self.negotiated {
+    /// The first acknowledgement of our SYN-ACK, which was ECN-capable in no case (RFC 9768 table 4). True if it
+    /// says that it arrived marked.
+    pub(crate) fn on_final_ack(&mut self, header: &TcpHeader, payload_len: u32) -> bool {
+        let Feedback::Accurate(accurate) = &mut self.feedback else {
+            return false;
+        };
+        if payload_len > 0 || !header.options.sack.is_empty() {
             return false;
         }
-        let before = self.echoing;
-        let marked = ecn == Ecn::Ce;
-        match self.echo {
-            Echo::Newest => self.echoing = marked,
-            // CWR first: its own segment may have been marked again.
-            Echo::UntilCwr => {
-                self.echoing = marked || (self.echoing && !flags.contains(TcpFlags::CWR));
-            }
+        accurate.reader.take_ace();
+        let ace = header.flags.ace();
+        let arrived = arrived_by(ace);
+        if ace == 0 {
+            accurate.reader.ignore_all();
         }
-        self.echo == Echo::Newest && self.echoing != before
+        if arrived == Some(Ecn::Ce) {
+            accurate.reader.on_marked_syn_ack();
+        }
+        self.marking &= ace != 0 && arrived.is_none_or(|ecn| ecn == Ecn::NotEct);
+        arrived == Some(Ecn::Ce)
+    }
+
+    /// Packets with AccECN options seem to be dropped on their way.
+    pub(crate) fn stop_options(&mut self) {
+        if let Feedback::Accurate(accurate) = &mut self.feedback {
+            accurate.reporter.stop_options();
+        }
+    }
+
+    /// A pure ACK has to leave before any data.
+    pub(crate) fn owes_handshake_ack(&self) -> bool {
+        match &self.feedback {
+            Feedback::Accurate(accurate) => accurate.reporter.owes_handshake_ack(),
+            _ => false,
+        }
+    }
+
+    /// `flags` of a segment that leaves with an acknowledgement, SYN-ACKs excepted, and what they say of marks.
+    pub(crate) fn on_ack_leaves(&mut self, flags: TcpFlags) -> TcpFlags {
+        match &mut self.feedback {
+            Feedback::Classic(classic) if classic.echoing => flags.union(TcpFlags::ECE),
+            Feedback::None | Feedback::Classic(_) => flags,
+            Feedback::Accurate(accurate) => flags.with_ace(accurate.reporter.ace()),
+        }
+    }
+
+    /// The same for a pure ACK without SACK blocks, after [`Self::on_ack_leaves`].
+    pub(crate) fn on_pure_ack_leaves(&mut self, flags: TcpFlags) -> TcpFlags {
+        match &mut self.feedback {
+            Feedback::Accurate(accurate) => match accurate.reporter.take_handshake_ace() {
+                Some(ace) => flags.with_ace(ace),
+                None => flags,
+            },
+            _ => flags,
+        }
+    }
+
+    /// The AccECN option of a segment that leaves, if it has something to say and `room` bytes are enough.
+    pub(crate) fn option(&mut self, room: usize) -> Option<AccEcnOption> {
+        match &mut self.feedback {
+            Feedback::Accurate(accurate) => accurate.reporter.option(room),
+            _ => None,
+        }
+    }
+
+    /// An acceptable segment arrived. True if the peer should hear at once: DCTCP must not blur which bytes were
+    /// marked (RFC 8257 section 3.2), and a counter of three bits goes round (RFC 9768 section 3.2.2.5.1).
+    pub(crate) fn on_segment(&mut self, arrived: &Arrived) -> bool {
+        match &mut self.feedback {
+            Feedback::None => false,
+            // Only data is ever ECN-capable: a mark on anything else is forged (RFC 3168 section 6.1.4).
+            Feedback::Classic(_) if arrived.payload_len == 0 => false,
+            Feedback::Classic(classic) => classic.on_data(arrived.ecn, arrived.flags),
+            Feedback::Accurate(accurate) => accurate.reporter.on_packet(
+                arrived.ecn,
+                arrived.payload_len,
+                arrived.packets,
+                arrived.awaits_ack,
+            ),
+        }
     }
 
     /// Data was delivered: marked packets pass.
@@ -104,9 +278,37 @@ impl EcnState {
         self.proven |= self.marking;
     }
 
-    /// Whether an acknowledgement with these flags says ECE, to a sender who marks.
-    pub(crate) fn is_echo(&self, flags: TcpFlags) -> bool {
-        self.negotiated && flags.contains(TcpFlags::ECE)
+    /// What an acknowledgement says. With feedback that cannot be, our packets are not ECN-capable any more, which
+    /// the second value tells.
+    pub(crate) fn on_ack(&mut self, ack: &AckOfEct<'_>) -> (Marks, bool) {
+        let none = Marks::default();
+        match &mut self.feedback {
+            Feedback::None => (none, false),
+            Feedback::Classic(_) if !ack.header.flags.contains(TcpFlags::ECE) => (none, false),
+            Feedback::Classic(_) => (
+                Marks {
+                    packets: 1,
+                    bytes: u32::try_from(ack.acked).unwrap_or(u32::MAX),
+                },
+                false,
+            ),
+            Feedback::Accurate(accurate) => {
+                let reading = accurate.reader.on_ack(&Report {
+                    ace: ack.header.flags.ace(),
+                    option: ack.header.options.accecn.as_ref(),
+                    delivered: ack.delivered,
+                    is_newer: ack.is_newer,
+                    smss: ack.smss,
+                });
+                let stops = reading.mangled && self.marking;
+                self.marking &= !reading.mangled;
+                let marks = Marks {
+                    packets: reading.packets,
+                    bytes: reading.bytes,
+                };
+                (marks, stops)
+            }
+        }
     }
 
     /// Whether an echo was answered less than a window ago: then neither growth nor another reduction
@@ -126,10 +328,12 @@ impl EcnState {
         self.on_reduced_by_loss(snd_nxt);
     }
 
-    /// The window was reduced for a loss. The peer hears of it all the same (RFC 3168 section 6.1.2).
+    /// The window was reduced for a loss. A classic peer hears of it all the same (RFC 3168 section 6.1.2).
     pub(crate) fn on_reduced_by_loss(&mut self, snd_nxt: u64) {
         self.answered_until = snd_nxt;
-        self.cwr_wanted = self.negotiated;
+        if let Feedback::Classic(classic) = &mut self.feedback {
+            classic.cwr_wanted = true;
+        }
     }
 
     /// A time-out, with everything sent so far ending at `snd_nxt`. True if it ends ECN: nothing of what left
@@ -146,16 +350,43 @@ impl EcnState {
     /// New data leaves: its extra flags. [`Self::take_ect`] then says how it is marked.
     pub(crate) fn on_new_data(&mut self) -> TcpFlags {
         self.ect_next = self.marking;
-        if core::mem::take(&mut self.cwr_wanted) {
-            TcpFlags::CWR
-        } else {
-            TcpFlags::EMPTY
+        // Under AccECN the bit belongs to the counter.
+        if let Feedback::Classic(classic) = &mut self.feedback
+            && core::mem::take(&mut classic.cwr_wanted)
+        {
+            return TcpFlags::CWR;
         }
+        TcpFlags::EMPTY
     }
 
     /// Whether the segment that was just cut leaves as ECT(0).
     pub(crate) fn take_ect(&mut self) -> bool {
         core::mem::take(&mut self.ect_next)
+    }
+
+    /// Marked packets and bytes that arrived, then those that the peer has reported; zero but with AccECN.
+    pub(crate) fn totals(&self) -> ((u32, u32), (u32, u32)) {
+        match &self.feedback {
+            Feedback::Accurate(accurate) => {
+                (accurate.reporter.received(), accurate.reader.reported())
+            }
+            _ => ((0, 0), (0, 0)),
+        }
+    }
+}
+
+impl Classic {
+    fn on_data(&mut self, ecn: Ecn, flags: TcpFlags) -> bool {
+        let before = self.echoing;
+        let marked = ecn == Ecn::Ce;
+        match self.echo {
+            Echo::Newest => self.echoing = marked,
+            // CWR first: its own segment may have been marked again.
+            Echo::UntilCwr => {
+                self.echoing = marked || (self.echoing && !flags.contains(TcpFlags::CWR));
+            }
+        }
+        self.echo == Echo::Newest && self.echoing != before
     }
 }
 
@@ -163,50 +394,72 @@ impl EcnState {
 mod tests {
     use super::*;
 
+    const CLASSIC: EcnTerms = EcnTerms::Classic { may_send: true };
+
     fn negotiated() -> EcnState {
-        EcnState::new(true, false)
+        EcnState::new(CLASSIC, false)
     }
 
-    /// RFC 3168 section 6.1.1.
-    #[test]
-    fn only_a_syn_with_both_flags_is_an_offer() {
-        assert!(is_offered(SETUP.union(TcpFlags::SYN)));
-        for flags in [TcpFlags::SYN, TcpFlags::ECE, TcpFlags::CWR] {
-            assert!(!is_offered(flags.union(TcpFlags::SYN)));
-        }
+    fn data(state: &mut EcnState, ecn: Ecn, flags: TcpFlags) -> bool {
+        state.on_segment(&Arrived {
+            ecn,
+            flags,
+            payload_len: 1000,
+            packets: 1,
+            awaits_ack: true,
+        })
+    }
+
+    fn echoes(state: &mut EcnState) -> bool {
+        state.on_ack_leaves(TcpFlags::ACK).contains(TcpFlags::ECE)
+    }
+
+    fn is_echo(state: &mut EcnState, flags: TcpFlags) -> bool {
+        let header = TcpHeader {
+            flags,
+            ..TcpHeader::default()
+        };
+        let ack = AckOfEct {
+            header: &header,
+            acked: 1000,
+            delivered: 1000,
+            is_newer: true,
+            smss: 1000,
+        };
+        state.on_ack(&ack).0.any()
     }
 
     /// RFC 3168 section 6.1.3.
     #[test]
     fn a_mark_is_echoed_until_cwr() {
         let mut state = negotiated();
-        assert!(!state.on_data(Ecn::Ect0, TcpFlags::ACK));
-        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
-        state.on_data(Ecn::Ce, TcpFlags::ACK);
-        state.on_data(Ecn::Ect0, TcpFlags::ACK);
-        assert_eq!(state.ack_flags(), TcpFlags::ECE);
-        state.on_data(Ecn::Ect0, TcpFlags::ACK.union(TcpFlags::CWR));
-        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
-        state.on_data(Ecn::Ce, TcpFlags::ACK.union(TcpFlags::CWR));
-        assert_eq!(state.ack_flags(), TcpFlags::ECE, "marked again");
+        assert!(!data(&mut state, Ecn::Ect0, TcpFlags::ACK));
+        assert!(!echoes(&mut state));
+        data(&mut state, Ecn::Ce, TcpFlags::ACK);
+        data(&mut state, Ecn::Ect0, TcpFlags::ACK);
+        assert!(echoes(&mut state));
+        data(&mut state, Ecn::Ect0, TcpFlags::ACK.union(TcpFlags::CWR));
+        assert!(!echoes(&mut state));
+        data(&mut state, Ecn::Ce, TcpFlags::ACK.union(TcpFlags::CWR));
+        assert!(echoes(&mut state), "marked again");
     }
 
     /// RFC 8257 section 3.2.
     #[test]
     fn dctcp_echoes_the_newest_segment_and_says_so_at_once() {
-        let mut state = EcnState::new(true, true);
-        assert!(state.on_data(Ecn::Ce, TcpFlags::ACK));
-        assert!(!state.on_data(Ecn::Ce, TcpFlags::ACK));
-        assert_eq!(state.ack_flags(), TcpFlags::ECE);
-        assert!(state.on_data(Ecn::Ect0, TcpFlags::ACK));
-        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
+        let mut state = EcnState::new(CLASSIC, true);
+        assert!(data(&mut state, Ecn::Ce, TcpFlags::ACK));
+        assert!(!data(&mut state, Ecn::Ce, TcpFlags::ACK));
+        assert!(echoes(&mut state));
+        assert!(data(&mut state, Ecn::Ect0, TcpFlags::ACK));
+        assert!(!echoes(&mut state));
     }
 
     /// RFC 3168 sections 6.1.2 and 6.1.5.
     #[test]
     fn a_reduction_is_announced_once_on_new_data() {
         let mut state = negotiated();
-        assert!(state.is_echo(TcpFlags::ACK.union(TcpFlags::ECE)));
+        assert!(is_echo(&mut state, TcpFlags::ACK.union(TcpFlags::ECE)));
         state.on_reduced_by_echo(5_000);
         assert!(state.is_holding(4_999) && !state.is_holding(5_000));
         assert!(state.is_answered(4_999) && !state.is_answered(5_000));
@@ -243,11 +496,28 @@ mod tests {
 
     #[test]
     fn without_the_handshake_marks_and_echoes_mean_nothing() {
-        let mut state = EcnState::new(false, false);
-        state.on_data(Ecn::Ce, TcpFlags::ACK);
-        assert_eq!(state.ack_flags(), TcpFlags::EMPTY);
-        assert!(!state.is_echo(TcpFlags::ECE));
+        let mut state = EcnState::new(EcnTerms::None, false);
+        data(&mut state, Ecn::Ce, TcpFlags::ACK);
+        assert!(!echoes(&mut state));
+        assert!(!is_echo(&mut state, TcpFlags::ACK.union(TcpFlags::ECE)));
         state.on_reduced_by_loss(1_000);
         assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+        assert!(!state.take_ect());
+    }
+
+    /// RFC 9768 section 3.1.5: the bit of CWR belongs to the counter.
+    #[test]
+    fn accurate_ecn_announces_no_reduction() {
+        let mut state = EcnState::new(
+            EcnTerms::Accurate {
+                syn: Ecn::NotEct,
+                may_send: true,
+            },
+            false,
+        );
+        state.on_reduced_by_echo(5_000);
+        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+        assert!(state.take_ect());
+        assert_eq!(state.on_ack_leaves(TcpFlags::ACK).ace(), 5);
     }
 }

@@ -6,13 +6,15 @@
 
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 
+use crate::accecn::Reporter;
 use crate::clock::Instant;
 use crate::config::{MSS_FLOOR, StackConfig};
 use crate::connection::{WINDOW_SCALE_MAX, interface_mss, window_scale_for};
-use crate::ecn;
+use crate::ecn_terms::EcnTerms;
 use crate::flow_table::FlowKey;
 use crate::isn;
 use crate::receive::Receiver;
+use crate::segment::Segment;
 use crate::seq::SeqNumber;
 use crate::timestamps::TimestampState;
 
@@ -31,8 +33,8 @@ pub(crate) struct Offer {
     /// Shift of the peer's windows, at most 14; `None` if it does not scale.
     pub window_scale: Option<u8>,
     pub sack: bool,
-    /// ECN (RFC 3168 section 6.1.1), whether we take it or not.
-    pub ecn: bool,
+    /// What we take of the offer of ECN.
+    pub ecn: EcnTerms,
     /// TS.Recent, if the peer sends timestamps.
     pub timestamp: Option<u32>,
 }
@@ -48,21 +50,23 @@ impl Offer {
             },
             window_scale: None,
             sack: false,
-            ecn: false,
+            ecn: EcnTerms::None,
             timestamp: None,
         }
     }
 
-    pub(crate) fn of_syn(key: &FlowKey, header: &TcpHeader) -> Self {
+    pub(crate) fn of_syn(segment: &Segment<'_>, config: &StackConfig) -> Self {
+        let header = segment.header;
         let options = &header.options;
-        let none = Offer::none(key);
+        let none = Offer::none(&segment.key);
+        let accept = config.accepts_ecn(segment.key.local_port());
         Offer {
             mss: options.mss.filter(|mss| *mss > 0).unwrap_or(none.mss),
             window_scale: options
                 .window_scale
                 .map(|shift| shift.min(WINDOW_SCALE_MAX)),
             sack: options.sack_permitted,
-            ecn: ecn::is_offered(header.flags),
+            ecn: EcnTerms::of_syn(header.flags, segment.ecn, accept),
             timestamp: options.timestamps.map(|timestamps| timestamps.value),
         }
     }
@@ -71,11 +75,6 @@ impl Offer {
     fn our_scale(&self, config: &StackConfig) -> Option<u8> {
         self.window_scale
             .map(|_| window_scale_for(config.receive_buffer))
-    }
-
-    /// Whether both sides do ECN.
-    fn agrees_on_ecn(&self, config: &StackConfig) -> bool {
-        self.ecn && config.takes_ecn()
     }
 
     /// Timestamps of the connection, TS.Recent as of `now`.
@@ -103,7 +102,7 @@ pub(crate) struct Terms {
     pub peer_scale: u8,
     pub timestamps: Option<TimestampState>,
     pub sack: bool,
-    pub ecn: bool,
+    pub ecn: EcnTerms,
 }
 
 impl Terms {
@@ -118,7 +117,7 @@ impl Terms {
             peer_scale: offer.window_scale.unwrap_or(0),
             timestamps,
             sack: offer.sack,
-            ecn: offer.agrees_on_ecn(config),
+            ecn: offer.ecn,
         }
     }
 
@@ -168,20 +167,34 @@ impl Handshake {
 
     /// The SYN-ACK (RFC 9293 section 3.10.7.2). Options other than the MSS answer those of the SYN.
     pub(crate) fn syn_ack(&self, config: &StackConfig, now: Instant) -> TcpHeader {
+        let (repeats, is_first) = match self.syn_ack {
+            SynAck::Once(_) | SynAck::Cookie => (0, true),
+            SynAck::Several { repeats } => (repeats, false),
+        };
         let flags = TcpFlags::SYN
             .union(TcpFlags::ACK)
-            .union(ecn::syn_ack_flags(self.offer.agrees_on_ecn(config)));
+            .union(self.offer.ecn.syn_ack_flags(repeats));
         // The window in a SYN is never scaled (RFC 7323 section 2.2).
         let window = u16::try_from(config.receive_buffer).unwrap_or(u16::MAX);
         let mut header = self.header(self.iss, flags, window, config, now);
         header.options.mss = Some(interface_mss(config.mtu, &self.key));
         header.options.window_scale = self.offer.our_scale(config);
         header.options.sack_permitted = self.offer.sack;
+        if is_first && self.offer.ecn.is_accurate() {
+            // Repeats go without, in case it is what does not pass (RFC 9768 section 3.2.3.2.2).
+            header.options.accecn = Some(Reporter::of_syn_ack());
+        }
         header
     }
 
     /// `<SEQ=SND.NXT><ACK=RCV.NXT>` with these flags: a challenge ACK or a RST.
     pub(crate) fn bare(&self, flags: TcpFlags, config: &StackConfig, now: Instant) -> TcpHeader {
+        let counts = self.offer.ecn.is_accurate() && !flags.contains(TcpFlags::RST);
+        let flags = if counts {
+            flags.with_ace(Reporter::new().ace())
+        } else {
+            flags
+        };
         let window = self.receiver(config).window_field();
         self.header(self.iss.add(1), flags, window, config, now)
     }

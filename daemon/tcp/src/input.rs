@@ -70,7 +70,7 @@ impl Connection {
             .check_timestamp(header, env)
             .or_else(|| self.check_sequence(segment, env))
             .or_else(|| self.check_reset(header, env))
-            .or_else(|| self.check_syn(header, env))
+            .or_else(|| self.check_syn(segment, env))
         {
             return Outcome::dropped(reason);
         }
@@ -84,15 +84,19 @@ impl Connection {
         };
         if self.state == State::SynReceived {
             self.establish(header, true, env);
+            if self.control.ecn.on_final_ack(header, segment.payload_len) {
+                self.steer_by_handshake_mark(env);
+            }
         }
         self.keep_alive_restarts(env);
+        let is_newer = self.is_newer(header);
         self.move_ts_recent(header, env);
         let mut outcome = Outcome {
             trusted: true,
             ..Outcome::default()
         };
         self.note_codepoint(segment, env);
-        self.process_ack(segment, ack, env, &mut outcome);
+        self.process_ack(segment, (ack, is_newer), env, &mut outcome);
         self.process_payload(segment, env, &mut outcome);
         outcome
     }
@@ -168,6 +172,7 @@ impl Connection {
             return None;
         }
         if header.flags.contains(TcpFlags::SYN) {
+            self.note_repeated_syn_ack(segment);
             self.challenge(Budget::ResetOrSyn, env);
             return Some(SegmentDrop::SynInConnection);
         }
@@ -203,12 +208,25 @@ impl Connection {
     }
 
     /// Fourth check: SYN (RFC 5961 section 4.2).
-    fn check_syn(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
-        if !header.flags.contains(TcpFlags::SYN) {
+    fn check_syn(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        if !segment.header.flags.contains(TcpFlags::SYN) {
             return None;
         }
+        self.note_repeated_syn_ack(segment);
         self.challenge(Budget::ResetOrSyn, env);
         Some(SegmentDrop::SynInConnection)
+    }
+
+    /// Our ACK of the SYN-ACK may be lost: it says as what the SYN-ACK arrived (RFC 9768 section 3.2.2.1).
+    fn note_repeated_syn_ack(&mut self, segment: &Segment<'_>) {
+        let header = segment.header;
+        let seq = SeqNumber::new(header.seq);
+        if header.flags.contains(TcpFlags::ACK)
+            && header.ack == self.send.seq(0).raw()
+            && self.receive.offset_of(seq) == -1
+        {
+            self.control.ecn.on_syn_ack_again(header.flags, segment.ecn);
+        }
     }
 
     /// Fifth check: the stream offset acknowledged, if it is one we could have expected
@@ -228,7 +246,7 @@ impl Connection {
             State::Established
         };
         env.counters.accepted += 1;
-        env.counters.ecn_negotiated += u64::from(self.control.ecn.is_negotiated());
+        self.count_ecn(env);
         self.send
             .set_first_window(SeqNumber::new(header.seq), header.window, scaled);
         self.complete_handshake(header, env);
@@ -260,6 +278,13 @@ impl Connection {
         self.progress_at = env.now;
     }
 
+    /// Whether a segment is newer than all before it by its timestamp.
+    fn is_newer(&self, header: &TcpHeader) -> bool {
+        let state = self.timestamps.as_ref();
+        let value = header.options.timestamps.map(|option| option.value);
+        (state.zip(value)).is_some_and(|(state, value)| state.is_newer(value))
+    }
+
     fn move_ts_recent(&mut self, header: &TcpHeader, env: &Env<'_>) {
         // RFC 7323 section 4.3 (2): only a segment that begins at or before the last ACK we sent.
         if let (Some(state), Some(timestamps)) = (&mut self.timestamps, header.options.timestamps)
@@ -272,7 +297,7 @@ impl Connection {
     fn process_ack(
         &mut self,
         segment: &Segment<'_>,
-        ack: i64,
+        (ack, is_newer): (i64, bool),
         env: &mut Env<'_>,
         outcome: &mut Outcome,
     ) {
@@ -308,6 +333,7 @@ impl Connection {
             duplicate,
             dsack: self.duplicate_sack(header, ack),
             echoed_ms: self.echoed_ms(header, env.now),
+            is_newer,
         };
         let news = self.hear_ack(&seen, header, in_flight, env);
         if advanced || window_changed || news || (duplicate && !self.sack) {

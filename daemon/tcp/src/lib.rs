@@ -37,6 +37,7 @@
 // They panic when nobody reads; what is to be said goes to the caller.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod accecn;
 mod challenge;
 pub mod clock;
 pub mod config;
@@ -47,6 +48,7 @@ mod deadlines;
 pub mod delivery_rate;
 mod duplicates;
 mod ecn;
+pub mod ecn_terms;
 pub mod events;
 mod flight;
 mod flight_pool;
@@ -90,7 +92,7 @@ pub mod wheel;
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
-pub use segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
+pub use segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;
 pub use stats::{SegmentDrop, StackCounters};

@@ -14,7 +14,7 @@ use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 use crate::clock::Instant;
 use crate::config::{SYN_ACK_REPEATS_MAX, StackConfig};
 use crate::connection::{Env, first_sequence_number};
-use crate::ecn;
+use crate::ecn_terms::Contradiction;
 use crate::flow_table::FlowKey;
 use crate::handshake::{Handshake, Offer, SynAck};
 use crate::isn;
@@ -143,7 +143,7 @@ impl Listener {
             key,
             irs: SeqNumber::new(segment.header.seq),
             iss: first_sequence_number(isn::iss(env.now, &key, &env.config.secret), after),
-            offer: Offer::of_syn(&key, segment.header),
+            offer: Offer::of_syn(segment, env.config),
             syn_ack: SynAck::Several { repeats: 0 },
         };
         let mut entry = self.table.insert(&handshake);
@@ -164,7 +164,7 @@ impl Listener {
         entry: Option<EntryId>,
         env: &mut Env<'_>,
     ) -> Arrival {
-        if let Some(handshake) = syn_cookie::accept(segment, &env.config.secret, env.now) {
+        if let Some(handshake) = syn_cookie::accept(segment, env.config, env.now) {
             return Arrival::Complete(handshake, entry);
         }
         if self.meter.may_be_good(env.now) {
@@ -191,7 +191,7 @@ impl Listener {
         }
         if header.flags.contains(TcpFlags::SYN) {
             if seq == handshake.irs && !header.flags.contains(TcpFlags::ACK) {
-                return self.on_repeated_syn(id, header, env);
+                return self.on_repeated_syn(id, segment, env);
             }
             return self.refuse(id, &handshake, SegmentDrop::SynInConnection, true, env);
         }
@@ -225,18 +225,24 @@ impl Listener {
     }
 
     /// Our SYN-ACK may be lost: it is said again without waiting for the timer.
-    fn on_repeated_syn(&mut self, id: EntryId, header: &TcpHeader, env: &Env<'_>) -> Arrival {
+    fn on_repeated_syn(&mut self, id: EntryId, segment: &Segment<'_>, env: &Env<'_>) -> Arrival {
+        let header = segment.header;
         let known = self.table.handshake(id);
+        let accept = env.config.accepts_ecn(segment.key.local_port());
+        match (known.offer.ecn).on_repeated_syn(header.flags, segment.ecn, accept) {
+            Ok(terms) => self.table.set_ecn(id, terms),
+            Err(Contradiction) => {
+                // Nobody could tell which of the two it goes on with.
+                self.table.reset(id);
+                return Arrival::Drop(SegmentDrop::SynInConnection, None);
+            }
+        }
         if let (Some(state), Some(timestamps)) = (
             known.timestamps(env.config, env.now),
             header.options.timestamps,
         ) && !state.is_old(timestamps.value, env.now)
         {
             self.table.set_ts_recent(id, timestamps.value);
-        }
-        if !ecn::is_offered(header.flags) {
-            // A SYN without the offer means that one with it got no answer: no ECN then (RFC 3168 section 6.1.1.1).
-            self.table.decline_ecn(id);
         }
         let again = self.table.on_repeated_syn(id);
         let answer = again.then(|| self.table.handshake(id).syn_ack(env.config, env.now));

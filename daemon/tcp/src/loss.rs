@@ -279,6 +279,7 @@ mod tests {
             duplicate: false,
             dsack: None,
             echoed_ms: None,
+            is_newer: false,
         };
         let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
         let _ = loss.judge(&ack, &delivered, &PATH, pool);

@@ -10,6 +10,8 @@ use sluice_wire::{TcpFlags, TcpHeader};
 use crate::config::SYN_REPEATS_MAX;
 use crate::connection::{Connection, Env, controller};
 use crate::control::Control;
+use crate::deadlines::Timer;
+use crate::ecn::EcnState;
 use crate::events::CloseReason;
 use crate::flow_table::FlowKey;
 use crate::handshake::{Offer, Terms};
@@ -34,7 +36,11 @@ impl Connection {
             ..Offer::none(&key)
         };
         let terms = Terms::new(&key, &offer, env.config, env.now);
-        Connection::new(key, State::SynSent, iss, SeqNumber::new(0), &terms, env)
+        let mut connection =
+            Connection::new(key, State::SynSent, iss, SeqNumber::new(0), &terms, env);
+        let level = env.config.offers_ecn(key.local_port());
+        connection.control.ecn = EcnState::offering(level);
+        connection
     }
 
     /// RFC 9293 section 3.10.7.3.
@@ -59,7 +65,14 @@ impl Connection {
                 return Outcome::dropped(SegmentDrop::SynSentStray);
             }
             env.counters.resets_received += 1;
-            self.end(CloseReason::Refused, false);
+            if self.control.ecn.withdraw_offer(self.syn_repeats) {
+                // Perhaps it is the offer that is refused: once more without (RFC 3168 section 6.1.1.1).
+                env.counters.ecn_fallbacks += 1;
+                self.deadlines.clear(Timer::Retransmit);
+                self.syn_wanted = true;
+            } else {
+                self.end(CloseReason::Refused, false);
+            }
             return Outcome::dropped(SegmentDrop::ConnectionReset);
         }
         if !flags.contains(TcpFlags::SYN) || flags.contains(TcpFlags::FIN) {
@@ -69,7 +82,11 @@ impl Connection {
         if acknowledges {
             self.state = State::Established;
             env.counters.connected += 1;
+            self.count_ecn(env);
             self.complete_handshake(header, env);
+            if self.control.ecn.on_syn_ack(header, segment.ecn) {
+                self.steer_by_handshake_mark(env);
+            }
             self.keep_alive_restarts(env);
             self.receive.want_ack_now();
         } else {
@@ -87,11 +104,10 @@ impl Connection {
     /// Takes over what the peer's SYN says.
     fn agree(&mut self, segment: &Segment<'_>, env: &Env<'_>) {
         let irs = SeqNumber::new(segment.header.seq);
-        let offer = Offer {
-            // Our SYN did not offer it, so the peer's cannot agree to it.
-            ecn: false,
-            ..Offer::of_syn(&self.key, segment.header)
-        };
+        let mut offer = Offer::of_syn(segment, env.config);
+        if segment.header.flags.contains(TcpFlags::ACK) {
+            offer.ecn = self.control.ecn.terms_of(segment.header.flags);
+        }
         let terms = Terms::new(&self.key, &offer, env.config, env.now);
         self.receive = terms.receiver(irs, env.config);
         self.send.negotiate(terms.smss, terms.peer_scale);
@@ -99,8 +115,8 @@ impl Connection {
         self.send
             .set_first_window(irs, segment.header.window, false);
         self.loss = Loss::new(terms.sack);
-        self.congestion = controller(env.config, terms.smss, self.send.iss());
-        self.control = Control::new(terms.ecn, terms.smss, env.config, env.now);
+        self.congestion = controller(env.config, &self.key, terms.smss, self.send.iss());
+        self.control = Control::new(&self.key, &terms, env);
         self.timestamps = terms.timestamps;
         self.sack = terms.sack;
         self.offered_scale = terms.offered_scale;
@@ -113,7 +129,8 @@ impl Connection {
             return None;
         }
         self.on_syn_sent(env.now);
-        let mut header = self.syn_header(TcpFlags::SYN, env.now);
+        let flags = self.control.ecn.syn_flags(self.syn_repeats);
+        let mut header = self.syn_header(TcpFlags::SYN.union(flags), env.now);
         // Nothing to acknowledge yet; a zero TSecr goes with that (RFC 7323 section 3.2).
         header.ack = 0;
         Some((header, 0..0))

@@ -21,6 +21,12 @@ use crate::state::State;
 /// SACK blocks beside timestamps, and alone (RFC 2018 section 3: 40 bytes of options).
 const SACK_BLOCKS_WITH_TIMESTAMPS: usize = 3;
 const SACK_BLOCKS_ALONE: usize = 4;
+/// Bytes of all options, and of SACK with its padding (RFC 9293 section 3.1, RFC 2018 section 3).
+const OPTIONS_MAX: usize = 40;
+const SACK_PREFIX: usize = 4;
+const SACK_BLOCK: usize = 8;
+/// What timestamps leave of them.
+const OPTION_BESIDE_DATA: usize = OPTIONS_MAX - 12;
 
 impl Connection {
     /// The next segment to send now: header and the stream bytes behind it.
@@ -35,6 +41,9 @@ impl Connection {
                 State::SynSent => return self.syn(env),
                 State::SynReceived => return self.syn_ack(env),
                 _ => {}
+            }
+            if self.control.ecn.owes_handshake_ack() {
+                return Some(self.bare_ack(env));
             }
             if self.sack
                 && self.receive.ack_wanted() == AckWanted::Now
@@ -125,6 +134,7 @@ impl Connection {
         self.keep_tail_probe(env.now);
         let (mut header, payload) = self.data_header(cut, env);
         header.flags = header.flags.union(self.control.ecn.on_new_data());
+        header.options.accecn = self.control.ecn.option(self.option_room(&payload));
         (header, payload)
     }
 
@@ -168,19 +178,41 @@ impl Connection {
             SACK_BLOCKS_ALONE
         };
         let blocks = self.sack.then(|| self.receive.sack_blocks(room));
+        let blocks = blocks.unwrap_or_default();
         let seq = self.send.bare_seq();
         let mut header = self.header(seq, TcpFlags::ACK, env.now);
-        header.options.sack = blocks.unwrap_or_default();
+        if blocks.is_empty() {
+            header.flags = self.control.ecn.on_pure_ack_leaves(header.flags);
+        }
+        // Two blocks come before the counters of AccECN, and those before the others (RFC 9768 section 3.2.3.3).
+        let before = match blocks.len() {
+            0 => 0,
+            len => SACK_PREFIX + SACK_BLOCK * len.min(2),
+        };
+        let used = header.encoded_len() - TcpHeader::default().encoded_len();
+        header.options.accecn = self.control.ecn.option(OPTIONS_MAX - used - before);
+        let used = header.encoded_len() - TcpHeader::default().encoded_len();
+        let fitting = OPTIONS_MAX.saturating_sub(used + SACK_PREFIX) / SACK_BLOCK;
+        for block in blocks.iter().take(fitting) {
+            header.options.sack.push(*block);
+        }
         (header, 0..0)
     }
 
-    /// After a simultaneous open; without ECN, which our SYN did not offer.
+    /// Bytes for an option beside this payload and the options that every segment carries.
+    fn option_room(&self, payload: &Range<u64>) -> usize {
+        let free = u64::from(self.send.smss()).saturating_sub(payload.end - payload.start);
+        usize::try_from(free).unwrap_or(0).min(OPTION_BESIDE_DATA)
+    }
+
+    /// After a simultaneous open: what we would have answered had we not opened too (RFC 9768 section 3.1.2).
     fn syn_ack(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
         if !core::mem::take(&mut self.syn_wanted) {
             return (self.receive.ack_wanted() == AckWanted::Now).then(|| self.bare_ack(env));
         }
         self.on_syn_sent(env.now);
-        let flags = TcpFlags::SYN.union(TcpFlags::ACK);
+        let ecn = self.control.ecn.syn_ack_flags(self.syn_repeats);
+        let flags = TcpFlags::SYN.union(TcpFlags::ACK).union(ecn);
         Some((self.syn_header(flags, env.now), 0..0))
     }
 
@@ -226,7 +258,7 @@ impl Connection {
         let flags = if flags.intersects(TcpFlags::SYN.union(TcpFlags::RST)) {
             flags
         } else {
-            flags.union(self.control.ecn.ack_flags())
+            self.control.ecn.on_ack_leaves(flags)
         };
         self.last_ack_sent = ack;
         self.deadlines.clear(Timer::DelayedAck);

@@ -58,10 +58,11 @@ impl Connection {
             rtt: delivered.rtt,
             in_flight,
             verdict: judged.verdict,
+            marks: self.hear_marks(ack, delivered.bytes, header, env),
         };
         self.steer(&judged_ack, header, env);
         self.act(&judged, Some(&delivered), env);
-        self.steer_by_echo(&judged_ack, header, env);
+        self.steer_by_echo(&judged_ack, env);
         let safe = ack.acked > 0 && !judged.found_lost;
         self.loss
             .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());

@@ -123,6 +123,26 @@ pub struct ControlView {
     pub ecn: bool,
 }
 
+/// What a connection does about ECN, for traces and diagnostics. Packets are counted modulo 2^16
+/// and bytes modulo 2^32; both are zero without AccECN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EcnView {
+    /// ECN was negotiated, classic (RFC 3168) or accurate.
+    pub negotiated: bool,
+    /// Every mark is counted (RFC 9768).
+    pub accurate: bool,
+    /// New data leaves as ECT(0).
+    pub sending: bool,
+    /// Packets that arrived marked: r.cep less its initial value.
+    pub ce_packets_received: u32,
+    /// Payload bytes in them: r.ceb.
+    pub ce_bytes_received: u32,
+    /// Packets that the peer reports as marked: s.cep less its initial value.
+    pub ce_packets_reported: u32,
+    /// Payload bytes in them as far as options told: s.ceb.
+    pub ce_bytes_reported: u32,
+}
+
 /// The sending side of a connection in stream offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendView {

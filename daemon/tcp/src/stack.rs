@@ -12,7 +12,7 @@ use crate::flow_table::{FlowKey, FlowTable};
 use crate::handshake::Handshake;
 use crate::listener::{self, Arrival, Listener};
 use crate::queues::Queues;
-use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
+use crate::segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
 use crate::slots::Slots;
 use crate::state::State;
@@ -453,6 +453,12 @@ impl Stack {
     #[must_use]
     pub fn control_view(&self, conn: ConnId) -> Option<ControlView> {
         self.view(conn, Connection::control_view)
+    }
+
+    /// What a connection does about ECN, or `None` if it is gone.
+    #[must_use]
+    pub fn ecn_view(&self, conn: ConnId) -> Option<EcnView> {
+        self.view(conn, Connection::ecn_view)
     }
 
     /// State of a connection or of a handshake, or `None` if it is gone.

@@ -117,14 +117,20 @@ pub struct StackCounters {
     pub refused: u64,
     /// Acceptable resets received.
     pub resets_received: u64,
-    /// Connections that use ECN (RFC 3168).
+    /// Connections that use ECN (RFC 3168, RFC 9768).
     pub ecn_negotiated: u64,
-    /// Data segments received with CE.
+    /// Of those, the ones whose marks are counted (RFC 9768).
+    pub accecn_negotiated: u64,
+    /// Packets received with CE: data, and with AccECN any.
     pub ecn_marks_received: u64,
-    /// Times the window was reduced for an ECE.
+    /// Packets of ours that AccECN peers report as marked.
+    pub ecn_marks_reported: u64,
+    /// Times the window was reduced for marks.
     pub ecn_reductions: u64,
-    /// Connections that gave ECN up because their first marked flight vanished.
+    /// Connections that gave ECN up because their first marked flight vanished, or their SYN was refused.
     pub ecn_fallbacks: u64,
+    /// Connections that send no ECN-capable packets because the path changes what says so (RFC 9768).
+    pub ecn_mangled: u64,
     /// SYNs answered by a cookie.
     pub syn_cookies_sent: u64,
     /// Connections that began with the answer to a cookie; [`Self::accepted`] counts them too.
@@ -169,9 +175,12 @@ impl StackCounters {
             ("refused", self.refused),
             ("resets_received", self.resets_received),
             ("ecn_negotiated", self.ecn_negotiated),
+            ("accecn_negotiated", self.accecn_negotiated),
             ("ecn_marks_received", self.ecn_marks_received),
+            ("ecn_marks_reported", self.ecn_marks_reported),
             ("ecn_reductions", self.ecn_reductions),
             ("ecn_fallbacks", self.ecn_fallbacks),
+            ("ecn_mangled", self.ecn_mangled),
             ("syn_cookies_sent", self.syn_cookies_sent),
             ("syn_cookies_accepted", self.syn_cookies_accepted),
             ("syn_cookies_failed", self.syn_cookies_failed),

@@ -8,7 +8,8 @@
 //! A period lasts 64 s and its number is part of what is hashed, so each period has numbers of its own; a cookie
 //! is good in its period and the next one. The parity bit says which of the two, so a forged ACK costs one hash.
 //! The options are hashed too: a peer cannot change them, nor answer without the timestamps that carry them. A
-//! peer without timestamps gets the MSS and nothing else. All workers share the secret and the clock, so a
+//! peer without timestamps gets the MSS and nothing else. Accurate ECN needs no bit: the ACK of the SYN-ACK tells that
+//! it was agreed on (RFC 9768 section 5.1), so the ECN bit is that of RFC 3168. All workers share the secret and the clock, so a
 //! cookie is good on every one of them.
 
 use core::time::Duration;
@@ -17,6 +18,7 @@ use sluice_wire::{TcpFlags, TcpHeader, Timestamps};
 
 use crate::clock::Instant;
 use crate::config::StackConfig;
+use crate::ecn_terms::EcnTerms;
 use crate::flow_table::FlowKey;
 use crate::handshake::{Handshake, Offer, SynAck};
 use crate::isn::{self, Secret};
@@ -47,7 +49,7 @@ const NO_OPTIONS: u8 = 0xff;
 /// The SYN-ACK that holds the handshake of this SYN.
 pub(crate) fn syn_ack(segment: &Segment<'_>, config: &StackConfig, now: Instant) -> TcpHeader {
     let key = segment.key;
-    let offer = Offer::of_syn(&key, segment.header);
+    let offer = Offer::of_syn(segment, config);
     let class = mss_class(offer.mss);
     let bits = offer.timestamp.map(|_| option_bits(&offer));
     let facts = Facts {
@@ -60,7 +62,14 @@ pub(crate) fn syn_ack(segment: &Segment<'_>, config: &StackConfig, now: Instant)
         key,
         irs: SeqNumber::new(segment.header.seq),
         iss: SeqNumber::new(facts.cookie(&key, &config.secret)),
-        offer: kept(offer.timestamp, class, bits.unwrap_or(SCALE_NONE)),
+        offer: Offer {
+            ecn: if offer.ecn.is_accurate() {
+                offer.ecn
+            } else {
+                ecn_of(bits.unwrap_or(SCALE_NONE))
+            },
+            ..kept(offer.timestamp, class, bits.unwrap_or(SCALE_NONE))
+        },
         syn_ack: SynAck::Cookie,
     };
     let mut header = handshake.syn_ack(config, now);
@@ -71,8 +80,12 @@ pub(crate) fn syn_ack(segment: &Segment<'_>, config: &StackConfig, now: Instant)
 }
 
 /// The handshake that this ACK completes, if it acknowledges a cookie of ours that is still good.
-pub(crate) fn accept(segment: &Segment<'_>, secret: &Secret, now: Instant) -> Option<Handshake> {
-    let (key, header) = (segment.key, segment.header);
+pub(crate) fn accept(
+    segment: &Segment<'_>,
+    config: &StackConfig,
+    now: Instant,
+) -> Option<Handshake> {
+    let (key, header, secret) = (segment.key, segment.header, &config.secret);
     let unfit = TcpFlags::SYN.union(TcpFlags::RST);
     if !header.flags.contains(TcpFlags::ACK) || header.flags.intersects(unfit) {
         return None;
@@ -96,15 +109,20 @@ pub(crate) fn accept(segment: &Segment<'_>, secret: &Secret, now: Instant) -> Op
     {
         return None;
     }
+    let mut offer = kept(
+        timestamps.map(|timestamps| timestamps.value),
+        class,
+        bits.unwrap_or(SCALE_NONE),
+    );
+    if offer.ecn == EcnTerms::None {
+        let accept = config.accepts_ecn(key.local_port());
+        offer.ecn = EcnTerms::of_cookie_ack(header.flags, segment.payload_len > 0, accept);
+    }
     Some(Handshake {
         key,
         irs: SeqNumber::new(irs),
         iss: SeqNumber::new(cookie),
-        offer: kept(
-            timestamps.map(|timestamps| timestamps.value),
-            class,
-            bits.unwrap_or(SCALE_NONE),
-        ),
+        offer,
         syn_ack: SynAck::Cookie,
     })
 }
@@ -160,19 +178,28 @@ fn mss_class(mss: u16) -> usize {
 fn option_bits(offer: &Offer) -> u8 {
     let scale = offer.window_scale.unwrap_or(SCALE_NONE) & SCALE_MASK;
     let sack = if offer.sack { SACK } else { 0 };
-    let ecn = if offer.ecn { ECN } else { 0 };
+    let is_classic = matches!(offer.ecn, EcnTerms::Classic { .. });
+    let ecn = if is_classic { ECN } else { 0 };
     scale | sack | ecn
 }
 
-/// What a cookie keeps of an offer. ECN needs no timestamps by its nature, but there is no other place for it.
+/// What a cookie keeps of an offer. Classic ECN needs no timestamps by its nature, but there is no other place for it.
 fn kept(timestamp: Option<u32>, class: usize, bits: u8) -> Offer {
     let scale = bits & SCALE_MASK;
     Offer {
         mss: MSS_CLASSES[class],
         window_scale: (scale != SCALE_NONE).then_some(scale),
         sack: bits & SACK != 0,
-        ecn: bits & ECN != 0,
+        ecn: ecn_of(bits),
         timestamp,
+    }
+}
+
+fn ecn_of(bits: u8) -> EcnTerms {
+    if bits & ECN == 0 {
+        EcnTerms::None
+    } else {
+        EcnTerms::Classic { may_send: true }
     }
 }
 

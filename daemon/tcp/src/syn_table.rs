@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::clock::Instant;
 use crate::config::SYN_ACK_REPEATS_MAX;
+use crate::ecn_terms::EcnTerms;
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::handshake::{Handshake, Offer, SynAck};
 use crate::rtt::RtoConfig;
@@ -65,8 +66,9 @@ struct Entry {
     irs: u32,
     iss: u32,
     ts_recent: u32,
-    /// Low half of the microseconds at which the last SYN-ACK left. Unique for 71 minutes, an entry lives for one.
-    sent_at_us: u32,
+    /// What was agreed on ECN in the high four bits; below them the low bits of the microseconds at which the last
+    /// SYN-ACK left. They are unique for four minutes, an entry lives for one.
+    ecn_and_sent_at_us: u32,
     next: u16,
     previous: u16,
     generation: u16,
@@ -80,7 +82,6 @@ impl Entry {
     // `options`: the window scale, 15 for none, and what else the SYN offered.
     const SCALE_MASK: u8 = 0x0f;
     const SACK: u8 = 0x10;
-    const ECN: u8 = 0x20;
     const TIMESTAMPS: u8 = 0x40;
 
     // `status`: repeats by the timer in the low bits.
@@ -102,13 +103,33 @@ impl Entry {
         irs: 0,
         iss: 0,
         ts_recent: 0,
-        sent_at_us: 0,
+        ecn_and_sent_at_us: 0,
         next: NONE,
         previous: NONE,
         generation: 0,
         options: 0,
         status: 0,
     };
+
+    /// Of `ecn_and_sent_at_us`.
+    const TIME_MASK: u32 = (1 << Self::TIME_BITS) - 1;
+    const TIME_BITS: u32 = 28;
+
+    fn ecn(&self) -> EcnTerms {
+        // Four bits.
+        let bits = u8::try_from(self.ecn_and_sent_at_us >> Self::TIME_BITS);
+        EcnTerms::from_bits(bits.unwrap_or(0))
+    }
+
+    fn set_ecn(&mut self, terms: EcnTerms) {
+        let bits = u32::from(terms.to_bits()) << Self::TIME_BITS;
+        self.ecn_and_sent_at_us = self.ecn_and_sent_at_us & Self::TIME_MASK | bits;
+    }
+
+    fn set_sent_at_us(&mut self, low: u32) {
+        self.ecn_and_sent_at_us =
+            self.ecn_and_sent_at_us & !Self::TIME_MASK | low & Self::TIME_MASK;
+    }
 
     fn repeats(&self) -> u8 {
         self.status & Self::REPEATS_MASK
@@ -133,7 +154,7 @@ impl Entry {
             mss: self.mss,
             window_scale: (scale != Self::SCALE_MASK).then_some(scale),
             sack: self.options & Self::SACK != 0,
-            ecn: self.options & Self::ECN != 0,
+            ecn: self.ecn(),
             timestamp: (self.options & Self::TIMESTAMPS != 0).then_some(self.ts_recent),
         }
     }
@@ -142,7 +163,6 @@ impl Entry {
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
         (offer.window_scale.unwrap_or(Self::SCALE_MASK) & Self::SCALE_MASK)
             | bit(offer.sack, Self::SACK)
-            | bit(offer.ecn, Self::ECN)
             | bit(offer.timestamp.is_some(), Self::TIMESTAMPS)
     }
 }
@@ -238,6 +258,7 @@ impl SynTable {
             status: Entry::IS_DUE,
             ..*entry
         };
+        entry.set_ecn(handshake.offer.ecn);
         self.append(DUE, index);
         self.sources.add(&handshake.key);
         Some(self.id(index))
@@ -284,9 +305,9 @@ impl SynTable {
         self.entry_mut(id.index).ts_recent = value;
     }
 
-    /// The peer takes its offer of ECN back.
-    pub(crate) fn decline_ecn(&mut self, id: EntryId) {
-        self.entry_mut(id.index).options &= !Entry::ECN;
+    /// What a repeated SYN has made of the terms.
+    pub(crate) fn set_ecn(&mut self, id: EntryId, terms: EcnTerms) {
+        self.entry_mut(id.index).set_ecn(terms);
     }
 
     /// The peer repeated its SYN. True if the SYN-ACK is to be sent again at once; it may wait to be sent anyway.
@@ -375,7 +396,7 @@ impl SynTable {
         self.unlink(DUE, index);
         let sent_at_us = low_half(self.newest.as_micros());
         let entry = self.entry_mut(index);
-        entry.sent_at_us = sent_at_us;
+        entry.set_sent_at_us(sent_at_us);
         entry.status &= !Entry::IS_DUE;
         let repeated = entry.has(Entry::SENT);
         entry.status |= Entry::SENT;
@@ -416,7 +437,7 @@ impl SynTable {
 
     fn sent_at(&self, entry: &Entry) -> Instant {
         let newest_us = self.newest.as_micros();
-        let age_us = low_half(newest_us).wrapping_sub(entry.sent_at_us);
+        let age_us = low_half(newest_us).wrapping_sub(entry.ecn_and_sent_at_us) & Entry::TIME_MASK;
         let sent_at_us = newest_us.saturating_sub(u64::from(age_us));
         Instant::from_nanos(sent_at_us.saturating_mul(1000))
     }

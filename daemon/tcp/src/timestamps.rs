@@ -52,6 +52,11 @@ impl TimestampState {
         older && now.saturating_since(self.ts_recent_at) <= RECENT_VALID
     }
 
+    /// Whether `value` is newer than TS.Recent.
+    pub(crate) fn is_newer(&self, value: u32) -> bool {
+        (1..=i32::MAX as u32).contains(&value.wrapping_sub(self.ts_recent))
+    }
+
     /// Moves TS.Recent for a segment at or before the last acknowledged byte (RFC 7323 section 4.3). The
     /// caller has checked SEG.SEQ <= Last.ACK.sent and that the segment is acceptable.
     pub(crate) fn update(&mut self, value: u32, now: Instant) {

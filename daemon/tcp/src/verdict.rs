@@ -33,6 +33,8 @@ pub(crate) struct AckSeen {
     pub dsack: Option<Range<u64>>,
     /// When the segment left whose timestamp it echoes, in milliseconds.
     pub echoed_ms: Option<u64>,
+    /// Its timestamp is newer than all before it.
+    pub is_newer: bool,
 }
 
 /// What an acknowledgement delivered: collected first, judged when the round trip is known.

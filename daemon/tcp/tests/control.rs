@@ -529,15 +529,18 @@ impl Talk {
     }
 }
 
-/// RFC 3168 section 6.1.1; RFC 9768 section 3.1.2 for the last one, whose third flag is in the reserved bits.
+/// RFC 3168 section 6.1.1; RFC 9768 sections 3.1.2 and 3.1.3.
 #[test]
-fn only_an_offer_of_ecn_is_answered_with_ece() {
+fn an_offer_of_ecn_is_answered_by_its_kind() {
     let setup = TcpFlags::ECE.union(TcpFlags::CWR);
     let answer = |algorithm, flags| Talk::open(algorithm, flags).1;
     let plain = TcpFlags::SYN.union(TcpFlags::ACK);
     assert_eq!(answer(Algorithm::Cubic, setup), plain.union(TcpFlags::ECE));
-    for flags in [TcpFlags::EMPTY, TcpFlags::ECE, TcpFlags::CWR] {
-        assert_eq!(answer(Algorithm::Cubic, flags), plain);
+    assert_eq!(answer(Algorithm::Cubic, TcpFlags::EMPTY), plain);
+    for ace in [0b001, 0b010, 0b100, 0b101, 0b110, 0b111] {
+        let flags = TcpFlags::EMPTY.with_ace(ace);
+        assert_eq!(answer(Algorithm::Cubic, flags), plain.with_ace(0b010));
+        assert_eq!(answer(Algorithm::Bbr, flags), plain);
     }
     assert_eq!(answer(Algorithm::Bbr, setup), plain);
 }

@@ -77,7 +77,36 @@ fn an_offer_of_ecn_is_taken_through_an_entry_and_through_a_cookie() {
 }
 
 #[test]
-fn a_cookie_without_timestamps_has_no_room_for_ecn() {
+fn an_offer_of_accurate_ecn_is_taken_through_an_entry_and_through_a_cookie() {
+    // RFC 9768 sections 3.1.2 and 5.1: the ACK tells what the cookie has no bit for.
+    for (mut stack, peer) in [
+        (stack(), Peer::new(1)),
+        (flooded(), Peer::new(1)),
+        (flooded(), Peer::plain(1)),
+    ] {
+        let mut syn = peer.syn();
+        syn.flags = syn.flags.union(TcpFlags::ACE);
+        let answers = peer.ask(&mut stack, at(0), &syn);
+        assert_eq!(answers[0].flags.ace(), 0b010);
+        assert_eq!(
+            answers[0].options.accecn.map(|option| option.fields()),
+            Some(3)
+        );
+        let mut ack = peer.ack(&answers[0]);
+        ack.flags = ack.flags.with_ace(0b010);
+        let receipt = peer.say(&mut stack, at(1), &ack);
+        let conn = receipt.conn.expect("a connection");
+        let view = stack.ecn_view(conn).expect("alive");
+        assert!(view.accurate && view.sending);
+        assert_eq!(stack.counters().accecn_negotiated, 1);
+        stack.supply(conn, 1000, false);
+        let data = stack.poll_transmit(at(1)).expect("data");
+        assert_eq!((data.ect, data.header.flags.ace()), (true, 5));
+    }
+}
+
+#[test]
+fn a_cookie_without_timestamps_has_no_room_for_classic_ecn() {
     let mut stack = flooded();
     let peer = Peer::plain(1);
     let answers = peer.ask(&mut stack, at(0), &ecn_syn(&peer));
@@ -88,8 +117,8 @@ fn a_cookie_without_timestamps_has_no_room_for_ecn() {
 }
 
 #[test]
-fn a_repeated_syn_without_the_offer_of_ecn_takes_it_back() {
-    // RFC 3168 section 6.1.1.1.
+fn a_repeated_syn_without_the_offer_of_ecn_ends_sending_but_not_feedback() {
+    // RFC 3168 section 6.1.1, RFC 9768 section 3.1.5: the client may still get the first answer, and use it.
     let mut stack = stack();
     let peer = Peer::new(1);
     let first = peer.ask(&mut stack, at(0), &ecn_syn(&peer));
@@ -99,7 +128,8 @@ fn a_repeated_syn_without_the_offer_of_ecn_takes_it_back() {
     assert_eq!(plain[0].flags, TcpFlags::SYN.union(TcpFlags::ACK));
     let receipt = peer.say(&mut stack, at(1801), &peer.ack(&plain[0]));
     let conn = receipt.conn.expect("a connection");
-    assert!(stack.control_view(conn).is_some_and(|view| !view.ecn));
+    let view = stack.ecn_view(conn).expect("alive");
+    assert!(view.negotiated && !view.sending);
 }
 
 #[test]

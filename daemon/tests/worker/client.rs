@@ -429,7 +429,7 @@ impl Client {
             window_scale: self.offer.window_scale,
             sack_permitted: self.offer.sack,
             timestamps: self.timestamps(),
-            sack: SackBlocks::EMPTY,
+            ..TcpOptions::default()
         };
         let header = TcpHeader {
             src_port: self.local.port(),

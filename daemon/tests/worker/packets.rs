@@ -300,6 +300,56 @@ fn mark(frame: &mut [u8]) {
     frame[24..26].copy_from_slice(&checksum.to_be_bytes());
 }
 
+/// RFC 9768 sections 3.1.2 and 3.2: flags, option and codepoint between the frame and the stack.
+#[test]
+fn accurate_ecn_passes_between_the_frame_and_the_stack() {
+    let site = Site::new();
+    // One short segment: a full one has no room for the option.
+    site.file("a", 100);
+    let mut bed = Bed::new(&site);
+    let from = SocketAddr::new(IpAddr::V4(CLIENT_IP), bed.take_port());
+    let mut header = TcpHeader {
+        src_port: from.port(),
+        dst_port: SERVER.port(),
+        seq: 1_000,
+        ack: 0,
+        flags: TcpFlags::SYN.union(TcpFlags::ACE),
+        window: 60_000,
+        urgent: 0,
+        options: TcpOptions::default(),
+    };
+    let syn = frames::segment(from, SERVER, &header, &[], Seal::Full);
+    assert!(bed.nic.inject(&syn));
+    let answer = bed.turn();
+    let (syn_ack, _) = frames::read(&answer[0]);
+    assert_eq!(syn_ack.header.flags.ace(), 0b010, "it arrived as Not-ECT");
+    let option = syn_ack.header.options.accecn.expect("an option");
+    assert_eq!((option.ect0(), option.ce()), (Some(1), Some(0)));
+
+    header.seq = 1_001;
+    header.ack = syn_ack.header.seq.wrapping_add(1);
+    header.flags = TcpFlags::ACK.with_ace(5);
+    let request = get("/a");
+    let mut frame = frames::segment(from, SERVER, &header, request.as_bytes(), Seal::Full);
+    mark(&mut frame);
+    assert!(bed.nic.inject(&frame));
+    let mut told = None;
+    for _ in 0..50_000 {
+        for frame in &bed.turn() {
+            let (packet, payload) = frames::read(frame);
+            assert_eq!(packet.header.flags.ace(), 6, "one more than 5");
+            told = told.or(packet.header.options.accecn.and_then(|option| option.ce()));
+            if !payload.is_empty() {
+                assert_eq!(packet.ecn, Ecn::Ect0);
+                assert_eq!(told, u32::try_from(request.len()).ok());
+                return;
+            }
+        }
+        wait_for_helpers();
+    }
+    panic!("no answer");
+}
+
 /// RFC 3168 sections 5 and 6.1: both ways between the IP header and the stack.
 #[test]
 fn congestion_marks_pass_between_the_ip_header_and_the_stack() {

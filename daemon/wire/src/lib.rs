@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod accecn_option;
 mod address;
 mod arp;
 mod be;
@@ -39,6 +40,7 @@ mod tcp;
 mod tcp_options;
 mod vlan;
 
+pub use accecn_option::{AccEcnOption, AccEcnOrder};
 pub use arp::{ArpOperation, ArpPacket};
 pub use drop_reason::DropReason;
 pub use ecn::Ecn;

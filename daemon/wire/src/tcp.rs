@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293 3.1): fields and flags, and nothing about what they mean for a connection.
 //!
-//! Reading checks bounds only; the checksum covers the payload and is verified by the packet. The four
+//! Reading checks bounds only; the checksum covers the payload and is verified by the packet. The three
 //! reserved bits are ignored on receipt and zero when sent.
 
 use core::fmt;
@@ -17,9 +17,15 @@ pub(crate) const MAX_LEN: usize = FIXED_LEN + tcp_options::MAX_LEN;
 /// Offset of the checksum field in the header.
 pub(crate) const CHECKSUM_AT: usize = 16;
 
-/// The control bits of a segment (RFC 9293 3.1, RFC 3168 6.1).
+/// AE in octet 12, and all of octet 13.
+const FLAGS_MASK: u16 = 0x01ff;
+/// AE, CWR and ECE.
+const ACE_MASK: u16 = 0x01c0;
+const ACE_SHIFT: u32 = 6;
+
+/// The control bits of a segment (RFC 9293 3.1, RFC 3168 6.1, RFC 9768 3.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct TcpFlags(u8);
+pub struct TcpFlags(u16);
 
 impl TcpFlags {
     /// No flag.
@@ -40,8 +46,13 @@ impl TcpFlags {
     pub const ECE: TcpFlags = TcpFlags(0x40);
     /// Congestion window reduced.
     pub const CWR: TcpFlags = TcpFlags(0x80);
+    /// Accurate ECN (RFC 9768), the former nonce sum of RFC 3540.
+    pub const AE: TcpFlags = TcpFlags(0x100);
+    /// AE, CWR and ECE: what negotiates ECN on a SYN, and the ACE field after an accurate negotiation
+    /// (RFC 9768 3.2.2).
+    pub const ACE: TcpFlags = TcpFlags(ACE_MASK);
 
-    const NAMES: [(TcpFlags, &'static str); 8] = [
+    const NAMES: [(TcpFlags, &'static str); 9] = [
         (TcpFlags::FIN, "FIN"),
         (TcpFlags::SYN, "SYN"),
         (TcpFlags::RST, "RST"),
@@ -50,18 +61,33 @@ impl TcpFlags {
         (TcpFlags::URG, "URG"),
         (TcpFlags::ECE, "ECE"),
         (TcpFlags::CWR, "CWR"),
+        (TcpFlags::AE, "AE"),
     ];
 
-    /// From the octet of the header.
+    /// From the low nine bits of octets 12 and 13 of the header; the others are not flags.
     #[must_use]
-    pub const fn from_bits(bits: u8) -> TcpFlags {
-        TcpFlags(bits)
+    pub const fn from_bits(bits: u16) -> TcpFlags {
+        TcpFlags(bits & FLAGS_MASK)
     }
 
-    /// The octet of the header.
+    /// The low nine bits of octets 12 and 13 of the header.
     #[must_use]
-    pub const fn bits(self) -> u8 {
+    pub const fn bits(self) -> u16 {
         self.0
+    }
+
+    /// AE, CWR and ECE as a number from 0 to 7, ECE the lowest bit (RFC 9768 3.2.2, figure 3).
+    #[must_use]
+    pub const fn ace(self) -> u8 {
+        let [_, ace] = ((self.0 & ACE_MASK) >> ACE_SHIFT).to_be_bytes();
+        ace
+    }
+
+    /// The same flags with the low three bits of `ace` in AE, CWR and ECE.
+    #[must_use]
+    pub const fn with_ace(self, ace: u8) -> TcpFlags {
+        let field = u16::from_be_bytes([0, ace & 7]) << ACE_SHIFT;
+        TcpFlags(self.0 & !ACE_MASK | field)
     }
 
     /// Whether all of `other` are set.
@@ -141,8 +167,10 @@ impl TcpHeader {
         be::put(out, 4, self.seq.to_be_bytes());
         be::put(out, 8, self.ack.to_be_bytes());
         // Words in the high nibble: len / 4 * 16, at most 240.
-        [out[12], ..] = ((FIXED_LEN + options_len) * 4).to_le_bytes();
-        out[13] = self.flags.bits();
+        let [data_offset, ..] = ((FIXED_LEN + options_len) * 4).to_le_bytes();
+        let [ae, flags] = self.flags.bits().to_be_bytes();
+        out[12] = data_offset | ae;
+        out[13] = flags;
         be::put(out, 14, self.window.to_be_bytes());
         be::put(out, CHECKSUM_AT, [0; 2]);
         be::put(out, 18, self.urgent.to_be_bytes());
@@ -171,7 +199,7 @@ pub(crate) fn parse(frame: &Frame<'_>, offset: usize) -> Result<Parsed, DropReas
         dst_port: be::u16_at(fixed, 2),
         seq: be::u32_at(fixed, 4),
         ack: be::u32_at(fixed, 8),
-        flags: TcpFlags::from_bits(fixed[13]),
+        flags: TcpFlags::from_bits(be::u16_at(fixed, 12)),
         window: be::u16_at(fixed, 14),
         urgent: be::u16_at(fixed, 18),
         options: TcpOptions::parse(&whole[FIXED_LEN..])?,
@@ -233,8 +261,32 @@ mod tests {
     #[test]
     fn reserved_bits_are_ignored() {
         let mut bytes = BYTES;
-        bytes[12] |= 0x0f;
+        bytes[12] |= 0x0e;
         assert_eq!(parse_all(&bytes).unwrap().header, header());
+    }
+
+    /// RFC 9768 3.2.2, figure 3.
+    #[test]
+    fn accurate_ecn_is_the_lowest_bit_beside_the_data_offset() {
+        let mut bytes = BYTES;
+        bytes[12] |= 0x01;
+        let read = parse_all(&bytes).unwrap().header;
+        assert_eq!(read.flags, header().flags | TcpFlags::AE);
+        let mut out = [0; MAX_LEN];
+        read.emit(&mut out);
+        assert_eq!(out[12..14], [0x61, 0x18]);
+    }
+
+    #[test]
+    fn the_ace_field_is_a_number_of_three_flags() {
+        let flags = TcpFlags::ACK | TcpFlags::PSH;
+        for ace in 0..=u8::MAX {
+            let with = (flags | TcpFlags::CWR).with_ace(ace);
+            assert_eq!(with.ace(), ace & 7);
+            assert_eq!(with.with_ace(0), flags);
+        }
+        assert_eq!(flags.with_ace(0b101), flags | TcpFlags::AE | TcpFlags::ECE);
+        assert_eq!(TcpFlags::EMPTY.with_ace(7), TcpFlags::ACE);
     }
 
     #[test]

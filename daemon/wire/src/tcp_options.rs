@@ -1,4 +1,4 @@
-//! TCP options: MSS, window scale, SACK-permitted, SACK and timestamps (RFC 9293 3.1, 7323, 2018).
+//! TCP options: MSS, window scale, SACK-permitted, SACK, timestamps and AccECN (RFC 9293 3.1, 7323, 2018, 9768).
 //!
 //! Reading takes options in any segment, skips unknown kinds by their length and refuses a segment whose
 //! lengths do not add up (MUST-6, MUST-7, MUST-68). A known kind of a wrong length is skipped like an
@@ -9,6 +9,7 @@
 use core::fmt;
 
 use crate::DropReason;
+use crate::accecn_option::{self, AccEcnOption};
 
 /// The most bytes the option field can have: data offset 15 words, less the fixed header (RFC 9293 3.1).
 pub(crate) const MAX_LEN: usize = 40;
@@ -132,6 +133,8 @@ pub struct TcpOptions {
     pub timestamps: Option<Timestamps>,
     /// Selective acknowledgements.
     pub sack: SackBlocks,
+    /// Byte counters of accurate ECN (RFC 9768 3.2.3).
+    pub accecn: Option<AccEcnOption>,
 }
 
 impl TcpOptions {
@@ -160,6 +163,9 @@ impl TcpOptions {
         }
         if self.window_scale.is_some() {
             len += WINDOW_SCALE_LEN;
+        }
+        if let Some(accecn) = &self.accecn {
+            len += accecn.padded_len();
         }
         len
     }
@@ -216,6 +222,9 @@ impl TcpOptions {
                     });
                 }
             }
+            (accecn_option::KIND_ORDER_0 | accecn_option::KIND_ORDER_1, value) => {
+                self.accecn = Some(AccEcnOption::read(kind, value));
+            }
             _ => {}
         }
     }
@@ -243,6 +252,11 @@ impl TcpOptions {
         }
         if let Some(shift) = self.window_scale {
             out.put(&[NOP, WINDOW_SCALE, 3, shift]);
+        }
+        if let Some(accecn) = &self.accecn {
+            let mut bytes = [NOP; accecn_option::PADDED_MAX];
+            accecn.write(&mut bytes);
+            out.put(&bytes[..accecn.padded_len()]);
         }
         let blocks = &self.sack.as_slice()[..self.sack_blocks_that_fit()];
         if !blocks.is_empty() {

@@ -43,6 +43,8 @@ fn their_header(tcp: &TcpSlice<'_>) -> TcpHeader {
         (tcp.urg(), TcpFlags::URG),
         (tcp.ece(), TcpFlags::ECE),
         (tcp.cwr(), TcpFlags::CWR),
+        // By its old name.
+        (tcp.ns(), TcpFlags::AE),
     ] {
         if set {
             flags = flags | flag;
@@ -230,6 +232,7 @@ fn written_by_etherparse(segment: &Segment, identification: u16, flow: u32) -> V
     tcp.urg = ours.flags.contains(TcpFlags::URG);
     tcp.ece = ours.flags.contains(TcpFlags::ECE);
     tcp.cwr = ours.flags.contains(TcpFlags::CWR);
+    tcp.ns = ours.flags.contains(TcpFlags::AE);
     tcp.set_options(&as_elements(&ours.options))
         .expect("options fit");
 

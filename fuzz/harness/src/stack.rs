@@ -244,7 +244,7 @@ impl Bench {
 
     fn any_segment(&mut self, op: &SegmentOp) {
         let mut header = TcpHeader {
-            flags: TcpFlags::from_bits(op.flags),
+            flags: TcpFlags::from_bits(op.flags.into()),
             window: op.window,
             ..ports(op.flow)
         };

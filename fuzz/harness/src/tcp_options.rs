@@ -1,6 +1,9 @@
 //! Any option field, against a reader written by the book (RFC 9293 3.1, MUST-6, MUST-7, MUST-68).
 
-use sluice_wire::{DropReason, Packet, ParseConfig, SackBlock, TcpHeader, TcpOptions, Timestamps};
+use sluice_wire::{
+    AccEcnOption, AccEcnOrder, DropReason, Packet, ParseConfig, SackBlock, TcpHeader, TcpOptions,
+    Timestamps,
+};
 
 use crate::bytes::{u16_at, u32_at};
 use crate::packet::check_header_again;
@@ -56,6 +59,25 @@ fn by_the_book(field: &[u8]) -> Result<TcpOptions, DropReason> {
                     value: u32_at(field, at + 2).expect("in the option"),
                     echo: u32_at(field, at + 6).expect("in the option"),
                 });
+            }
+            (172 | 174, _) => {
+                // RFC 9768 section 3.2.3: the whole fields of whatever length there is.
+                let value = |n: usize| {
+                    let start = at + 2 + 3 * n;
+                    let bytes = field
+                        .get(start..start + 3)
+                        .filter(|_| start + 3 <= at + len);
+                    bytes.map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]))
+                };
+                let seen = [value(0), value(1), value(2)];
+                let fields = seen.iter().flatten().count();
+                let [first, second, third] = seen.map(|value| value.unwrap_or(0));
+                let (order, counters) = match kind {
+                    172 => (AccEcnOrder::Ect0First, [first, second, third]),
+                    _ => (AccEcnOrder::Ect1First, [third, second, first]),
+                };
+                let fields = u8::try_from(fields).expect("three at most");
+                options.accecn = Some(AccEcnOption::new(order, counters, fields));
             }
             _ => {}
         }

@@ -48,9 +48,9 @@ impl Dctcp {
         self.reno.on_ack(ack);
         let bytes = u64::from(ack.acked_bytes);
         self.bytes_acked += bytes;
-        if ack.ecn_echo {
-            self.bytes_marked += bytes;
-        }
+        // With accurate ECN they may be of segments above a hole, which are acknowledged later: over a window it
+        // comes to the same.
+        self.bytes_marked += u64::from(ack.marked_bytes);
         if ack.snd_una <= self.window_end || self.bytes_acked == 0 {
             return;
         }
@@ -86,7 +86,7 @@ mod tests {
         for segment in 1..=100 {
             dctcp.on_ack(&AckSample {
                 acked_bytes: MSS,
-                ecn_echo: segment <= marked,
+                marked_bytes: if segment <= marked { MSS } else { 0 },
                 snd_una: (window * 100 + segment) * u64::from(MSS),
                 snd_nxt: (window + 1) * 100 * u64::from(MSS) + 100 * u64::from(MSS),
                 ..AckSample::default()

@@ -403,7 +403,7 @@ proptest! {
                         delivered_total: delivered,
                         snd_una: delivered,
                         snd_nxt: delivered + u64::from(flight),
-                        ecn_echo: acked_bytes % 7 == 0,
+                        marked_bytes: if acked_bytes % 7 == 0 { acked_bytes } else { 0 },
                         rate: Some(RateSample {
                             rate: u64::from(acked_bytes) << 10,
                             delivered: acked_bytes.into(),

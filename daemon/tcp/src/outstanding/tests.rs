@@ -74,6 +74,7 @@ impl Bed {
             duplicate: false,
             dsack: None,
             echoed_ms: self.echo,
+            is_newer: false,
         }
     }
 

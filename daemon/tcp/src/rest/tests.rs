@@ -11,6 +11,7 @@ use sluice_wire::{Ecn, TcpHeader};
 use super::*;
 use crate::config::KeepAlive;
 use crate::congestion::Algorithm;
+use crate::ecn_terms::EcnConfig;
 use crate::events::ConnId;
 use crate::isn::Secret;
 use crate::pacing::PacingConfig;
@@ -76,8 +77,9 @@ fn config(congestion: Algorithm) -> StackConfig {
         receive_buffer: 1 << 18,
         send_limit: 1 << 20,
         congestion,
+        congestion_by_port: Vec::new(),
         pacing: Some(PacingConfig::default()),
-        ecn: true,
+        ecn: EcnConfig::OFFER,
         rto: RtoConfig::default(),
         keep_alive: Some(KeepAlive {
             idle: Duration::from_secs(7),
@@ -297,9 +299,10 @@ fn both_sides_rest_between_exchanges_and_wake_for_the_next() {
 
 #[test]
 fn a_connection_at_rest_is_small() {
-    // Paid a million times: grows only with a reason.
+    // Paid a million times: grows only with a reason. 40 of them are the counters of AccECN, which last as long as the
+    // connection does.
     assert!(
-        size_of::<Resting>() <= 312,
+        size_of::<Resting>() <= 352,
         "{} bytes",
         size_of::<Resting>()
     );

@@ -16,8 +16,9 @@ fn config() -> StackConfig {
         receive_buffer: 1 << 20,
         send_limit: 1 << 20,
         congestion: Algorithm::default(),
+        congestion_by_port: Vec::new(),
         pacing: None,
-        ecn: true,
+        ecn: crate::ecn_terms::EcnConfig::ACCEPT,
         rto: RtoConfig::default(),
         keep_alive: None,
         flow_hash_key: [1; 16],
@@ -57,7 +58,10 @@ fn final_ack(syn: &TcpHeader, syn_ack: &TcpHeader, value: u32) -> TcpHeader {
         ..TcpOptions::default()
     };
     let seq = syn.seq.wrapping_add(1);
-    header(seq, syn_ack.seq.wrapping_add(1), TcpFlags::ACK, options)
+    // Who got a SYN-ACK with one of these says as what it arrived (RFC 9768 table 3).
+    let is_accurate = syn_ack.flags.ace() >= 0b010;
+    let flags = TcpFlags::ACK.with_ace(if is_accurate { 0b010 } else { 0 });
+    header(seq, syn_ack.seq.wrapping_add(1), flags, options)
 }
 
 #[derive(Clone, Debug)]
@@ -97,14 +101,13 @@ prop_compose! {
         remote in any_address(),
         ports: (u16, u16),
         seq: u32,
-        ecn: bool,
+        ace in 0u8..8,
         options in any_options(),
         sent_ms in 0u64..1 << 40,
     ) -> Case {
-        let ecn = if ecn { TcpFlags::ECE.union(TcpFlags::CWR) } else { TcpFlags::EMPTY };
         Case {
             key: FlowKey::new(local, ports.0, remote, ports.1),
-            syn: header(seq, 0, TcpFlags::SYN.union(ecn), options),
+            syn: header(seq, 0, TcpFlags::SYN.with_ace(ace), options),
             sent_at: Instant::from_nanos(sent_ms * 1_000_000),
         }
     }
@@ -117,7 +120,7 @@ impl Case {
 }
 
 fn accepted(key: FlowKey, ack: &TcpHeader, now: Instant) -> Option<Handshake> {
-    accept(&segment(key, ack), &config().secret, now)
+    accept(&segment(key, ack), &config(), now)
 }
 
 proptest! {
@@ -128,7 +131,7 @@ proptest! {
         let ack = final_ack(&case.syn, &syn_ack, value);
         let now = case.sent_at + Duration::from_millis(delay_ms);
         let handshake = accepted(case.key, &ack, now).expect("within a period");
-        let offered = Offer::of_syn(&case.key, &case.syn);
+        let offered = Offer::of_syn(&segment(case.key, &case.syn), &config());
         prop_assert_eq!(handshake.key, case.key);
         prop_assert_eq!(handshake.irs.raw(), case.syn.seq);
         prop_assert_eq!(handshake.iss.raw(), syn_ack.seq);
@@ -138,7 +141,9 @@ proptest! {
             let mss = handshake.offer.mss;
             prop_assert_eq!(handshake.offer, Offer { mss, timestamp: Some(value), ..offered });
         } else {
-            let bare = Offer { mss: handshake.offer.mss, window_scale: None, sack: false, ecn: false, timestamp: None };
+            // Accurate ECN needs no timestamps.
+            let ecn = if offered.ecn.is_accurate() { offered.ecn } else { EcnTerms::None };
+            let bare = Offer { mss: handshake.offer.mss, window_scale: None, sack: false, ecn, timestamp: None };
             prop_assert_eq!(handshake.offer, bare);
         }
         // What the SYN-ACK promises is what the connection will do.
@@ -172,7 +177,8 @@ proptest! {
             _ => ack.flags = [TcpFlags::SYN, TcpFlags::RST][flip as usize % 2].union(TcpFlags::ACK),
         }
         prop_assume!(what != 0 || key != case.key);
-        prop_assert!(accept(&segment(key, &ack), &secret, now).is_none());
+        let config = StackConfig { secret, ..config() };
+        prop_assert!(accept(&segment(key, &ack), &config, now).is_none());
     }
 
     /// PAWS at the peer (RFC 7323 section 5.3): no later segment may seem older than the SYN-ACK.

@@ -24,7 +24,7 @@ fn handshake(key: FlowKey) -> Handshake {
             mss: 1460,
             window_scale: Some(0),
             sack: true,
-            ecn: false,
+            ecn: EcnTerms::None,
             timestamp: Some(7),
         },
         syn_ack: SynAck::Several { repeats: 0 },
@@ -49,7 +49,7 @@ fn an_entry_gives_back_what_the_syn_offered() {
             given.offer.window_scale = window_scale;
             given.offer.timestamp = timestamp;
             given.offer.sack = timestamp.is_none();
-            given.offer.ecn = timestamp.is_some();
+            given.offer.ecn = EcnTerms::from_bits(if timestamp.is_some() { 0xf } else { 0x5 });
             let id = table.insert(&given).expect("room");
             let kept = table.handshake(id);
             assert_eq!((kept.offer, kept.key), (given.offer, given.key));

@@ -14,6 +14,7 @@ use std::collections::BinaryHeap;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::ecn_terms::EcnConfig;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
@@ -423,8 +424,13 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         receive_buffer: 65_535,
         send_limit: 64 << 20,
         congestion: setup.algorithm,
+        congestion_by_port: Vec::new(),
         pacing: setup.pacing.then(PacingConfig::default),
-        ecn: setup.ecn,
+        ecn: if setup.ecn {
+            EcnConfig::ACCEPT
+        } else {
+            EcnConfig::OFF
+        },
         rto: RtoConfig {
             min: setup.rto_min,
             granularity: setup.rto_min,

@@ -14,7 +14,7 @@ pub struct Wire<'a> {
     pub dst_port: u16,
     pub seq: u32,
     pub ack: u32,
-    pub flags: u8,
+    pub flags: u16,
     pub window: u16,
     pub urgent: u16,
     pub options: &'a [u8],
@@ -37,8 +37,9 @@ pub fn frame(wire: &Wire<'_>) -> Vec<u8> {
     tcp.extend(wire.dst_port.to_be_bytes());
     tcp.extend(wire.seq.to_be_bytes());
     tcp.extend(wire.ack.to_be_bytes());
-    tcp.push(u8::try_from(header_len * 4).expect("at most 60 bytes of header"));
-    tcp.push(wire.flags);
+    let [ae, flags] = wire.flags.to_be_bytes();
+    tcp.push(ae | u8::try_from(header_len * 4).expect("at most 60 bytes of header"));
+    tcp.push(flags);
     tcp.extend(wire.window.to_be_bytes());
     tcp.extend([0, 0]);
     tcp.extend(wire.urgent.to_be_bytes());

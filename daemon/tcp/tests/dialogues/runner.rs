@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
-use sluice_wire::{Ecn, TcpFlags, TcpHeader};
+use sluice_wire::{AccEcnOrder, Ecn, TcpFlags, TcpHeader};
 
 use crate::frame::{self, Wire};
 use crate::script::{
@@ -55,6 +56,8 @@ struct Peer {
     echo: u32,
     events: Events,
     closed: Option<CloseReason>,
+    /// We opened.
+    is_called: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ struct Leaving {
     port: u16,
     header: TcpHeader,
     len: u32,
+    ect: bool,
 }
 
 /// What became of the segment that arrived last.
@@ -142,8 +146,9 @@ impl Runner {
             receive_buffer: 65_535,
             send_limit: 1 << 20,
             congestion: Algorithm::NewReno,
+            congestion_by_port: Vec::new(),
             pacing: None,
-            ecn: false,
+            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
             rto: RtoConfig::default(),
             keep_alive: None,
             flow_hash_key: [3; 16],
@@ -161,6 +166,9 @@ impl Runner {
                 "receive_buffer" => config.receive_buffer = script::parse(value)?,
                 "send_limit" => config.send_limit = script::parse(value)?,
                 "congestion" if value == "cubic" => config.congestion = Algorithm::Cubic,
+                "congestion" if value == "dctcp" => config.congestion = Algorithm::Dctcp,
+                "congestion" if value == "bbr" => config.congestion = Algorithm::Bbr,
+                "ecn" => config.ecn = ecn(value)?,
                 "congestion" if value == "reno" => config.congestion = Algorithm::NewReno,
                 "keep_alive" => config.keep_alive = Some(keep_alive(value)?),
                 _ => return Err(format!("unknown setting {key}={value}")),
@@ -264,6 +272,9 @@ impl Runner {
                 let len = outgoing.payload.end - outgoing.payload.start;
                 let port = outgoing.key.remote_port();
                 self.sent(port, outgoing.header, len, Some(outgoing.conn));
+                if let Some(leaving) = self.leaving.back_mut() {
+                    leaving.ect = outgoing.ect;
+                }
             }
             while let Some((conn, events)) = self.stack.poll_event() {
                 quiet = false;
@@ -292,6 +303,7 @@ impl Runner {
             port,
             header,
             len: u32::try_from(len).expect("a segment"),
+            ect: false,
         };
         self.transcript.push(self.render(&leaving));
         self.leaving.push_back(leaving);
@@ -342,6 +354,8 @@ impl Runner {
             ("ws", options.window_scale == pattern.window_scale),
             ("sackok", options.sack_permitted == pattern.sack_permitted),
             ("sack", sack == expected_sack),
+            ("acc", options.accecn == pattern.accecn),
+            ("ect0", leaving.ect == (pattern.ecn == Ecn::Ect0)),
             ("ts", self.stamps_fit(pattern, leaving, peer)),
         ];
         let wrong = checks.iter().filter(|(_, right)| !right);
@@ -419,7 +433,7 @@ impl Runner {
                 let rendered = text::arriving(&header, len, peer.irs, peer.iss, PEER_CLOCK);
                 self.transcript
                     .push(format!("{} < {rendered}", self.stamp(self.now)));
-                self.deliver(port, &header, len, stamps.is_some());
+                self.deliver((port, pattern.ecn), &header, len, stamps.is_some());
             }
             Err(reason) => self.arrived.drop = reason,
         }
@@ -427,9 +441,9 @@ impl Runner {
         Ok(())
     }
 
-    fn deliver(&mut self, port: u16, header: &TcpHeader, len: u32, has_stamps: bool) {
+    fn deliver(&mut self, (port, ecn): (u16, Ecn), header: &TcpHeader, len: u32, has_stamps: bool) {
         let segment = Segment {
-            ecn: Ecn::NotEct,
+            ecn,
             key: key(self.ipv6, port),
             header,
             payload_len: len,
@@ -440,6 +454,8 @@ impl Runner {
             }
             return;
         }
+        let before = self.peers.get(&port).and_then(|peer| peer.conn);
+        let before = before.and_then(|conn| self.stack.state(conn));
         let receipt = self.stack.on_segment(self.now, &segment);
         let peer = self.peers.get_mut(&port).expect("entered on arrival");
         let is_syn = header.flags.bits() & FLAG_SYN != 0;
@@ -457,6 +473,9 @@ impl Runner {
                 peer.iss = cookie.seq;
                 peer.iss_of = None;
             }
+        } else if is_syn && peer.is_called && self.stack.state(conn_of(peer)) != before {
+            // The answer to a SYN of ours.
+            peer.timestamps = has_stamps;
         } else if is_new {
             // The final ACK made a connection of the handshake.
             peer.conn = receipt.conn;
@@ -488,6 +507,9 @@ impl Runner {
             self.stack.set_accepting(*accepting);
             return Ok(());
         }
+        if let Call::Connect = call {
+            return self.connect(port);
+        }
         let peer = self.peers.get(&port).and_then(|peer| peer.conn);
         let conn = peer.ok_or("no connection on this port")?;
         match call {
@@ -499,8 +521,25 @@ impl Runner {
                 let at = time.map(|time| self.now + time);
                 self.stack.set_deadline(conn, at);
             }
-            Call::Accepting(_) => {}
+            Call::Accepting(_) | Call::Connect => {}
         }
+        self.pump();
+        Ok(())
+    }
+
+    fn connect(&mut self, port: u16) -> Result<(), String> {
+        let conn = self.stack.connect(key(self.ipv6, port), self.now);
+        let conn = conn.map_err(|error| error.to_string())?;
+        let peer = self.peers.entry(port).or_default();
+        *peer = Peer {
+            irs: IRS,
+            window: u16::MAX,
+            conn: Some(conn),
+            is_called: true,
+            // As our SYN offers.
+            timestamps: true,
+            ..Peer::default()
+        };
         self.pump();
         Ok(())
     }
@@ -549,6 +588,14 @@ impl Runner {
             "acknowledged" => view_of(|view| view.acknowledged),
             "sent" => view_of(|view| view.sent),
             "horizon" => view_of(|view| view.horizon),
+            "ecn" => self
+                .stack
+                .ecn_view(conn)
+                .map_or("gone".to_owned(), text::ecn),
+            "cwnd" => self
+                .stack
+                .control_view(conn)
+                .map_or("gone".to_owned(), |view| view.cwnd.to_string()),
             _ => return Err(format!("unknown expectation '{key}'")),
         })
     }
@@ -567,6 +614,23 @@ impl Runner {
         let since = at.saturating_since(self.start);
         format!("{:>12.3} ms", since.as_secs_f64() * 1e3)
     }
+}
+
+fn ecn(value: &str) -> Result<EcnConfig, String> {
+    let level = |level| EcnConfig {
+        accept: level,
+        offer: level,
+    };
+    Ok(match value {
+        "off" => EcnConfig::OFF,
+        "classic" => level(EcnLevel::Classic),
+        "accurate" => level(EcnLevel::Accurate),
+        _ => return Err(format!("unknown level of ECN {value}")),
+    })
+}
+
+fn conn_of(peer: &Peer) -> ConnId {
+    peer.conn.expect("we opened")
 }
 
 fn key(ipv6: bool, port: u16) -> FlowKey {
@@ -640,6 +704,16 @@ fn option_bytes(pattern: &Pattern, stamps: Option<(u32, u32)>, iss: u32) -> Vec<
     }
     if let Some(shift) = pattern.window_scale {
         bytes.extend([3, 3, shift]);
+    }
+    if let Some(accecn) = &pattern.accecn {
+        let (kind, values) = match accecn.order() {
+            AccEcnOrder::Ect0First => (172, [accecn.ect0(), accecn.ce(), accecn.ect1()]),
+            AccEcnOrder::Ect1First => (174, [accecn.ect1(), accecn.ce(), accecn.ect0()]),
+        };
+        bytes.extend([kind, 2 + 3 * accecn.fields()]);
+        for value in values.iter().flatten() {
+            bytes.extend(&value.to_be_bytes()[1..]);
+        }
     }
     if !pattern.sack.is_empty() {
         let len = u8::try_from(2 + 8 * pattern.sack.len()).expect("at most four blocks");

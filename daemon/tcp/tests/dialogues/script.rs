@@ -4,6 +4,8 @@
 
 use core::time::Duration;
 
+use sluice_wire::{AccEcnOption, AccEcnOrder, Ecn};
+
 /// Remote port of a line that names none.
 pub const DEFAULT_PORT: u16 = 50_000;
 
@@ -67,6 +69,8 @@ pub enum Call {
     Abort,
     Deadline(Option<Duration>),
     Accepting(bool),
+    /// We open.
+    Connect,
 }
 
 /// A sequence number in a script.
@@ -92,7 +96,7 @@ pub enum Stamps {
 /// A segment in a script.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    pub flags: u8,
+    pub flags: u16,
     pub seq: Number,
     pub len: u32,
     pub ack: Option<Number>,
@@ -103,6 +107,9 @@ pub struct Pattern {
     pub sack_permitted: bool,
     pub stamps: Stamps,
     pub sack: Vec<(i64, i64)>,
+    pub accecn: Option<AccEcnOption>,
+    /// Codepoint of the IP header.
+    pub ecn: Ecn,
     /// Option bytes put in front of the others.
     pub raw: Vec<u8>,
     pub bad_checksum: bool,
@@ -112,11 +119,14 @@ pub struct Pattern {
 }
 
 /// Names of the flag bits, from FIN up.
-pub const FLAG_LETTERS: [char; 8] = ['F', 'S', 'R', 'P', 'A', 'U', 'E', 'C'];
-pub const FLAG_SYN: u8 = 0x02;
-pub const FLAG_ACK: u8 = 0x10;
+pub const FLAG_LETTERS: [char; 9] = ['F', 'S', 'R', 'P', 'A', 'U', 'E', 'C', 'e'];
+pub const FLAG_SYN: u16 = 0x02;
+pub const FLAG_ACK: u16 = 0x10;
 /// FIN and PSH, which belong to the last of several segments.
-pub const FLAGS_AT_THE_END: u8 = 0x09;
+pub const FLAGS_AT_THE_END: u16 = 0x09;
+/// ECE, CWR and AE as the ACE field.
+const FLAGS_OF_ACE: u16 = 0x1c0;
+const ACE_SHIFT: u16 = 6;
 
 /// The dialogues of a file and nothing else: a file without one is a mistake.
 pub fn dialogues(file: &str, text: &str) -> Result<Vec<Dialogue>, Mistake> {
@@ -250,6 +260,7 @@ fn call(words: &[&str]) -> Result<Call, String> {
         ["deadline", time] => Call::Deadline(Some(duration(time)?)),
         ["accepting", "on"] => Call::Accepting(true),
         ["accepting", "off"] => Call::Accepting(false),
+        ["connect"] => Call::Connect,
         other => return Err(format!("unknown call {other:?}")),
     })
 }
@@ -281,6 +292,8 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
         sack_permitted: false,
         stamps: Stamps::Negotiated,
         sack: Vec::new(),
+        accecn: None,
+        ecn: Ecn::NotEct,
         raw: Vec::new(),
         bad_checksum: false,
         pieces_of: None,
@@ -302,6 +315,22 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
             ("ts", "") => pattern.stamps = Stamps::Given(None, None),
             ("ts", stamps) => pattern.stamps = given_stamps(stamps)?,
             ("sack", blocks) => pattern.sack = sack_blocks(blocks)?,
+            ("acc0", fields) => {
+                pattern.accecn = Some(accecn(AccEcnOrder::Ect0First, fields)?);
+            }
+            ("acc1", fields) => {
+                pattern.accecn = Some(accecn(AccEcnOrder::Ect1First, fields)?);
+            }
+            ("ace", value) => {
+                let value: u16 = parse(value)?;
+                if value > 7 {
+                    return Err("ace is 0 to 7".to_owned());
+                }
+                pattern.flags = pattern.flags & !FLAGS_OF_ACE | value << ACE_SHIFT;
+            }
+            ("ect0", "") => pattern.ecn = Ecn::Ect0,
+            ("ect1", "") => pattern.ecn = Ecn::Ect1,
+            ("ce", "") => pattern.ecn = Ecn::Ce,
             ("raw", bytes) => pattern.raw = hex(bytes)?,
             ("badsum", "") => pattern.bad_checksum = true,
             _ => return Err(format!("unknown word '{word}'")),
@@ -328,7 +357,26 @@ fn number(word: &str) -> Result<Number, String> {
     }
 }
 
-fn flag_bits(word: &str) -> Result<u8, String> {
+/// The fields in the order of the wire.
+fn accecn(order: AccEcnOrder, word: &str) -> Result<AccEcnOption, String> {
+    let words = word.split(',').filter(|word| !word.is_empty());
+    let values: Vec<u32> = words.map(parse).collect::<Result<_, _>>()?;
+    let at = |index: usize| values.get(index).copied().unwrap_or(0);
+    let counters = match order {
+        AccEcnOrder::Ect0First => [at(0), at(1), at(2)],
+        AccEcnOrder::Ect1First => [at(2), at(1), at(0)],
+    };
+    let fields = u8::try_from(values.len())
+        .ok()
+        .filter(|fields| *fields <= 3);
+    Ok(AccEcnOption::new(
+        order,
+        counters,
+        fields.ok_or("at most three counters")?,
+    ))
+}
+
+fn flag_bits(word: &str) -> Result<u16, String> {
     if word == "-" {
         return Ok(0);
     }

@@ -3,8 +3,8 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_tcp::Events;
-use sluice_wire::{TcpFlags, TcpHeader};
+use sluice_tcp::{EcnView, Events};
+use sluice_wire::{AccEcnOption, AccEcnOrder, TcpFlags, TcpHeader};
 
 use crate::script::FLAG_LETTERS;
 
@@ -62,7 +62,19 @@ fn segment(
     if !blocks.is_empty() {
         text += &format!(" sack={}", blocks.join(","));
     }
+    if let Some(accecn) = &options.accecn {
+        text += &self::accecn(accecn);
+    }
     text
+}
+
+fn accecn(option: &AccEcnOption) -> String {
+    let (name, values) = match option.order() {
+        AccEcnOrder::Ect0First => ("acc0", [option.ect0(), option.ce(), option.ect1()]),
+        AccEcnOrder::Ect1First => ("acc1", [option.ect1(), option.ce(), option.ect0()]),
+    };
+    let values: Vec<String> = values.iter().flatten().map(u32::to_string).collect();
+    format!(" {name}={}", values.join(","))
 }
 
 fn flags(flags: TcpFlags) -> String {
@@ -73,6 +85,29 @@ fn flags(flags: TcpFlags) -> String {
         .map(|(_, letter)| *letter)
         .collect();
     if set.is_empty() { "-".to_owned() } else { set }
+}
+
+/// `off`, `classic` or `accurate`; `mute` if our data is not ECN-capable; with AccECN the marked packets and bytes
+/// that arrived, and those that the peer has reported.
+pub fn ecn(view: EcnView) -> String {
+    let mut text = match (view.negotiated, view.accurate) {
+        (false, _) => return "off".to_owned(),
+        (true, false) => "classic".to_owned(),
+        (true, true) => "accurate".to_owned(),
+    };
+    if !view.sending {
+        text += " mute";
+    }
+    if view.accurate {
+        text += &format!(
+            " in {} {} out {} {}",
+            view.ce_packets_received,
+            view.ce_bytes_received,
+            view.ce_packets_reported,
+            view.ce_bytes_reported
+        );
+    }
+    text
 }
 
 /// `none`, or `0-100 200-300`.

@@ -4,6 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::accecn_option::AccEcnOrder;
 
 fn block(n: u32) -> SackBlock {
     SackBlock {
@@ -39,7 +40,7 @@ fn a_linux_syn_is_read() {
         window_scale: Some(7),
         sack_permitted: true,
         timestamps: Some(TIMESTAMPS_1_2),
-        sack: SackBlocks::EMPTY,
+        ..TcpOptions::default()
     };
     assert_eq!(TcpOptions::parse(&field), Ok(expected));
     assert_eq!(emitted(&expected), field);
@@ -195,14 +196,22 @@ fn three_blocks_go_with_timestamps_and_four_without() {
 
 #[test]
 fn every_combination_is_padded_fits_and_is_read_back() {
-    for combination in 0..5 * 16_u32 {
-        let (present, count) = (combination % 16, combination / 16);
+    let accecn = [
+        None,
+        Some(AccEcnOption::new(AccEcnOrder::Ect0First, [9, 8, 7], 0)),
+        Some(AccEcnOption::new(AccEcnOrder::Ect1First, [9, 8, 7], 1)),
+        Some(AccEcnOption::new(AccEcnOrder::Ect0First, [9, 8, 7], 2)),
+        Some(AccEcnOption::new(AccEcnOrder::Ect1First, [9, 8, 7], 3)),
+    ];
+    for combination in 0..5 * 5 * 16_u32 {
+        let (present, count) = (combination % 16, combination / 16 % 5);
         let options = TcpOptions {
             mss: (present & 1 != 0).then_some(1448),
             window_scale: (present & 2 != 0).then_some(14),
             sack_permitted: present & 4 != 0,
             timestamps: (present & 8 != 0).then_some(TIMESTAMPS_1_2),
             sack: blocks(count),
+            accecn: accecn[usize::try_from(combination / 80).unwrap()],
         };
         let field = emitted(&options);
         assert_eq!(field.len(), options.encoded_len(), "{options:?}");

@@ -95,7 +95,7 @@ pub fn options() -> impl Strategy<Value = TcpOptions> {
 pub fn header() -> impl Strategy<Value = TcpHeader> {
     (
         any::<(u16, u16, u32, u32)>(),
-        any::<(u8, u16, u16)>(),
+        any::<(u16, u16, u16)>(),
         options(),
     )
         .prop_map(|(numbers, rest, options)| TcpHeader {

@@ -79,8 +79,9 @@ impl Setup {
                 // Taken from a value that has no other effect worth telling apart, so that old inputs keep their meaning.
                 [Algorithm::Cubic, Algorithm::Dctcp, Algorithm::Bbr][usize::from(self.secret % 3)]
             },
+            congestion_by_port: Vec::new(),
             pacing: Some(PacingConfig::default()),
-            ecn: true,
+            ecn: sluice_tcp::ecn_terms::EcnConfig::OFFER,
             rto: RtoConfig::default(),
             keep_alive: self.keep_alive.then_some(KeepAlive {
                 idle: Duration::from_secs(7200),

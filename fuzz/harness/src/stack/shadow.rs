@@ -321,9 +321,9 @@ impl Shadow {
     }
 
     fn check_syn_ack(&mut self, header: &TcpHeader, payload: &Range<u64>) {
-        let plain = TcpFlags::SYN | TcpFlags::ACK;
-        // ECE agrees to ECN (RFC 3168 section 6.1.1).
-        assert!([plain, plain | TcpFlags::ECE].contains(&header.flags));
+        assert_eq!(header.flags.with_ace(0), TcpFlags::SYN | TcpFlags::ACK);
+        // None, classic ECN, or AccECN with the codepoint of the SYN (RFC 9768 table 2).
+        assert!([0, 1, 2, 3, 4, 6].contains(&header.flags.ace()));
         assert!(payload.is_empty());
         assert_eq!(header.ack, self.irs.wrapping_add(1));
         assert_eq!(*self.iss.get_or_insert(header.seq), header.seq);
