@@ -296,10 +296,12 @@ impl Connection {
             pacing_rate: self.control.pacer.rate(),
             quantum: self.control.pacer.quantum(),
             ecn: self.control.ecn.is_negotiated(),
+            path_mtu: self.path_mtu.mtu(),
         }
     }
 
-    fn refresh_pacing(&mut self, env: &Env<'_>) {
+    /// The pacing rate follows the window, and the length of a segment.
+    pub(crate) fn refresh_pacing(&mut self, env: &Env<'_>) {
         let Some(config) = &env.config.pacing else {
             return;
         };
