@@ -10,6 +10,7 @@ mod application;
 mod egress;
 mod handoff;
 mod host;
+mod icmp;
 mod idle;
 mod ingress;
 mod pressure;

@@ -15,6 +15,8 @@ pub struct WorkerCounters {
     pub tx_not_built: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
     pub not_ours: u64,
+    /// ICMP errors about flows that no worker has.
+    pub icmp_strays: u64,
     /// Segments whose request bytes found no memory, which ended their connections.
     pub request_not_kept: u64,
     /// Kicks while the link was down.
@@ -34,6 +36,7 @@ impl Default for WorkerCounters {
         WorkerCounters {
             tx_not_built: 0,
             not_ours: 0,
+            icmp_strays: 0,
             request_not_kept: 0,
             link_down: 0,
             queue_lost: 0,

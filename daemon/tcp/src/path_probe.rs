@@ -37,7 +37,11 @@ impl PathProbe {
 
     /// SND.UNA moved, and nothing of the probe was sent again.
     pub(crate) fn on_acknowledged(&mut self, snd_una: u64) {
-        if self.range.as_ref().is_some_and(|probe| probe.end <= snd_una) {
+        if self
+            .range
+            .as_ref()
+            .is_some_and(|probe| probe.end <= snd_una)
+        {
             self.end(Probed::Delivered);
         }
     }

@@ -60,7 +60,10 @@ impl Outstanding {
             return false;
         };
         self.flight.lost_bytes() == probe.end - probe.start
-            && self.flight.next_lost().is_some_and(|(range, _)| range == *probe)
+            && self
+                .flight
+                .next_lost()
+                .is_some_and(|(range, _)| range == *probe)
     }
 
     pub(super) fn enter_recut(&mut self, snd_nxt: u64) {

@@ -65,6 +65,16 @@ fn a_search_that_found_less_than_the_ceiling_begins_anew_after_ten_minutes() {
 }
 
 #[test]
+fn after_a_black_hole_the_way_up_begins_in_ten_minutes_too() {
+    // RFC 8899 section 5.2.
+    let mut path = PathMtu::new(1500, false);
+    assert!(!path.on_vanished(START) && path.on_vanished(START));
+    assert_eq!(path.next_probe(after(600)), None);
+    assert_eq!(search(&mut path, 1500), [1500]);
+    assert_eq!(path.mtu(), 1500);
+}
+
+#[test]
 fn a_size_is_refused_after_three_probes_and_not_two() {
     // RFC 8899 section 5.1.2: MAX_PROBES.
     let mut path = PathMtu::new(1500, false);

@@ -16,7 +16,9 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
-use sluice_tcp::{CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig};
+use sluice_tcp::{
+    CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig,
+};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::frame::{self, Wire, WireError};
