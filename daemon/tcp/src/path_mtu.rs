@@ -1,8 +1,7 @@
 //! Path MTU of one connection: what is known about the largest packet that gets through, and what to try next.
 //!
-//! Three sources lower it: a router that says so (RFC 1191, RFC 8201), and twice a full segment that vanished at
-//! SND.UNA while nothing else seems wrong (a black hole, RFC 8899 section 4.3). One raises it: a probe that
-//! arrived. Ten minutes after it was lowered, the size that the handshake allowed is tried again, and the usual
+//! Two things lower it: a router that says so (RFC 1191, RFC 8201), and a long segment at SND.UNA that vanishes
+//! twice (a black hole, RFC 8899 section 4.3). One raises it: a probe that arrived. Ten minutes after it was lowered, the size that the handshake allowed is tried again, and the usual
 //! sizes below that, largest first; a size is given up after three probes that were lost alone. Invariant:
 //! floor <= `mtu` <= `ceiling`, unless the handshake agreed on less than the floor; then nothing ever changes.
 //!
@@ -35,7 +34,7 @@ const RAISE_AFTER: Duration = Duration::from_secs(600);
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// MAX_PROBES (RFC 8899 section 5.1.2).
 const PROBES_MAX: u8 = 3;
-/// Losses in a row of the same full segment that make a black hole: once is congestion.
+/// Losses in a row of the same segment that make a black hole: once is congestion.
 const VANISHED_MAX: u8 = 2;
 
 /// What a connection makes of a router's claim.
@@ -69,7 +68,7 @@ pub(crate) struct PathMtu {
     probe_at_s: u32,
     /// Probes of the size under test that were lost.
     lost_probes: u8,
-    /// Times that the full segment at SND.UNA was lost.
+    /// Times that the segment at SND.UNA was lost.
     vanished: u8,
     /// `refused` is a router's word: one byte less passes.
     told: bool,
@@ -127,23 +126,28 @@ impl PathMtu {
         lower.unwrap_or(self.floor).max(self.floor)
     }
 
-    /// The full segment at SND.UNA is lost once more. True if shorter ones are to be tried.
-    pub(crate) fn on_vanished(&mut self, now: Instant) -> bool {
+    /// The segment at SND.UNA is lost once more, a packet of `size` bytes. True if shorter ones are to be tried.
+    ///
+    /// It need not be a full one: the end of a short response is as good as gone if it is too long for the path.
+    pub(crate) fn on_vanished(&mut self, size: u16, now: Instant) -> bool {
+        if size <= self.floor || self.mtu <= self.floor {
+            return false;
+        }
         self.vanished = self.vanished.saturating_add(1);
-        if self.vanished < VANISHED_MAX || self.mtu <= self.floor {
+        if self.vanished < VANISHED_MAX {
             return false;
         }
         if self.before == 0 {
             self.before = self.mtu;
         }
-        let lower = STEPS_DOWN.into_iter().find(|step| *step < self.mtu);
+        let lower = STEPS_DOWN.into_iter().find(|step| *step < size);
         self.mtu = lower.unwrap_or(self.floor).max(self.floor);
         self.end_search(now);
         true
     }
 
-    /// A full segment was acknowledged: this size passes.
-    pub(crate) fn on_full_passed(&mut self) {
+    /// The segment at SND.UNA arrived, or a full one: this size passes.
+    pub(crate) fn on_passed(&mut self) {
         self.vanished = 0;
         self.before = 0;
     }
@@ -188,7 +192,7 @@ impl PathMtu {
             Probed::Delivered => {
                 self.mtu = self.mtu.max(size);
                 self.lost_probes = 0;
-                self.on_full_passed();
+                self.on_passed();
                 self.search_on(now, Duration::ZERO);
             }
             Probed::Refused => {

@@ -66,7 +66,7 @@ impl Connection {
         self.steer(&judged_ack, header, env);
         self.act(&judged, Some(&delivered), env);
         self.steer_by_echo(&judged_ack, header, env);
-        self.learn_path_mtu(delivered.bytes, judged.verdict, probed, env);
+        self.learn_path_mtu((ack.acked, delivered.bytes), judged.verdict, probed, env);
         let safe = ack.acked > 0 && !judged.found_lost;
         self.loss
             .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
@@ -152,7 +152,7 @@ impl Connection {
             self.note_lost(pipe);
         }
         self.act(&judged, None, env);
-        self.learn_path_mtu(0, judged.verdict, probed, env);
+        self.learn_path_mtu((0, 0), judged.verdict, probed, env);
         self.loss
             .regulate(0, false, path.smss, self.congestion.cwnd());
         self.keep_tail_probe(env.now);

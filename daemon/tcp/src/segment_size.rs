@@ -57,13 +57,12 @@ impl Connection {
         self.deadlines.clear(Timer::TailProbe);
     }
 
-    /// The retransmission timer fired. A full segment that is lost again and again may be too big for the path
-    /// (RFC 8899 section 4.3). A peer that took its window back drops it as well.
+    /// The segment at SND.UNA is lost once more. It may be too big for the path (RFC 8899 section 4.3). A peer that
+    /// took its window back drops it as well.
     pub(crate) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
-        if self.send.is_full_first()
-            && self.send.window() >= self.send.smss()
-            && self.path_mtu.on_vanished(env.now)
-        {
+        let len = self.send.first_len();
+        let size = u16::try_from(len + self.headers_of_full()).unwrap_or(u16::MAX);
+        if self.send.window() > 0 && self.path_mtu.on_vanished(size, env.now) {
             env.counters.black_holes += 1;
             self.resize(env);
         }
@@ -108,11 +107,11 @@ impl Connection {
         segment
     }
 
-    /// What an acknowledgement says about the path MTU. It delivered so many bytes: as many as a full segment has are
-    /// taken for one, and then full segments pass.
+    /// What an acknowledgement says about the path MTU. It moved SND.UNA by `acked` bytes and delivered so many: as
+    /// many as a full segment has are taken for one, and then full segments pass.
     pub(crate) fn learn_path_mtu(
         &mut self,
-        delivered: u64,
+        (acked, delivered): (u64, u64),
         verdict: Verdict,
         probed: Option<Probed>,
         env: &mut Env<'_>,
@@ -128,8 +127,8 @@ impl Connection {
             self.path_mtu.on_spurious();
             // Also if nothing is restored: congestion control is as it was, with the SMSS of then.
             self.resize(env);
-        } else if delivered >= u64::from(self.send.smss()) {
-            self.path_mtu.on_full_passed();
+        } else if acked > 0 || delivered >= u64::from(self.send.smss()) {
+            self.path_mtu.on_passed();
         }
     }
 
@@ -143,7 +142,12 @@ impl Connection {
 
     /// Payload bytes of a packet of `size` bytes.
     fn payload_of(&self, size: u16) -> u32 {
+        u32::from(size).saturating_sub(self.headers_of_full())
+    }
+
+    /// Bytes of a full packet that are no payload.
+    fn headers_of_full(&self) -> u32 {
         let options = self.timestamps.as_ref().map_or(0, |_| TIMESTAMPS_LEN);
-        u32::from(size.saturating_sub(headers_len(&self.key))).saturating_sub(options)
+        u32::from(headers_len(&self.key)) + options
     }
 }

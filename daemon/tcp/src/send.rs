@@ -260,10 +260,11 @@ impl Sender {
         })
     }
 
-    /// Whether a full segment is the first of those in flight, or would be if it were sent again.
-    pub(crate) fn is_full_first(&self) -> bool {
+    /// Payload bytes of the first segment in flight, if it were sent again now.
+    pub(crate) fn first_len(&self) -> u32 {
         let data_end = self.snd_nxt.min(self.fin_at.unwrap_or(u64::MAX));
-        data_end.saturating_sub(self.snd_una) >= u64::from(self.smss)
+        let len = data_end.saturating_sub(self.snd_una);
+        u32::try_from(len).unwrap_or(u32::MAX).min(self.smss)
     }
 
     /// Whether data waits for a window that lets nothing useful through, with nothing in flight to bring an

@@ -65,10 +65,25 @@ fn a_search_that_found_less_than_the_ceiling_begins_anew_after_ten_minutes() {
 }
 
 #[test]
+fn the_next_step_is_below_what_vanished() {
+    // RFC 8899 section 4.3.
+    for (size, mtu) in [(1500, 1400), (1400, 1280), (1341, 1280), (1280, 1024), (600, 552)] {
+        let mut path = PathMtu::new(1500, false);
+        assert!(!path.on_vanished(size, START));
+        assert!(path.on_vanished(size, START));
+        assert_eq!(path.mtu(), mtu, "{size}");
+    }
+    let mut path = PathMtu::new(1500, false);
+    for _ in 0..20 {
+        assert!(!path.on_vanished(552, START));
+    }
+}
+
+#[test]
 fn after_a_black_hole_the_way_up_begins_in_ten_minutes_too() {
     // RFC 8899 section 5.2.
     let mut path = PathMtu::new(1500, false);
-    assert!(!path.on_vanished(START) && path.on_vanished(START));
+    assert!(!path.on_vanished(path.mtu(), START) && path.on_vanished(path.mtu(), START));
     assert_eq!(path.next_probe(after(600)), None);
     assert_eq!(search(&mut path, 1500), [1500]);
     assert_eq!(path.mtu(), 1500);
@@ -131,7 +146,7 @@ fn a_handshake_below_the_floor_is_left_alone() {
     assert_eq!(path.on_told(0, false, START), Told::NotSmaller);
     assert_eq!(path.on_told(255, false, START), Told::TooSmall);
     for _ in 0..20 {
-        assert!(!path.on_vanished(START));
+        assert!(!path.on_vanished(256, START));
     }
     assert_eq!(path.mtu(), 256);
 }
@@ -139,15 +154,15 @@ fn a_handshake_below_the_floor_is_left_alone() {
 #[test]
 fn what_was_no_black_hole_is_undone_until_a_full_segment_passed() {
     let mut path = PathMtu::new(1500, false);
-    assert!(!path.on_vanished(START));
-    assert!(path.on_vanished(START));
-    assert!(path.on_vanished(START));
+    assert!(!path.on_vanished(path.mtu(), START));
+    assert!(path.on_vanished(path.mtu(), START));
+    assert!(path.on_vanished(path.mtu(), START));
     assert_eq!(path.mtu(), 1280);
     path.on_spurious();
     assert_eq!(path.mtu(), 1500);
-    assert!(!path.on_vanished(START), "counted anew");
-    assert!(path.on_vanished(START));
-    path.on_full_passed();
+    assert!(!path.on_vanished(path.mtu(), START), "counted anew");
+    assert!(path.on_vanished(path.mtu(), START));
+    path.on_passed();
     path.on_spurious();
     assert_eq!(path.mtu(), 1400);
 }
@@ -185,9 +200,9 @@ fn whatever_happens_the_size_stays_between_floor_and_ceiling() {
                     );
                 }
                 1 => {
-                    path.on_vanished(now);
+                    path.on_vanished(path.mtu(), now);
                 }
-                2 => path.on_full_passed(),
+                2 => path.on_passed(),
                 3 => {
                     path.on_spurious();
                 }
