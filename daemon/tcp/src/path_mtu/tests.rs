@@ -67,7 +67,13 @@ fn a_search_that_found_less_than_the_ceiling_begins_anew_after_ten_minutes() {
 #[test]
 fn the_next_step_is_below_what_vanished() {
     // RFC 8899 section 4.3.
-    for (size, mtu) in [(1500, 1400), (1400, 1280), (1341, 1280), (1280, 1024), (600, 552)] {
+    for (size, mtu) in [
+        (1500, 1400),
+        (1400, 1280),
+        (1341, 1280),
+        (1280, 1024),
+        (600, 552),
+    ] {
         let mut path = PathMtu::new(1500, false);
         assert!(!path.on_vanished(size, START));
         assert!(path.on_vanished(size, START));
