@@ -57,12 +57,11 @@ impl Connection {
         self.deadlines.clear(Timer::TailProbe);
     }
 
-    /// The segment at SND.UNA is lost once more. It may be too big for the path (RFC 8899 section 4.3). A peer that
-    /// took its window back drops it as well.
+    /// The segment at SND.UNA is lost once more. It may be too big for the path (RFC 8899 section 4.3).
     pub(crate) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
         let len = self.send.first_len();
         let size = u16::try_from(len + self.headers_of_full()).unwrap_or(u16::MAX);
-        if self.send.window() > 0 && self.path_mtu.on_vanished(size, env.now) {
+        if self.path_mtu.on_vanished(size, env.now) {
             env.counters.black_holes += 1;
             self.resize(env);
         }
@@ -127,7 +126,11 @@ impl Connection {
             self.path_mtu.on_spurious();
             // Also if nothing is restored: congestion control is as it was, with the SMSS of then.
             self.resize(env);
-        } else if acked > 0 || delivered >= u64::from(self.send.smss()) {
+        } else if acked > 0
+            || delivered >= u64::from(self.send.smss())
+            // A peer that took its window back drops what it gets, and answers it.
+            || self.send.window() == 0
+        {
             self.path_mtu.on_passed();
         }
     }
