@@ -13,6 +13,10 @@ use core::time::Duration;
 use crate::clock::Instant;
 use crate::path_probe::Probed;
 
+mod rest;
+
+pub(crate) use rest::RestingPathMtu;
+
 /// Smallest IPv4 path that is believed in, as in Linux. Every link must carry 68 bytes (RFC 791), and who claims such
 /// a path wants our packets to be many and small.
 const FLOOR_V4: u16 = 552;

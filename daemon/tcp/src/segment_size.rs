@@ -10,6 +10,7 @@ use sluice_wire::TcpHeader;
 
 use crate::connection::{Connection, Env, headers_len};
 use crate::deadlines::Timer;
+use crate::flow_table::FlowKey;
 use crate::handshake::TIMESTAMPS_LEN;
 use crate::path_mtu::Told;
 use crate::path_probe::Probed;
@@ -19,6 +20,13 @@ use crate::verdict::Verdict;
 /// Full segments that follow a path probe: DupThresh of them show by their SACKs that it alone is missing
 /// (RFC 4821 section 7.2).
 const SEGMENTS_BEHIND_PROBE: u32 = 3;
+
+/// Bytes of the IP packet that `payload` bytes make, with the options that every segment carries.
+pub(crate) fn packet_len(key: &FlowKey, timestamps: bool, payload: u32) -> u16 {
+    let options = if timestamps { TIMESTAMPS_LEN } else { 0 };
+    let len = u32::from(headers_len(key)) + options + payload;
+    u16::try_from(len).unwrap_or(u16::MAX)
+}
 
 impl Connection {
     /// A router says that only `mtu` bytes of a packet pass, quoting the segment at `offset`, which is in flight.
@@ -59,8 +67,7 @@ impl Connection {
 
     /// The segment at SND.UNA is lost once more. It may be too big for the path (RFC 8899 section 4.3).
     pub(crate) fn suspect_black_hole(&mut self, env: &mut Env<'_>) {
-        let len = self.send.first_len();
-        let size = u16::try_from(len + self.headers_of_full()).unwrap_or(u16::MAX);
+        let size = packet_len(&self.key, self.timestamps.is_some(), self.send.first_len());
         if self.path_mtu.on_vanished(size, env.now) {
             env.counters.black_holes += 1;
             self.resize(env);
@@ -145,12 +152,7 @@ impl Connection {
 
     /// Payload bytes of a packet of `size` bytes.
     fn payload_of(&self, size: u16) -> u32 {
-        u32::from(size).saturating_sub(self.headers_of_full())
-    }
-
-    /// Bytes of a full packet that are no payload.
-    fn headers_of_full(&self) -> u32 {
-        let options = self.timestamps.as_ref().map_or(0, |_| TIMESTAMPS_LEN);
-        u32::from(headers_len(&self.key)) + options
+        let headers = packet_len(&self.key, self.timestamps.is_some(), 0);
+        u32::from(size.saturating_sub(headers))
     }
 }
