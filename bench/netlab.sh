@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Two network namespaces joined by a veth pair: the lab of the veth tests, the demo and the benchmark.
-# With --middle a third one lies between them, for `sluice-bench link` to forward through.
+# With --middle a third one lies between them, for `sluice-bench link` to forward through; with --narrow it is a router,
+# whose link to the client sends no IP packet longer than BYTES.
 #
 # NAME makes everything unique: namespaces NAME-srv and NAME-cli, links NAMEs and NAMEc; in the middle NAME-mid with
 # links NAMEx (towards the server) and NAMEy (towards the client). Each namespace has its
@@ -10,17 +11,20 @@ set -euo pipefail
 
 readonly NETLAB_SERVER_V4=192.0.2.1 NETLAB_CLIENT_V4=192.0.2.2
 readonly NETLAB_SERVER_V6=2001:db8::1 NETLAB_CLIENT_V6=2001:db8::2
+readonly NETLAB_FAR_V4=198.51.100.2 NETLAB_FAR_V6=2001:db8:1::2
+readonly NETLAB_ROUTER_V4=192.0.2.254 NETLAB_ROUTER_V6=2001:db8::fe
+readonly NETLAB_ROUTER_FAR_V4=198.51.100.254 NETLAB_ROUTER_FAR_V6=2001:db8:1::fe
 readonly NETLAB_CONGESTION=cubic
 
 netlab_usage() {
     cat <<USAGE
-usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT] [--middle]     build it
-       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT] [--middle]   build it, say "ready DIR", remove it when
-                                                                       stdin ends
-       netlab.sh down NAME                                             remove it with every process inside
+usage: netlab.sh up NAME [--mtu BYTES] [--queues COUNT] [--middle|--narrow BYTES]     build it
+       netlab.sh hold NAME [--mtu BYTES] [--queues COUNT] [--middle|--narrow BYTES]   build it, say "ready DIR", remove
+                                                                                      it when stdin ends
+       netlab.sh down NAME                                                  remove it with every process inside
 
 NAME has at most 14 characters (a link name has 15). Server: $NETLAB_SERVER_V4 and $NETLAB_SERVER_V6,
-client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6. DIR is an empty directory that goes with the lab. Needs root.
+client: $NETLAB_CLIENT_V4 and $NETLAB_CLIENT_V6, or behind a router $NETLAB_FAR_V4 and $NETLAB_FAR_V6. DIR is an empty directory that goes with the lab. Needs root.
 USAGE
 }
 
@@ -72,6 +76,32 @@ netlab_middle() {
     ip -n "$name-mid" link set "${name}y" up
 }
 
+# netlab_router NAME NARROW SHAPE...: a router between the ends. Only what it sends to the client is limited, so that
+# neither end sees the small MTU on a link of its own.
+netlab_router() {
+    local name=$1 narrow=$2
+    shift 2
+    netlab_namespace "$name-mid"
+    netlab_join "$name-srv" "${name}s" "$name-mid" "${name}x" "$@"
+    netlab_join "$name-mid" "${name}y" "$name-cli" "${name}c" "$@"
+    ip netns exec "$name-mid" bash -euc '
+        echo 1 >/proc/sys/net/ipv4/ip_forward
+        echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+    '
+    netlab_address "$name-srv" "${name}s" "$NETLAB_SERVER_V4" "$NETLAB_SERVER_V6"
+    netlab_address "$name-mid" "${name}x" "$NETLAB_ROUTER_V4" "$NETLAB_ROUTER_V6"
+    netlab_address "$name-mid" "${name}y" "$NETLAB_ROUTER_FAR_V4" "$NETLAB_ROUTER_FAR_V6"
+    netlab_address "$name-cli" "${name}c" "$NETLAB_FAR_V4" "$NETLAB_FAR_V6"
+    ip -n "$name-mid" link set "${name}y" mtu "$narrow"
+    local gateway
+    for gateway in "$NETLAB_ROUTER_V4" "$NETLAB_ROUTER_V6"; do
+        ip -n "$name-srv" route add default via "$gateway"
+    done
+    for gateway in "$NETLAB_ROUTER_FAR_V4" "$NETLAB_ROUTER_FAR_V6"; do
+        ip -n "$name-cli" route add default via "$gateway"
+    done
+}
+
 # netlab_neighbour NAMESPACE LINK FAR-NAMESPACE FAR-LINK ADDRESS...: known without asking, because a question that the
 # link in the middle loses is asked again a second later, and would decide a short run.
 netlab_neighbour() {
@@ -83,15 +113,16 @@ netlab_neighbour() {
     done
 }
 
-# netlab_up NAME [--mtu BYTES] [--queues COUNT] [--middle]
+# netlab_up NAME [--mtu BYTES] [--queues COUNT] [--middle|--narrow BYTES]
 netlab_up() {
-    local name=$1 mtu=1500 queues=1 middle=no
+    local name=$1 mtu=1500 queues=1 middle=no narrow=
     shift
     while [ $# -gt 0 ]; do
         case $1 in
             --mtu) mtu=$2 && shift ;;
             --queues) queues=$2 && shift ;;
             --middle) middle=yes ;;
+            --narrow) narrow=$2 && shift ;;
             *) netlab_usage >&2 && return 2 ;;
         esac
         shift
@@ -99,6 +130,10 @@ netlab_up() {
     netlab_namespace "$name-srv"
     netlab_namespace "$name-cli"
     local shape=(mtu "$mtu" numrxqueues "$queues" numtxqueues "$queues")
+    if [ -n "$narrow" ]; then
+        netlab_router "$name" "$narrow" "${shape[@]}"
+        return
+    fi
     if [ "$middle" = yes ]; then
         netlab_middle "$name" "${shape[@]}"
     else

@@ -11,6 +11,7 @@ mod egress;
 mod gso_lane;
 mod handoff;
 mod host;
+mod icmp;
 mod idle;
 mod ingress;
 mod pressure;

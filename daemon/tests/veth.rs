@@ -17,6 +17,8 @@ mod faults;
 mod lab;
 #[path = "veth/lifecycle.rs"]
 mod lifecycle;
+#[path = "veth/path_mtu.rs"]
+mod path_mtu;
 #[path = "veth/queues.rs"]
 mod queues;
 #[path = "veth/report.rs"]

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `requests` | what HTTP clients see |
 //! | `packets` | MTU, chains of frames, checksums, IPv6 |
+//! | `path_mtu` | paths that carry less than the interface |
 //! | `loss` | lost, doubled and reordered segments; closed windows |
 //! | `rings` | kicks that fail, completions that are late or lost, full and empty rings |
 //! | `slow` | clients that hardly take anything, and what they cost |
@@ -37,6 +38,8 @@ mod frames;
 mod loss;
 #[path = "worker/packets.rs"]
 mod packets;
+#[path = "worker/path_mtu.rs"]
+mod path_mtu;
 #[path = "worker/requests.rs"]
 mod requests;
 #[path = "worker/rings.rs"]

@@ -73,6 +73,8 @@ reasons! {
     Tcp = 16, "tcp";
     /// ARP, NDP or ICMP for an address that Sluice answers for itself.
     Owned = 17, "owned";
+    /// An ICMP error about a segment from a served address and port.
+    Icmp = 18, "icmp";
     /// For a socket, the queue has none, and the service is up: the kernel would answer RST.
     NoSocket = 32, "no_socket";
     /// For a served address, and the headers end early.

@@ -31,6 +31,8 @@ enum sluice_reason {
 	SLUICE_REDIRECT_TCP = 16,
 	/* ARP, NDP or ICMP for an address that Sluice answers for itself. */
 	SLUICE_REDIRECT_OWNED = 17,
+	/* An ICMP error about a segment from a served address and port. */
+	SLUICE_REDIRECT_ICMP = 18,
 
 	/* For a socket, the queue has none, and the service is up: the kernel would answer RST. */
 	SLUICE_DROP_NO_SOCKET = 32,

@@ -3,7 +3,9 @@
  * sluice_steer: one verdict per frame.
  *
  * Redirected to the AF_XDP socket of its receive queue: TCP over IPv4 or IPv6 to a served address and port; also ARP, NDP
- * and ICMP for an owned address, one that Sluice answers for in place of the kernel.
+ * and ICMP for an owned address, one that Sluice answers for in place of the kernel; and ICMP errors that quote a segment of
+ * ours ("packet too big" above all), about which the kernel knows nothing. A flow's queue is not looked for: the error comes
+ * from a router and lies on any queue, and the workers pass it on.
  *
  * Dropped: what is for a served address and port but is not fit for our TCP, or finds no socket while the service is up.
  * The kernel has no connection there and would answer RST to a peer whose connection lives in user space. Where the headers
@@ -14,6 +16,7 @@
  * The filter is an optimisation and never a guard: user space checks every frame again. So there is no checksum work here,
  * and no state but counters and, while the daemon has armed it against a flood, the buckets of the SYN gate.
  */
+#include "icmp.bpf.h"
 #include "syn_gate.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -71,6 +74,18 @@ static __always_inline int address_is_owned(struct packet *packet)
 	return owned_present && !tag_refused(packet) && address_is(packet, SLUICE_LOCAL_OWNED);
 }
 
+/*
+ * The verdict on an ICMP error that came to the address in `packet`: ours if the segment it quotes went out from there and from
+ * a served port. The kernel keeps all others.
+ */
+static __always_inline enum sluice_reason classify_icmp_error(struct packet *packet, struct quote quote)
+{
+	if (!quote.tcp || !quote.port || tag_refused(packet))
+		return SLUICE_PASS_NOT_TCP;
+	packet->to.port = quote.port;
+	return local_bits(&packet->to) & SLUICE_LOCAL_SERVED ? SLUICE_REDIRECT_ICMP : SLUICE_PASS_NOT_TCP;
+}
+
 /* No port can be read from this TCP packet (or what should be one): fail closed, by address alone. */
 static __always_inline enum sluice_reason unparsable(struct packet *packet, enum sluice_reason reason)
 {
@@ -118,8 +133,14 @@ static __always_inline enum sluice_reason classify_ipv4(struct xdp_md *ctx, stru
 		return SLUICE_PASS_UNREADABLE;
 	packet->to.family = 4;
 	__builtin_memcpy(packet->to.address, &ip->daddr, sizeof(ip->daddr));
-	if (ip->protocol == IPPROTO_ICMP && address_is_owned(packet))
-		return SLUICE_REDIRECT_OWNED;
+	if (ip->protocol == IPPROTO_ICMP) {
+		if (address_is_owned(packet))
+			return SLUICE_REDIRECT_OWNED;
+		/* Options and fragments: user space would not read it. */
+		if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK))
+			return SLUICE_PASS_NOT_TCP;
+		return classify_icmp_error(packet, quote_ipv4(ctx, packet->offset + sizeof(*ip), &packet->to));
+	}
 	if (ip->protocol != IPPROTO_TCP)
 		return SLUICE_PASS_NOT_TCP;
 	if (ip->frag_off & bpf_htons(IPV4_OFFSET_MASK))
@@ -140,12 +161,18 @@ static __always_inline enum sluice_reason classify_ipv4(struct xdp_md *ctx, stru
 }
 
 /* Neighbour solicitations go to a multicast group: what they ask for is in the body. */
-static __always_inline enum sluice_reason classify_icmpv6(struct xdp_md *ctx, struct packet *packet, __u32 offset)
+static __always_inline enum sluice_reason classify_icmpv6(struct xdp_md *ctx, struct packet *packet, __u32 offset,
+							  const struct walk *walk)
 {
 	struct icmpv6_solicitation ask;
 
 	if (address_is_owned(packet))
 		return SLUICE_REDIRECT_OWNED;
+	if (!walk->fragment && !walk->routing &&
+	    classify_icmp_error(packet, quote_ipv6(ctx, offset, &packet->to)) == SLUICE_REDIRECT_ICMP)
+		return SLUICE_REDIRECT_ICMP;
+	if (!owned_present)
+		return SLUICE_PASS_NOT_TCP;
 	if (bpf_xdp_load_bytes(ctx, offset, &ask, sizeof(ask)) != 0 || ask.type != ICMPV6_NEIGHBOR_SOLICITATION)
 		return SLUICE_PASS_NOT_TCP;
 	__builtin_memcpy(packet->to.address, ask.target, sizeof(ask.target));
@@ -181,8 +208,8 @@ static __always_inline enum sluice_reason classify_ipv6(struct xdp_md *ctx, stru
 	case WALK_TOO_LONG:
 		return unparsable(packet, SLUICE_DROP_EXTENSION_HEADERS);
 	}
-	if (walk.next == IPPROTO_ICMPV6 && owned_present)
-		return classify_icmpv6(ctx, packet, body + walk.bytes);
+	if (walk.next == IPPROTO_ICMPV6)
+		return classify_icmpv6(ctx, packet, body + walk.bytes, &walk);
 	if (walk.next != IPPROTO_TCP)
 		return SLUICE_PASS_NOT_TCP;
 

@@ -15,7 +15,9 @@ use support::frames::{
 };
 use support::namespace::in_namespace;
 use support::run::Rig;
-use support::tables::{foreign_traffic, good_segments, ours_but_unfit, owned, tagged, v4, v6};
+use support::tables::{
+    foreign_traffic, good_segments, icmp_errors, ours_but_unfit, owned, tagged, v4, v6,
+};
 use support::{OWNED_V4, PORT, QUEUES, SERVED_V4, SERVED_V6, config, config_with_owned, oracle};
 
 #[test]
@@ -85,12 +87,27 @@ fn owned_addresses_get_arp_ndp_and_icmp() {
 }
 
 #[test]
+fn icmp_errors_about_our_segments_are_redirected() {
+    in_namespace(|| Rig::serving(&config()).check(&icmp_errors()));
+}
+
+#[test]
+fn icmp_errors_pass_until_the_service_is_enabled() {
+    in_namespace(|| {
+        let rig = Rig::bare(&config());
+        let (_, frame, _) = &icmp_errors()[0];
+        assert_eq!(rig.reason(frame), Reason::NotEnabled);
+    });
+}
+
+#[test]
 fn owned_addresses_change_nothing_for_endpoints() {
     in_namespace(|| {
         let rig = Rig::serving(&config_with_owned());
         rig.check(&good_segments());
         rig.check(&foreign_traffic());
         rig.check(&ours_but_unfit());
+        rig.check(&icmp_errors());
     });
 }
 
@@ -281,6 +298,7 @@ fn random_mutations_get_the_verdict_of_the_plain_twin() {
         foreign_traffic(),
         ours_but_unfit(),
         owned(),
+        icmp_errors(),
     ]
     .concat();
     parents.retain(|(_, frame, _)| frame.len() < 2_000);

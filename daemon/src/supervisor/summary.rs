@@ -268,6 +268,10 @@ fn drops(reports: &[&WorkerReport]) -> String {
         reports.iter().map(|report| report.worker.not_ours).sum(),
     ));
     rows.push((
+        "drop_icmp_strays".to_owned(),
+        reports.iter().map(|report| report.worker.icmp_strays).sum(),
+    ));
+    rows.push((
         "drop_request_not_kept".to_owned(),
         reports
             .iter()

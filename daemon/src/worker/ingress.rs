@@ -10,6 +10,7 @@ use sluice_wire::{Packet, TcpPacket};
 
 use super::Worker;
 use super::handoff::{Handoff, Parcel};
+use super::icmp::quoting;
 use crate::exchange::Exchange;
 use crate::services::Services;
 
@@ -44,7 +45,14 @@ impl Worker {
                     self.refuse(&packet);
                 }
             }
-            Ok(other) => self.answer_host(&other),
+            Ok(other) => match quoting(&other) {
+                Some(error) => {
+                    if !self.hear_icmp(&error, now) && !self.pass_on(frame, now) {
+                        self.counters.icmp_strays += 1;
+                    }
+                }
+                None => self.answer_host(&other),
+            },
             Err(reason) => self.counters.drop(reason),
         }
     }
@@ -68,14 +76,14 @@ impl Worker {
 
     fn on_parcel(&mut self, parcel: Box<Parcel>) {
         let frame = parcel.frame();
-        // The first worker checked it: a parcel that is not a segment cannot be, and would only be given back.
-        let packet = match sluice_wire::parse(frame, frame.len(), &self.parse) {
-            Ok(Packet::Tcp(packet)) => Some(packet),
-            _ => None,
-        };
-        let done = match packet {
-            Some(packet) => self.on_foreign_segment(&packet, parcel),
-            None => Some(parcel),
+        // The first worker checked it: a parcel that is neither cannot be, and would only be given back.
+        let done = match sluice_wire::parse(frame, frame.len(), &self.parse) {
+            Ok(Packet::Tcp(packet)) => self.on_foreign_segment(&packet, parcel),
+            Ok(other) => match quoting(&other) {
+                Some(error) => self.on_foreign_icmp(&error, parcel),
+                None => Some(parcel),
+            },
+            Err(_) => Some(parcel),
         };
         if let (Some(parcel), Some(handoff)) = (done, &mut self.handoff) {
             handoff.return_parcel(parcel);

@@ -23,6 +23,8 @@ pub struct WorkerCounters {
     pub gso_dropped: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
     pub not_ours: u64,
+    /// ICMP errors about flows that no worker has.
+    pub icmp_strays: u64,
     /// Segments whose request bytes found no memory, which ended their connections.
     pub request_not_kept: u64,
     /// Kicks while the link was down.
@@ -46,6 +48,7 @@ impl Default for WorkerCounters {
             gso_not_taken: 0,
             gso_dropped: 0,
             not_ours: 0,
+            icmp_strays: 0,
             request_not_kept: 0,
             link_down: 0,
             queue_lost: 0,

@@ -15,6 +15,7 @@ use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowKey;
 use crate::handshake::{Handshake, SynAck, Terms};
 use crate::loss::Loss;
+use crate::path_mtu::PathMtu;
 use crate::receive::{AckWanted, Receiver};
 use crate::rtt::RttEstimator;
 use crate::segment::SendView;
@@ -45,6 +46,7 @@ pub(crate) struct Connection {
     pub state: State,
     pub receive: Receiver,
     pub send: Sender,
+    pub path_mtu: PathMtu,
     pub loss: Loss,
     pub rtt: RttEstimator,
     pub congestion: Controller,
@@ -79,10 +81,14 @@ pub(crate) struct Connection {
     pub our_mss: u16,
 }
 
+/// Bytes of the IP and TCP headers without options, which is what an MSS leaves out of an MTU.
+pub(crate) fn headers_len(key: &FlowKey) -> u16 {
+    if key.local().is_ipv4() { 40 } else { 60 }
+}
+
 /// Our MSS on an interface (RFC 9293 section 3.7.1: not reduced by options).
 pub(crate) fn interface_mss(mtu: u16, key: &FlowKey) -> u16 {
-    let headers = if key.local().is_ipv4() { 40 } else { 60 };
-    mtu.saturating_sub(headers).max(MSS_FLOOR)
+    mtu.saturating_sub(headers_len(key)).max(MSS_FLOOR)
 }
 
 /// The shift with which a buffer of `capacity` bytes fits the 16-bit window field.
@@ -137,6 +143,7 @@ impl Connection {
             state,
             receive: terms.receiver(irs, config),
             send: Sender::new(iss, terms.smss, terms.peer_scale, now),
+            path_mtu: PathMtu::new(terms.path_mtu, key.local().is_ipv6()),
             loss: Loss::new(terms.sack),
             rtt: RttEstimator::new(config.rto),
             congestion: controller(config, &key, terms.smss, iss),
@@ -317,7 +324,8 @@ mod tests {
         let size = size_of::<Connection>();
         // 352 of them are congestion control, whose largest kind is BBR, and 288 what steers it, with 40 for the
         // counters of AccECN.
-        assert!(size <= 1352, "{size} bytes");
+        assert!(size <= 1376, "{size} bytes");
+        assert!(size_of::<PathMtu>() <= 24);
     }
 
     #[test]

@@ -358,6 +358,7 @@ impl Connection {
             pacing_rate: self.control.pacer.rate(),
             quantum: self.control.pacer.quantum(),
             ecn: self.control.ecn.is_negotiated(),
+            path_mtu: self.path_mtu.mtu(),
         }
     }
 
@@ -380,7 +381,8 @@ impl Connection {
         self.set_pacing(Instant::ZERO, config);
     }
 
-    fn refresh_pacing(&mut self, env: &Env<'_>) {
+    /// The pacing rate follows the window, and the length of a segment.
+    pub(crate) fn refresh_pacing(&mut self, env: &Env<'_>) {
         self.set_pacing(env.now, env.config);
     }
 

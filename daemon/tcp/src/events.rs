@@ -24,6 +24,8 @@ pub enum CloseReason {
     Finished,
     /// The peer answered our SYN with RST.
     Refused,
+    /// A router or the peer's host says that what our SYN asks for is not there (RFC 1122 section 4.2.3.9).
+    Unreachable,
     /// The peer sent an acceptable RST.
     PeerReset,
     /// The driver aborted it.

@@ -9,7 +9,7 @@ use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 use crate::accecn::Reporter;
 use crate::clock::Instant;
 use crate::config::{MSS_FLOOR, StackConfig};
-use crate::connection::{WINDOW_SCALE_MAX, interface_mss, window_scale_for};
+use crate::connection::{WINDOW_SCALE_MAX, headers_len, interface_mss, window_scale_for};
 use crate::ecn_terms::EcnTerms;
 use crate::flow_table::FlowKey;
 use crate::isn;
@@ -23,7 +23,7 @@ const DEFAULT_MSS_V4: u16 = 536;
 const DEFAULT_MSS_V6: u16 = 1220;
 
 /// Bytes that the timestamps option takes from every segment, padding included (RFC 7323 appendix A).
-const TIMESTAMPS_LEN: u32 = 12;
+pub(crate) const TIMESTAMPS_LEN: u32 = 12;
 
 /// What a SYN offers, as far as the connection will depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub(crate) struct Terms {
     pub our_mss: u16,
     /// SMSS (RFC 5681), less the options that every segment carries.
     pub smss: u32,
+    /// Bytes of the IP packet that a full segment makes.
+    pub path_mtu: u16,
     /// The scale of our windows, if the peer takes scaled ones.
     pub offered_scale: Option<u8>,
     pub peer_scale: u8,
@@ -113,6 +115,7 @@ impl Terms {
         Terms {
             our_mss,
             smss: u32::from(mss) - timestamps.map_or(0, |_| TIMESTAMPS_LEN),
+            path_mtu: mss + headers_len(key),
             offered_scale: offer.our_scale(config),
             peer_scale: offer.window_scale.unwrap_or(0),
             timestamps,

@@ -22,6 +22,8 @@
 //! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
 //! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
+//! | `path_mtu`, `path_probe`, `segment_size` | how long segments are | 1191, 8201, 4821, 8899 |
+//! | `icmp` | what is believed of an error | 5927, 1122 |
 //! | `rtt` | smoothed RTT and the retransmission time-out | 6298 |
 //! | `congestion/*` | congestion window and pacing rate | 5681, 9438, 9406, 8257, 6928, draft BBR |
 //! | `control` | where the two meet what follows | |
@@ -54,6 +56,7 @@ mod flight;
 mod flight_pool;
 pub mod flow_table;
 mod handshake;
+mod icmp;
 mod input;
 pub mod isn;
 mod listener;
@@ -63,6 +66,8 @@ mod open;
 mod output;
 mod outstanding;
 pub mod pacing;
+mod path_mtu;
+mod path_probe;
 mod pool;
 mod prr;
 mod queues;
@@ -73,6 +78,7 @@ mod recovery;
 mod rest;
 pub mod rtt;
 mod segment;
+mod segment_size;
 mod send;
 pub mod seq;
 mod slots;
@@ -95,4 +101,4 @@ pub use receive::NewBytes;
 pub use segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;
-pub use stats::{SegmentDrop, StackCounters};
+pub use stats::{IcmpVerdict, SegmentDrop, StackCounters};

@@ -11,6 +11,7 @@ use crate::clock::Instant;
 use crate::congestion::Controller;
 use crate::flight_pool::FlightPool;
 use crate::outstanding::{Learnt, Outstanding};
+use crate::path_probe::Probed;
 use crate::rack::Path;
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
@@ -180,6 +181,50 @@ impl Loss {
     /// Whether the current recovery began with a time-out.
     pub(crate) fn is_timeout(&self) -> bool {
         self.is(Outstanding::is_timeout)
+    }
+
+    /// See [`Outstanding::recut_all`].
+    pub(crate) fn recut_all(&mut self, snd_nxt: u64, window: u64, pool: &mut FlightPool) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.recut_all(snd_nxt, window, pool);
+        }
+    }
+
+    /// See [`Outstanding::refuse_path_probe`].
+    pub(crate) fn refuse_path_probe(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.refuse_path_probe(snd_nxt, pool);
+        }
+    }
+
+    /// `range` left as a probe of the path MTU.
+    pub(crate) fn on_path_probe_sent(&mut self, range: Range<u64>) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.path_probe.on_sent(range);
+        }
+    }
+
+    /// The path probe in flight.
+    pub(crate) fn path_probe(&self) -> Option<&Range<u64>> {
+        self.outstanding.as_ref()?.path_probe.range()
+    }
+
+    /// What became of the path probe; asked once.
+    pub(crate) fn take_probed(&mut self) -> Option<Probed> {
+        self.outstanding.as_mut()?.path_probe.take_probed()
+    }
+
+    /// Whether a loss now would be that of a path probe: see [`Outstanding::may_probe_path`].
+    pub(crate) fn may_probe_path(&self) -> bool {
+        match &self.outstanding {
+            Some(outstanding) => outstanding.may_probe_path(),
+            None => self.sack,
+        }
+    }
+
+    /// Whether what is lost was too big for the path.
+    pub(crate) fn is_recut(&self) -> bool {
+        self.is(Outstanding::is_recut)
     }
 
     /// Whether silence is to be probed.

@@ -19,6 +19,7 @@ use crate::input::Outcome;
 use crate::isn;
 use crate::listener;
 use crate::loss::Loss;
+use crate::path_mtu::PathMtu;
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
 use crate::state::State;
@@ -111,6 +112,7 @@ impl Connection {
         let terms = Terms::new(&self.key, &offer, env.config, env.now);
         self.receive = terms.receiver(irs, env.config);
         self.send.negotiate(terms.smss, terms.peer_scale);
+        self.path_mtu = PathMtu::new(terms.path_mtu, self.key.local().is_ipv6());
         // The window in a SYN is never scaled (RFC 7323 section 2.2).
         self.send
             .set_first_window(irs, segment.header.window, false);

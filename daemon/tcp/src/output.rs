@@ -68,6 +68,10 @@ impl Connection {
                 let held = self.is_held(env.now);
                 return (!held).then(|| self.resend(&cut, again, env));
             }
+            if let Some((cut, size)) = self.next_path_probe(env) {
+                let held = self.is_held(env.now);
+                return (!held).then(|| self.send_path_probe(&cut, size, env));
+            }
             if let Some(cut) = self.next_new(env) {
                 let held = self.is_held(env.now);
                 return (!held).then(|| self.send_new(&cut, env));

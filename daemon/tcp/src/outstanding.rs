@@ -4,9 +4,10 @@
 //! acknowledgement that a tail lacks, [`Prr`] paces a recovery, [`Undo`] takes back what was not deserved, and
 //! [`Duplicates`] stands in for all of it with a peer that has no SACK.
 //!
-//! Three phases. *Open*: nothing is known to be lost. *Fast*: a loss was proven by acknowledgements; the window
+//! Four phases. *Open*: nothing is known to be lost. *Fast*: a loss was proven by acknowledgements; the window
 //! was reduced once, and the phase lasts until everything that was out then is acknowledged. *Timeout*: the timer
-//! fired, and what is lost is sent again in slow start. Congestion control is told by the caller, from the
+//! fired, and what is lost is sent again in slow start. *Recut*: what was too big for the
+//! path is sent again in shorter segments (see `too_big`). Congestion control is told by the caller, from the
 //! [`Verdict`].
 
 use core::ops::Range;
@@ -17,11 +18,14 @@ use crate::congestion::Controller;
 use crate::duplicates::Duplicates;
 use crate::flight::{Delivery, Flight};
 use crate::flight_pool::FlightPool;
+use crate::path_probe::PathProbe;
 use crate::prr::{Prr, PrrAck};
 use crate::rack::{Path, Rack, Tolerance};
 use crate::tail_probe::{ProbeEnd, TailProbe};
 use crate::undo::{Frto, FrtoAck, Undo};
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
+
+mod too_big;
 
 /// New segments that duplicates before a recovery let out (RFC 3042).
 const LIMITED_TRANSMIT: u32 = 2;
@@ -40,6 +44,10 @@ enum Phase {
     Timeout {
         until: u64,
         frto: Frto,
+    },
+    /// What is lost was too big for the path, which says nothing about congestion.
+    Recut {
+        until: u64,
     },
 }
 
@@ -61,6 +69,7 @@ pub(crate) struct Outstanding {
     flight: Flight,
     rack: Rack,
     pub probe: TailProbe,
+    pub path_probe: PathProbe,
     undo: Undo,
     duplicates: Duplicates,
     /// After a recovery the flight returns to cwnd no faster than in slow start, not in one burst.
@@ -77,6 +86,7 @@ impl Outstanding {
             flight: Flight::new(learnt.snd_una),
             rack: Rack::new(learnt.tolerance),
             probe: TailProbe::default(),
+            path_probe: PathProbe::default(),
             undo: Undo::default(),
             duplicates: Duplicates::new(learnt.telling_from),
             catch_up: NO_LIMIT,
@@ -188,6 +198,7 @@ impl Outstanding {
         pool: &mut FlightPool,
     ) -> Judged {
         self.undo.on_acknowledged(ack.snd_una);
+        self.path_probe.on_acknowledged(ack.snd_una);
         if !self.sack {
             return Judged::quiet(self.judge_duplicates(ack, path, pool));
         }
@@ -201,7 +212,9 @@ impl Outstanding {
             return Judged::quiet(Verdict::Undo);
         }
         let before = self.verdict_of_phase();
-        if self.until().is_some_and(|until| ack.snd_una >= until) {
+        if self.is_recut_over(ack.snd_una) {
+            self.end_recut();
+        } else if self.until().is_some_and(|until| ack.snd_una >= until) {
             self.rack.on_recovery_exit();
             self.undo.recovery_ended(ack.snd_nxt);
             self.end_recovery(ack.snd_nxt, path.smss);
@@ -226,7 +239,18 @@ impl Outstanding {
         let recovering = !self.is_open();
         let (found_lost, reorder_timeout) =
             self.rack.detect_loss(&mut self.flight, path, recovering);
-        let verdict = if !recovering && self.flight.lost_bytes() > 0 {
+        let is_news = match self.phase {
+            Phase::Open => self.flight.lost_bytes() > 0,
+            // Lost once more, and short enough for the path.
+            Phase::Recut { .. } => found_lost,
+            Phase::Fast { .. } | Phase::Timeout { .. } => false,
+        };
+        let verdict = if is_news && self.is_path_probe_alone_lost() {
+            self.path_probe.on_refused();
+            self.enter_recut(snd_nxt);
+            Verdict::Grow
+        } else if is_news {
+            self.path_probe.on_loss();
             self.enter_fast(snd_nxt);
             Verdict::Reduce
         } else {
@@ -242,7 +266,7 @@ impl Outstanding {
     fn verdict_of_phase(&self) -> Verdict {
         match self.phase {
             Phase::Fast { .. } => Verdict::Hold,
-            Phase::Open | Phase::Timeout { .. } => Verdict::Grow,
+            Phase::Open | Phase::Timeout { .. } | Phase::Recut { .. } => Verdict::Grow,
         }
     }
 
@@ -304,6 +328,10 @@ impl Outstanding {
             self.duplicates.on_duplicate();
         }
         let verdict = self.verdict_of_phase();
+        if self.is_recut_over(ack.snd_una) {
+            self.end_recut();
+            return verdict;
+        }
         if let Some(until) = self.until()
             && ack.snd_una >= until
         {
@@ -396,7 +424,8 @@ impl Outstanding {
     /// The retransmission timer fired. True if no recovery was under way: then ssthresh is lowered (RFC 5681
     /// section 3.1), else it has been.
     pub(crate) fn on_timeout(&mut self, path: &Path, snd_nxt: u64, pool: &mut FlightPool) -> bool {
-        let first = self.is_open();
+        let first = matches!(self.phase, Phase::Open | Phase::Recut { .. });
+        self.path_probe.on_loss();
         if self.flight.is_first_sacked() {
             // The peer SACKed what it now wants again: it reneged (RFC 2018 section 8).
             self.flight.forget_sacks();
@@ -432,7 +461,9 @@ impl Outstanding {
                 frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
                 ..
             } => None,
-            Phase::Fast { .. } | Phase::Timeout { .. } => self.flight.next_lost(),
+            Phase::Fast { .. } | Phase::Timeout { .. } | Phase::Recut { .. } => {
+                self.flight.next_lost()
+            }
         }
     }
 
@@ -476,7 +507,9 @@ impl Outstanding {
     fn until(&self) -> Option<u64> {
         match self.phase {
             Phase::Open => None,
-            Phase::Fast { until, .. } | Phase::Timeout { until, .. } => Some(until),
+            Phase::Fast { until, .. } | Phase::Timeout { until, .. } | Phase::Recut { until } => {
+                Some(until)
+            }
         }
     }
 
@@ -487,7 +520,7 @@ impl Outstanding {
             && self.probe.is_allowed()
             && match self.phase {
                 Phase::Open => self.flight.sacked_bytes() == 0,
-                Phase::Fast { .. } => self.flight.lost_bytes() == 0,
+                Phase::Fast { .. } | Phase::Recut { .. } => self.flight.lost_bytes() == 0,
                 Phase::Timeout { .. } => false,
             }
     }
@@ -523,7 +556,7 @@ impl Outstanding {
             Phase::Fast { until, .. } => {
                 pipe.saturating_sub(departed.min(until.saturating_sub(self.flight.start())))
             }
-            Phase::Timeout { .. } => pipe,
+            Phase::Timeout { .. } | Phase::Recut { .. } => pipe,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::connection::{Connection, Env};
 use crate::control::JudgedAck;
 use crate::deadlines::Timer;
 use crate::events::CloseReason;
+use crate::path_probe::Probed;
 use crate::rack::Path;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
@@ -51,7 +52,10 @@ impl Connection {
         let path = self.path(env.now);
         let pipe = self.pipe();
         let judged = self.loss.judge(ack, &delivered, &path, env.flights);
-        self.note_lost(pipe);
+        let probed = self.loss.take_probed();
+        if probed != Some(Probed::Refused) {
+            self.note_lost(pipe);
+        }
         let judged_ack = JudgedAck {
             acked: ack.acked,
             delivered: delivered.bytes,
@@ -63,6 +67,7 @@ impl Connection {
         self.steer(&judged_ack, header, env);
         self.act(&judged, Some(&delivered), env);
         self.steer_by_echo(&judged_ack, env);
+        self.learn_path_mtu((ack.acked, delivered.bytes), judged.verdict, probed, env);
         let safe = ack.acked > 0 && !judged.found_lost;
         self.loss
             .regulate(delivered.bytes, safe, path.smss, self.congestion.cwnd());
@@ -143,8 +148,12 @@ impl Connection {
         let path = self.path(env.now);
         let pipe = self.pipe();
         let judged = self.loss.on_reorder_timer(self.send.snd_nxt, &path);
-        self.note_lost(pipe);
+        let probed = self.loss.take_probed();
+        if probed != Some(Probed::Refused) {
+            self.note_lost(pipe);
+        }
         self.act(&judged, None, env);
+        self.learn_path_mtu((0, 0), judged.verdict, probed, env);
         self.loss
             .regulate(0, false, path.smss, self.congestion.cwnd());
         self.keep_tail_probe(env.now);
@@ -212,8 +221,11 @@ impl Connection {
         again: bool,
         env: &mut Env<'_>,
     ) -> (TcpHeader, Range<u64>) {
+        let cut = &self.recut_if_vanished(cut, again, env);
         if self.loss.is_timeout() {
             env.counters.retransmitted_timeout += 1;
+        } else if self.loss.is_recut() {
+            env.counters.retransmitted_path_mtu += 1;
         } else if again {
             env.counters.retransmitted_rack += 1;
         } else {
@@ -259,9 +271,13 @@ impl Connection {
         self.time_outs = self.time_outs.saturating_add(1);
         env.counters.timeouts += 1;
         let flight_size = self.flight_size();
+        self.suspect_black_hole(env);
         let path = self.path(env.now);
         let pipe = self.pipe();
         let first = self.loss.on_timeout(&path, self.send.snd_nxt, env.flights);
+        if let Some(probed) = self.loss.take_probed() {
+            self.path_mtu.on_probed(probed, env.now);
+        }
         if first {
             self.loss.remember(&self.congestion);
         }

@@ -22,9 +22,11 @@ use crate::deadlines::{Deadlines, Timer};
 use crate::events::Events;
 use crate::flow_table::FlowKey;
 use crate::loss::RestingLoss;
+use crate::path_mtu::RestingPathMtu;
 use crate::pool::Pool;
 use crate::receive::RestingReceiver;
 use crate::rtt::RestingRtt;
+use crate::segment_size::packet_len;
 use crate::send::RestingSender;
 use crate::seq::SeqNumber;
 use crate::state::State;
@@ -38,6 +40,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(200);
 pub(crate) struct Resting {
     receive: RestingReceiver,
     send: RestingSender,
+    path_mtu: RestingPathMtu,
     loss: RestingLoss,
     rtt: RestingRtt,
     control: RestingControl,
@@ -86,6 +89,7 @@ impl Connection {
         Some(Resting {
             receive: self.receive.rest()?,
             send: self.send.rest(now, self.patience())?,
+            path_mtu: self.path_mtu.rest(),
             loss: self.loss.rest()?,
             rtt: self.rtt.rest(),
             control: self.control.rest(&self.congestion, now, models)?,
@@ -112,6 +116,10 @@ impl Resting {
             key,
             state: State::Established,
             receive: self.receive.wake(),
+            path_mtu: self.path_mtu.wake(
+                packet_len(&key, self.timestamps.is_some(), send.smss()),
+                key.local().is_ipv6(),
+            ),
             loss: self.loss.wake(send.snd_una),
             rtt: self.rtt.wake(config.rto),
             congestion,

@@ -121,6 +121,8 @@ pub struct ControlView {
     pub quantum: u32,
     /// Whether ECN was negotiated.
     pub ecn: bool,
+    /// Bytes of the longest IP packet that its segments make, probes of the path not.
+    pub path_mtu: u16,
 }
 
 /// What a connection does about ECN, for traces and diagnostics. Packets are counted modulo 2^16

@@ -111,6 +111,11 @@ impl Sender {
         self.smss
     }
 
+    /// The path takes longer segments now, or only shorter ones. What is in flight may be cut anew.
+    pub(crate) fn set_smss(&mut self, smss: u32) {
+        self.smss = smss;
+    }
+
     /// The highest offset that an acknowledgement may name.
     pub(crate) fn snd_max(&self) -> u64 {
         self.snd_max
@@ -245,6 +250,25 @@ impl Sender {
             fin,
             push: last,
         })
+    }
+
+    /// The next `len` new bytes as one segment, however long SMSS is: what a probe of the path carries. None unless
+    /// the window has room for it and for `behind` bytes more, which are there to be sent.
+    pub(crate) fn next_long(&self, len: u64, behind: u64) -> Option<Cut> {
+        let end = self.snd_nxt + len;
+        let window_end = self.snd_una + u64::from(self.snd_wnd);
+        (self.unsent() >= len + behind && end + behind <= window_end).then_some(Cut {
+            payload: self.snd_nxt..end,
+            fin: false,
+            push: false,
+        })
+    }
+
+    /// Payload bytes of the first segment in flight, if it were sent again now.
+    pub(crate) fn first_len(&self) -> u32 {
+        let data_end = self.snd_nxt.min(self.fin_at.unwrap_or(u64::MAX));
+        let len = data_end.saturating_sub(self.snd_una);
+        u32::try_from(len).unwrap_or(u32::MAX).min(self.smss)
     }
 
     /// Whether data waits for a window that lets nothing useful through, with nothing in flight to bring an

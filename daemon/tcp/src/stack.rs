@@ -1,6 +1,6 @@
 //! All connections of one worker: flows, timers and the order of work.
 
-use sluice_wire::TcpHeader;
+use sluice_wire::{IcmpError, TcpHeader};
 
 use crate::clock::Instant;
 use crate::config::StackConfig;
@@ -16,7 +16,7 @@ use crate::segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segme
 use crate::seq::SeqNumber;
 use crate::slots::Slots;
 use crate::state::State;
-use crate::stats::{SegmentDrop, StackCounters};
+use crate::stats::{IcmpVerdict, SegmentDrop, StackCounters};
 use crate::syn_table::EntryId;
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
 use crate::wheel::TimerWheel;
@@ -232,6 +232,43 @@ impl Stack {
         self.slots.place(slot, connection);
         self.settle(slot);
         Ok(self.slots.id(slot))
+    }
+
+    /// An ICMP error that quotes a segment of ours; the driver has checked it and that the address quoted is ours.
+    ///
+    /// What changes is done by the time of the next [`poll_transmit`](Self::poll_transmit).
+    /// [`IcmpVerdict::Unknown`] asks the driver to look for another owner of the flow, as with a segment.
+    pub fn on_icmp(&mut self, now: Instant, error: &IcmpError) -> IcmpVerdict {
+        let quoted = &error.quoted;
+        let key = FlowKey::new(quoted.src, quoted.src_port, quoted.dst, quoted.dst_port);
+        let verdict = match self.flows.get(&key) {
+            Some(slot) => self.on_connection_icmp(slot, now, error),
+            // What a handshake has sent is short, and it is repeated anyway.
+            None if self.listener.table().find(&key).is_some() => IcmpVerdict::Soft,
+            None => IcmpVerdict::Unknown,
+        };
+        self.counters.icmp[verdict.index()] += 1;
+        verdict
+    }
+
+    fn on_connection_icmp(&mut self, slot: u32, now: Instant, error: &IcmpError) -> IcmpVerdict {
+        if self.slots.resting(slot).is_some() {
+            // Nothing is in flight, so nobody has to wake up for it.
+            return IcmpVerdict::NotInFlight;
+        }
+        let Some((connection, mut env)) = split(
+            &mut self.slots,
+            &self.config,
+            &mut self.counters,
+            &mut self.flights,
+            slot,
+            now,
+        ) else {
+            return IcmpVerdict::Unknown;
+        };
+        let verdict = connection.on_icmp(error, &mut env);
+        self.settle(slot);
+        verdict
     }
 
     /// The answer to a segment that belongs to no worker: a RST, or nothing (RFC 9293 section 3.10.7.1).

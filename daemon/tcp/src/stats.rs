@@ -71,6 +71,29 @@ counted! {
     }
 }
 
+counted! {
+    /// What became of an ICMP error that quotes a segment of ours.
+    IcmpVerdict {
+        /// No flow of this stack: with several workers it may be another's.
+        Unknown = "icmp_unknown_flow",
+        /// The quoted sequence number is not in flight: forged, or very late (RFC 5927 section 4.1).
+        NotInFlight = "icmp_not_in_flight",
+        /// "Packet too big" with a size that our segments do not exceed.
+        NotSmaller = "icmp_mtu_not_smaller",
+        /// "Packet too big" below 552 bytes (IPv4) or 1,280 (IPv6): no such path is worth believing in.
+        TooSmall = "icmp_mtu_too_small",
+        /// The path MTU was lowered, and what is in flight leaves again in shorter segments.
+        Lowered = "icmp_mtu_lowered",
+        /// A probe for a larger path MTU was too big.
+        ProbeRefused = "icmp_probe_refused",
+        /// Remembered by nobody: soft, or hard about a handshake or connection that an error must not end
+        /// (RFC 1122 section 4.2.3.9, RFC 5927 section 5.2).
+        Soft = "icmp_soft",
+        /// A hard error about our SYN: the active open ends with it.
+        Refused = "icmp_refused",
+    }
+}
+
 /// Totals since the stack was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StackCounters {
@@ -93,6 +116,8 @@ pub struct StackCounters {
     pub retransmitted_tlp: u64,
     /// Segments sent again after a time-out (RFC 6298).
     pub retransmitted_timeout: u64,
+    /// Segments sent again because they were too big for the path, in segments that are not.
+    pub retransmitted_path_mtu: u64,
     /// SYNs sent again.
     pub retransmitted_syn: u64,
     /// SYN-ACKs sent again.
@@ -105,6 +130,12 @@ pub struct StackCounters {
     pub spurious_undone: u64,
     /// Tail loss probes sent, with those that carry new data.
     pub tail_probes: u64,
+    /// Times the path MTU of a connection was lowered because only its full segments vanished (RFC 8899 section 4.3).
+    pub black_holes: u64,
+    /// Probes for a larger path MTU sent (RFC 8899 section 5).
+    pub path_probes: u64,
+    /// Of those, how many arrived.
+    pub path_probes_delivered: u64,
     /// Zero-window probes sent.
     pub window_probes: u64,
     /// Keep-alive probes sent.
@@ -141,6 +172,8 @@ pub struct StackCounters {
     pub half_open_timed_out: u64,
     /// Handshakes given up earlier, because the SYN table was under pressure.
     pub half_open_evicted: u64,
+    /// ICMP errors about flows of this stack, by [`IcmpVerdict::index`].
+    pub icmp: [u64; IcmpVerdict::ALL.len()],
     /// Segments without effect, by [`SegmentDrop::index`].
     pub dropped: [u64; SegmentDrop::ALL.len()],
 }
@@ -162,12 +195,16 @@ impl StackCounters {
             ("retransmitted_rack", self.retransmitted_rack),
             ("retransmitted_tlp", self.retransmitted_tlp),
             ("retransmitted_timeout", self.retransmitted_timeout),
+            ("retransmitted_path_mtu", self.retransmitted_path_mtu),
             ("retransmitted_syn", self.retransmitted_syn),
             ("retransmitted_syn_ack", self.retransmitted_syn_ack),
             ("timeouts", self.timeouts),
             ("fast_recoveries", self.fast_recoveries),
             ("spurious_undone", self.spurious_undone),
             ("tail_probes", self.tail_probes),
+            ("black_holes", self.black_holes),
+            ("path_probes", self.path_probes),
+            ("path_probes_delivered", self.path_probes_delivered),
             ("window_probes", self.window_probes),
             ("keep_alive_probes", self.keep_alive_probes),
             ("challenge_acks", self.challenge_acks),
@@ -188,6 +225,11 @@ impl StackCounters {
             ("half_open_evicted", self.half_open_evicted),
         ]
         .into_iter()
+        .chain(
+            IcmpVerdict::ALL
+                .iter()
+                .map(|verdict| (verdict.name(), self.icmp[verdict.index()])),
+        )
         .chain(
             SegmentDrop::ALL
                 .iter()

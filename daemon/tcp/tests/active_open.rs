@@ -10,10 +10,10 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{
-    CloseReason, ConnId, ConnectError, Events, Outgoing, Receipt, Segment, Stack, StackConfig,
-    State,
+    CloseReason, ConnId, ConnectError, Events, IcmpVerdict, Outgoing, Receipt, Segment, Stack,
+    StackConfig, State,
 };
-use sluice_wire::{Ecn, TcpFlags, TcpHeader, TcpOptions};
+use sluice_wire::{Ecn, IcmpError, IcmpErrorKind, QuotedSegment, TcpFlags, TcpHeader, TcpOptions};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -238,6 +238,58 @@ fn a_reset_ends_it_only_with_our_number() {
     assert_eq!(here.events.closed, Some(CloseReason::Refused));
     assert_eq!(here.stack.timers(), 0);
     assert!(here.stack.is_empty());
+}
+
+fn unreachable(code: u8, seq: u32) -> IcmpError {
+    IcmpError {
+        kind: IcmpErrorKind::Unreachable { code },
+        quoted: QuotedSegment {
+            src: HERE,
+            dst: THERE,
+            src_port: 40_000,
+            dst_port: PORT,
+            seq,
+        },
+    }
+}
+
+#[test]
+fn a_hard_error_about_our_syn_ends_the_open() {
+    // RFC 9293 section 3.9.2.2: protocol and port unreachable.
+    for code in [2, 3] {
+        let mut here = End::new(1);
+        here.connect(key());
+        let syn = here.transmit().expect("a SYN").header;
+        let verdict = here.stack.on_icmp(here.now, &unreachable(code, syn.seq));
+        assert_eq!(verdict, IcmpVerdict::Refused);
+        assert!(here.transmit().is_none());
+        assert_eq!(here.events.closed, Some(CloseReason::Unreachable));
+        assert_eq!(here.stack.timers(), 0);
+        assert!(here.stack.is_empty());
+    }
+}
+
+#[test]
+fn soft_and_forged_errors_do_not_end_an_open() {
+    // RFC 9293 section 3.9.2.2: net and host unreachable; RFC 5927 section 4.1: the number is that of the SYN.
+    let mut here = End::new(1);
+    here.connect(key());
+    let early = here.stack.on_icmp(here.now, &unreachable(3, 0));
+    assert_eq!(early, IcmpVerdict::NotInFlight, "nothing has left");
+    let syn = here.transmit().expect("a SYN").header;
+    let claims = [
+        (0, syn.seq, IcmpVerdict::Soft),
+        (1, syn.seq, IcmpVerdict::Soft),
+        (13, syn.seq, IcmpVerdict::Soft),
+        (3, syn.seq.wrapping_add(1), IcmpVerdict::NotInFlight),
+        (3, syn.seq.wrapping_sub(1), IcmpVerdict::NotInFlight),
+    ];
+    for (code, seq, verdict) in claims {
+        let said = here.stack.on_icmp(here.now, &unreachable(code, seq));
+        assert_eq!(said, verdict, "code {code}");
+    }
+    assert_eq!(here.state(), Some(State::SynSent));
+    assert_eq!(here.events.closed, None);
 }
 
 #[test]

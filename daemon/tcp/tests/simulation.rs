@@ -105,6 +105,26 @@ fn nothing_is_sent_again_over_a_path_that_loses_nothing() {
 }
 
 #[test]
+fn a_router_that_says_what_passes_costs_no_time_out() {
+    for seed in 0..200 {
+        let report =
+            run(seed, Scenario::narrow(seed, true), false).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(report.timeouts, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_black_hole_is_survived_by_every_connection() {
+    let mut black_holes = 0;
+    for seed in 0..200 {
+        let report =
+            run(seed, Scenario::narrow(seed, false), false).unwrap_or_else(|e| panic!("{e}"));
+        black_holes += report.black_holes;
+    }
+    assert!(black_holes > 100, "{black_holes}");
+}
+
+#[test]
 fn a_terrible_path_is_survived() {
     for seed in 0..200 {
         run(seed, Scenario::terrible(seed), false).unwrap_or_else(|failure| panic!("{failure}"));

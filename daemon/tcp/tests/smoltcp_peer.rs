@@ -6,6 +6,7 @@ mod bed;
 #[path = "simulation/chance.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod chance;
+#[allow(dead_code, reason = "the simulation uses the rest")]
 #[path = "simulation/link.rs"]
 mod link;
 

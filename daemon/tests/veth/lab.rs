@@ -29,6 +29,8 @@ pub struct Shape {
     pub mtu: u32,
     /// RX and TX queues of both ends.
     pub queues: u32,
+    /// A router between the ends sends the client no IP packet longer than this.
+    pub narrow: Option<u32>,
 }
 
 impl Default for Shape {
@@ -36,6 +38,7 @@ impl Default for Shape {
         Shape {
             mtu: 1500,
             queues: 1,
+            narrow: None,
         }
     }
 }
@@ -44,6 +47,8 @@ impl Default for Shape {
 pub struct Lab {
     pub server: Side,
     pub client: Side,
+    /// Between them in a narrow lab; its link is that to the client.
+    pub router: Option<Side>,
     holder: Child,
 }
 
@@ -72,10 +77,15 @@ impl Lab {
             return None;
         }
         let name = format!("sl{}n{number}", std::process::id());
-        let mut holder = Command::new("bash")
+        let mut builder = Command::new("bash");
+        builder
             .args(["-c", SCRIPT, "netlab", "hold", &name])
             .args(["--mtu", &shape.mtu.to_string()])
-            .args(["--queues", &shape.queues.to_string()])
+            .args(["--queues", &shape.queues.to_string()]);
+        if let Some(narrow) = shape.narrow {
+            builder.args(["--narrow", &narrow.to_string()]);
+        }
+        let mut holder = builder
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C must not reach it: it has to clean up.
@@ -87,7 +97,13 @@ impl Lab {
             .next();
         let lab = Lab {
             server: Side::new(&name, "srv", "s", "192.0.2.1", "2001:db8::1"),
-            client: Side::new(&name, "cli", "c", "192.0.2.2", "2001:db8::2"),
+            client: match shape.narrow {
+                None => Side::new(&name, "cli", "c", "192.0.2.2", "2001:db8::2"),
+                Some(_) => Side::new(&name, "cli", "c", "198.51.100.2", "2001:db8:1::2"),
+            },
+            router: shape
+                .narrow
+                .map(|_| Side::new(&name, "mid", "y", "198.51.100.254", "2001:db8:1::fe")),
             holder,
         };
         assert!(

@@ -10,6 +10,7 @@ use crate::site::{MIB, Site, assert_same};
 const TWO_QUEUES: Shape = Shape {
     mtu: 1500,
     queues: 2,
+    narrow: None,
 };
 
 /// Makes the client send everything through one of its two queues, which is our receive queue of the same

@@ -187,6 +187,7 @@ fn take_queue(lab: &Lab, queue: u32) -> Result<Queue, OpenError> {
 const TWO_QUEUES: Shape = Shape {
     mtu: 1500,
     queues: 2,
+    narrow: None,
 };
 
 #[test]

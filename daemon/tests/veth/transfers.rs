@@ -53,11 +53,18 @@ fn every_size_arrives(family: Family, shape: Shape, settings: Settings) {
 }
 
 fn mtu(mtu: u32) -> Shape {
-    Shape { mtu, queues: 1 }
+    Shape {
+        mtu,
+        ..Shape::default()
+    }
 }
 
 fn two_queues(mtu: u32) -> Shape {
-    Shape { mtu, queues: 2 }
+    Shape {
+        mtu,
+        queues: 2,
+        ..Shape::default()
+    }
 }
 
 #[test]

@@ -215,6 +215,27 @@ pub fn udp(dst_port: u16) -> Vec<u8> {
     datagram
 }
 
+/// An ICMP error of this type and code from a router with a smaller MTU, which quotes the start of a segment from this
+/// address and port.
+pub fn icmp_error(kind: u8, code: u8, quoted_src: &[u8], src_port: u16) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0, 0, 0, 5, 0x78];
+    let peer = match quoted_src.len() {
+        4 => {
+            message.extend([0x45, 0, 5, 0xdc, 0, 0, 0x40, 0, 63, TCP, 0, 0]);
+            vec![203, 0, 113, 9]
+        }
+        _ => {
+            message.extend([0x60, 0, 0, 0, 5, 0xb4, TCP, 63]);
+            vec![0x20; 16]
+        }
+    };
+    message.extend(quoted_src);
+    message.extend(peer);
+    message.extend(src_port.to_be_bytes());
+    message.extend([0xc3, 0x50, 1, 2, 3, 4]);
+    message
+}
+
 /// An ICMP or ICMPv6 message of this type.
 pub fn icmp(kind: u8) -> Vec<u8> {
     vec![kind, 0, 0, 0, 0, 1, 0, 1]

@@ -71,6 +71,12 @@ impl Oracle<'_> {
                 .any(|&owned| octets(owned) == address)
     }
 
+    /// An error that came to `address` quotes a segment from `source` and `port`.
+    fn quotes(&self, address: &[u8], source: &[u8], port: Option<u16>) -> bool {
+        let tag_refused = self.tagged && !self.config.vlan;
+        address == source && !tag_refused && port != Some(0) && self.serves(address, port)
+    }
+
     fn unparsable(&self, address: &[u8], reason: Reason) -> Reason {
         if self.serves(address, None) {
             reason
@@ -92,6 +98,21 @@ impl Oracle<'_> {
         let address = &packet[16..20];
         match packet[9] {
             ICMP if self.owns(address) => return Reason::Owned,
+            ICMP => {
+                let plain = packet[0] == 0x45 && be16(packet, 6).unwrap() & 0x3fff == 0;
+                let quotes = |icmp: &[u8]| {
+                    icmp.len() >= 32
+                        && icmp[0] == 3
+                        && icmp[8] == 0x45
+                        && icmp[17] == TCP
+                        && self.quotes(address, &icmp[20..24], be16(icmp, 28))
+                };
+                return if plain && quotes(&packet[20..]) {
+                    Reason::Icmp
+                } else {
+                    Reason::NotTcp
+                };
+            }
             TCP => {}
             _ => return Reason::NotTcp,
         }
@@ -156,8 +177,15 @@ impl Oracle<'_> {
         let body = packet.get(at..).unwrap_or_default();
         if next == ICMPV6 {
             let asks_for_owned = body.len() >= 24 && body[0] == 135 && self.owns(&body[8..24]);
+            let quotes = body.len() >= 52
+                && matches!(body[0], 1 | 2)
+                && body[8] >> 4 == 6
+                && body[14] == TCP
+                && self.quotes(address, &body[16..32], be16(body, 48));
             return if self.owns(address) || asks_for_owned {
                 Reason::Owned
+            } else if quotes && !fragment && !routing {
+                Reason::Icmp
             } else {
                 Reason::NotTcp
             };

@@ -7,8 +7,8 @@ use sluice_xdp_prog::Reason;
 use super::frames::{
     AUTHENTICATION, DESTINATION_OPTIONS, DONT_FRAGMENT, ESP, ETHERTYPE_ARP, ETHERTYPE_IPV4,
     ETHERTYPE_IPV6, HOP_BY_HOP, ICMP, ICMPV6, Ipv4, Ipv6, MORE_FRAGMENTS, NO_NEXT_HEADER,
-    TPID_8021AD, TPID_8021Q, UDP, arp, ethernet, fragment, icmp, neighbor, options, routing,
-    solicited_node, tcp, udp,
+    TPID_8021AD, TPID_8021Q, UDP, arp, ethernet, fragment, icmp, icmp_error, neighbor, options,
+    routing, solicited_node, tcp, udp,
 };
 use super::{OWNED_V4, OWNED_V6, PORT, PORT_V4_ONLY, SERVED_V4, SERVED_V6};
 
@@ -229,4 +229,51 @@ pub fn owned() -> Vec<Case> {
         ("ICMPv6 echo request", v6(|p| (p.protocol, p.dst, p.body) = (ICMPV6, OWNED_V6, icmp(128))), Reason::Owned),
         ("VLAN, ARP request", ethernet(&[(TPID_8021Q, 1)], ETHERTYPE_ARP, &arp(1, OWNED_V4)), Reason::NotIp),
     ]
+}
+
+/// ICMP errors that quote segments of ours, and those that only look like it.
+#[rustfmt::skip]
+pub fn icmp_errors() -> Vec<Case> {
+    let about_v4 = |kind, code, port| v4(|p| (p.protocol, p.body) = (ICMP, icmp_error(kind, code, &SERVED_V4, port)));
+    let about_v6 = |kind, code, port| v6(|p| (p.protocol, p.body) = (ICMPV6, icmp_error(kind, code, &SERVED_V6, port)));
+    let quoting_v4 = |at: usize, byte| v4(|p| (p.protocol, p.body) = (ICMP, changed(icmp_error(3, 4, &SERVED_V4, PORT), at, byte)));
+    let quoting_v6 = |at: usize, byte| v6(|p| (p.protocol, p.body) = (ICMPV6, changed(icmp_error(2, 0, &SERVED_V6, PORT), at, byte)));
+    vec![
+        ("fragmentation needed", about_v4(3, 4, PORT), Reason::Icmp),
+        ("fragmentation needed, second port", about_v4(3, 4, PORT_V4_ONLY), Reason::Icmp),
+        ("port unreachable", about_v4(3, 3, PORT), Reason::Icmp),
+        ("host unreachable", about_v4(3, 1, PORT), Reason::Icmp),
+        ("packet too big", about_v6(2, 0, PORT), Reason::Icmp),
+        ("IPv6 port unreachable", about_v6(1, 4, PORT), Reason::Icmp),
+        ("packet too big behind hop-by-hop options", v6(|p| (p.protocol, p.extensions, p.body) = (ICMPV6, vec![options(HOP_BY_HOP, 0)], icmp_error(2, 0, &SERVED_V6, PORT))), Reason::Icmp),
+        ("fragmentation needed, the whole segment quoted", v4(|p| (p.protocol, p.body) = (ICMP, [icmp_error(3, 4, &SERVED_V4, PORT), vec![0; 500]].concat())), Reason::Icmp),
+        ("about another port", about_v4(3, 4, 22), Reason::NotTcp),
+        ("about port 0", about_v4(3, 4, 0), Reason::NotTcp),
+        ("IPv6, about another port", about_v6(2, 0, 22), Reason::NotTcp),
+        ("IPv6, about a port served over IPv4 only", about_v6(2, 0, PORT_V4_ONLY), Reason::NotTcp),
+        ("time exceeded", about_v4(11, 0, PORT), Reason::NotTcp),
+        ("source quench", about_v4(4, 0, PORT), Reason::NotTcp),
+        ("redirect", about_v4(5, 1, PORT), Reason::NotTcp),
+        ("IPv6 time exceeded", about_v6(3, 0, PORT), Reason::NotTcp),
+        ("IPv6 parameter problem", about_v6(4, 1, PORT), Reason::NotTcp),
+        ("quoting another address", v4(|p| (p.protocol, p.body) = (ICMP, icmp_error(3, 4, &OTHER_V4, PORT))), Reason::NotTcp),
+        ("to another address, quoting ours", v4(|p| (p.dst, p.protocol, p.body) = (OTHER_V4, ICMP, icmp_error(3, 4, &SERVED_V4, PORT))), Reason::NotTcp),
+        ("IPv6, quoting another address", v6(|p| (p.protocol, p.body) = (ICMPV6, icmp_error(2, 0, &OTHER_V6, PORT))), Reason::NotTcp),
+        ("quoting UDP", quoting_v4(17, UDP), Reason::NotTcp),
+        ("quoting options", quoting_v4(8, 0x46), Reason::NotTcp),
+        ("quoting version 6", quoting_v4(8, 0x65), Reason::NotTcp),
+        ("IPv6, quoting UDP", quoting_v6(14, UDP), Reason::NotTcp),
+        ("IPv6, quoting version 4", quoting_v6(8, 0x45), Reason::NotTcp),
+        ("cut in the quoted ports", cut(about_v4(3, 4, PORT), 14 + 20 + 8 + 20 + 3), Reason::NotTcp),
+        ("IPv6, cut in the quoted ports", cut(about_v6(2, 0, PORT), 14 + 40 + 8 + 40 + 3), Reason::NotTcp),
+        ("with options", v4(|p| (p.protocol, p.options, p.body) = (ICMP, vec![1; 4], icmp_error(3, 4, &SERVED_V4, PORT))), Reason::NotTcp),
+        ("a first fragment", v4(|p| (p.protocol, p.fragment, p.body) = (ICMP, MORE_FRAGMENTS, icmp_error(3, 4, &SERVED_V4, PORT))), Reason::NotTcp),
+        ("IPv6, an atomic fragment", v6(|p| (p.protocol, p.extensions, p.body) = (ICMPV6, vec![fragment(0, false)], icmp_error(2, 0, &SERVED_V6, PORT))), Reason::NotTcp),
+        ("tagged", v4(|p| (p.tags, p.protocol, p.body) = (vec![(TPID_8021Q, 100)], ICMP, icmp_error(3, 4, &SERVED_V4, PORT))), Reason::NotTcp),
+    ]
+}
+
+fn changed(mut message: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
+    message[at] = byte;
+    message
 }

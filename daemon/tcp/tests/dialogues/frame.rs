@@ -3,7 +3,9 @@
 
 use core::net::IpAddr;
 
-use sluice_wire::{ChecksumPolicy, Packet, ParseConfig, TcpHeader};
+use sluice_wire::{
+    ChecksumPolicy, IcmpError, Icmpv4Message, Icmpv6Message, Packet, ParseConfig, TcpHeader,
+};
 
 /// Numbers of a segment with nothing left to be resolved.
 #[derive(Debug)]
@@ -56,25 +58,95 @@ pub fn frame(wire: &Wire<'_>) -> Vec<u8> {
 
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     let total = u16::try_from(tcp.len()).expect("a segment fits a packet");
-    if wire.src.is_ipv4() {
-        frame.extend([8, 0]);
-        let mut ip = vec![0x45, 0];
-        ip.extend((total + 20).to_be_bytes());
-        ip.extend([0, 0, 0x40, 0, 64, PROTOCOL_TCP, 0, 0]);
-        ip.extend(address_bytes(wire.src));
-        ip.extend(address_bytes(wire.dst));
-        let checksum = !ones_complement_sum(&ip);
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-        frame.extend(ip);
+    frame.extend(if wire.src.is_ipv4() {
+        [8, 0]
     } else {
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-        frame.extend(total.to_be_bytes());
-        frame.extend([PROTOCOL_TCP, 64]);
-        frame.extend(address_bytes(wire.src));
-        frame.extend(address_bytes(wire.dst));
-    }
+        [0x86, 0xdd]
+    });
+    frame.extend(ip_header(wire.src, wire.dst, PROTOCOL_TCP, total));
     frame.extend(tcp);
     frame
+}
+
+/// An ICMP error as it comes from a router.
+#[derive(Debug)]
+pub struct WireError {
+    /// The router.
+    pub src: IpAddr,
+    /// Whose segment is quoted: `dst` of the error, source of the segment.
+    pub dst: IpAddr,
+    /// Where the segment went.
+    pub peer: IpAddr,
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub seq: u32,
+    pub kind: u8,
+    pub code: u8,
+    pub mtu: u32,
+}
+
+/// The error as an Ethernet frame: it quotes the IP header and eight bytes of TCP (RFC 792), or more over IPv6.
+pub fn error_frame(error: &WireError) -> Vec<u8> {
+    let is_v4 = error.src.is_ipv4();
+    let mut icmp = vec![error.kind, error.code, 0, 0];
+    icmp.extend(error.mtu.to_be_bytes());
+    icmp.extend(ip_header(error.dst, error.peer, PROTOCOL_TCP, 1480));
+    icmp.extend(error.src_port.to_be_bytes());
+    icmp.extend(error.dst_port.to_be_bytes());
+    icmp.extend(error.seq.to_be_bytes());
+    let protocol = if is_v4 { 1 } else { 58 };
+    let mut summed = Vec::new();
+    if !is_v4 {
+        summed.extend(address_bytes(error.src));
+        summed.extend(address_bytes(error.dst));
+        summed.extend(u32::try_from(icmp.len()).expect("short").to_be_bytes());
+        summed.extend([0, 0, 0, protocol]);
+    }
+    summed.extend(&icmp);
+    let checksum = !ones_complement_sum(&summed);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    frame.extend(if is_v4 { [8, 0] } else { [0x86, 0xdd] });
+    let len = u16::try_from(icmp.len()).expect("short");
+    frame.extend(ip_header(error.src, error.dst, protocol, len));
+    frame.extend(icmp);
+    frame
+}
+
+/// What `sluice_wire` makes of an ICMP error.
+pub fn read_error(frame: &[u8]) -> Result<IcmpError, String> {
+    match sluice_wire::parse(frame, frame.len(), &ParseConfig::default()) {
+        Ok(Packet::Icmpv4(packet)) => match packet.message {
+            Icmpv4Message::Error(error) => Ok(error),
+            other => Err(format!("{other:?}")),
+        },
+        Ok(Packet::Icmpv6(packet)) => match packet.message {
+            Icmpv6Message::Error(error) => Ok(error),
+            other => Err(format!("{other:?}")),
+        },
+        Ok(other) => Err(format!("{other:?}")),
+        Err(reason) => Err(reason.name().to_owned()),
+    }
+}
+
+fn ip_header(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16) -> Vec<u8> {
+    let mut ip = Vec::new();
+    if src.is_ipv4() {
+        ip.extend([0x45, 0]);
+        ip.extend((payload_len + 20).to_be_bytes());
+        ip.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        ip.extend(address_bytes(src));
+        ip.extend(address_bytes(dst));
+        let checksum = !ones_complement_sum(&ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    } else {
+        ip.extend([0x60, 0, 0, 0]);
+        ip.extend(payload_len.to_be_bytes());
+        ip.extend([protocol, 64]);
+        ip.extend(address_bytes(src));
+        ip.extend(address_bytes(dst));
+    }
+    ip
 }
 
 /// What `sluice_wire` makes of a frame: header and payload length, or why not.

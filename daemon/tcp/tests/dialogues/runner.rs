@@ -17,12 +17,15 @@ use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
-use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
+use sluice_tcp::{
+    CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig,
+};
 use sluice_wire::{AccEcnOrder, Ecn, TcpFlags, TcpHeader};
 
-use crate::frame::{self, Wire};
+use crate::frame::{self, Wire, WireError};
 use crate::script::{
-    self, Action, Call, DEFAULT_PORT, Dialogue, FLAG_SYN, Number, Pattern, Stamps, Step,
+    self, Action, Call, Claim, DEFAULT_PORT, Dialogue, FLAG_SYN, IcmpPattern, Number, Pattern,
+    Stamps, Step,
 };
 use crate::text;
 
@@ -73,6 +76,8 @@ struct Leaving {
 #[derive(Debug, Default)]
 struct Arrived {
     drop: String,
+    /// What became of it if it was an ICMP error.
+    icmp: String,
     new: Vec<Range<u64>>,
     trusted: bool,
     rtt: Option<Duration>,
@@ -211,6 +216,11 @@ impl Runner {
                 pieces(pattern)
                     .iter()
                     .try_for_each(|piece| self.arrive(piece))
+            }
+            Action::Icmp(pattern) => {
+                self.advance(time, false)?;
+                self.nothing_leaves()?;
+                self.arrive_icmp(pattern)
             }
             Action::Do(call, port) => {
                 self.advance(time, false)?;
@@ -441,6 +451,38 @@ impl Runner {
         Ok(())
     }
 
+    /// An error from a router on the path.
+    fn arrive_icmp(&mut self, pattern: &IcmpPattern) -> Result<(), String> {
+        let iss = self.peers.get(&pattern.port).map_or(0, |peer| peer.iss);
+        let key = key(self.ipv6, pattern.port);
+        let (kind, code, mtu) = match (pattern.claim, self.ipv6) {
+            (Claim::TooBig(mtu), false) => (3, 4, mtu),
+            (Claim::TooBig(mtu), true) => (2, 0, mtu),
+            (Claim::Unreachable(code), false) => (3, code, 0),
+            (Claim::Unreachable(code), true) => (1, code, 0),
+        };
+        let frame = frame::error_frame(&WireError {
+            src: router(self.ipv6),
+            dst: key.local(),
+            peer: key.remote(),
+            src_port: LOCAL_PORT,
+            dst_port: pattern.port,
+            seq: resolve(iss, pattern.quoted),
+            kind,
+            code,
+            mtu,
+        });
+        self.arrived = Arrived::default();
+        self.transcript
+            .push(format!("{} < icmp {pattern:?}", self.stamp(self.now)));
+        self.arrived.icmp = match frame::read_error(&frame) {
+            Ok(error) => self.stack.on_icmp(self.now, &error).name().to_owned(),
+            Err(reason) => reason,
+        };
+        self.pump();
+        Ok(())
+    }
+
     fn deliver(&mut self, (port, ecn): (u16, Ecn), header: &TcpHeader, len: u32, has_stamps: bool) {
         let segment = Segment {
             ecn,
@@ -481,6 +523,7 @@ impl Runner {
             peer.conn = receipt.conn;
         }
         self.arrived = Arrived {
+            icmp: String::new(),
             drop: match receipt.disposition {
                 Disposition::Accepted => "none".to_owned(),
                 Disposition::Unknown => "unknown".to_owned(),
@@ -553,6 +596,7 @@ impl Runner {
             "time_wait" => return Ok(self.stack.time_wait().to_string()),
             "timers" => return Ok(self.stack.timers().to_string()),
             "drop" => return Ok(self.arrived.drop.clone()),
+            "icmp" => return Ok(self.arrived.icmp.clone()),
             "trusted" => return Ok(self.arrived.trusted.to_string()),
             "new" => return Ok(text::ranges(&self.arrived.new)),
             "rtt" => return Ok(text::optional_duration(self.arrived.rtt)),
@@ -592,12 +636,15 @@ impl Runner {
                 .stack
                 .ecn_view(conn)
                 .map_or("gone".to_owned(), text::ecn),
-            "cwnd" => self
-                .stack
-                .control_view(conn)
-                .map_or("gone".to_owned(), |view| view.cwnd.to_string()),
+            "mtu" => self.control(conn, |view| view.path_mtu.into()),
+            "cwnd" => self.control(conn, |view| view.cwnd.into()),
             _ => return Err(format!("unknown expectation '{key}'")),
         })
+    }
+
+    fn control(&self, conn: ConnId, side: fn(&ControlView) -> u64) -> String {
+        let view = self.stack.control_view(conn);
+        view.map_or("gone".to_owned(), |view| side(&view).to_string())
     }
 
     fn render(&self, leaving: &Leaving) -> String {
@@ -642,6 +689,15 @@ fn key(ipv6: bool, port: u16) -> FlowKey {
         }
     };
     FlowKey::new(address(1), LOCAL_PORT, address(2), port)
+}
+
+/// A router on the path.
+fn router(ipv6: bool) -> IpAddr {
+    if ipv6 {
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1))
+    }
 }
 
 /// `idle,interval,probes`.

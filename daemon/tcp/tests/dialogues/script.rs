@@ -50,6 +50,8 @@ pub enum Action {
     Use(String),
     /// `<`: a segment arrives at the stack.
     Arrive(Pattern),
+    /// `< icmp`: an ICMP error arrives at the stack.
+    Icmp(IcmpPattern),
     /// `>`: a segment leaves the stack.
     Leave(Pattern),
     /// Nothing leaves until this moment.
@@ -116,6 +118,24 @@ pub struct Pattern {
     /// `in 1460`: several segments in a row, each of this length but the last.
     pub pieces_of: Option<u32>,
     pub port: u16,
+}
+
+/// An ICMP error in a script.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpPattern {
+    pub claim: Claim,
+    /// Sequence number of the segment that it quotes.
+    pub quoted: Number,
+    pub port: u16,
+}
+
+/// What an ICMP error claims.
+#[derive(Clone, Copy, Debug)]
+pub enum Claim {
+    /// `mtu 1400`: packet too big.
+    TooBig(u32),
+    /// `code 3`: destination unreachable.
+    Unreachable(u8),
 }
 
 /// Names of the flag bits, from FIN up.
@@ -221,6 +241,7 @@ fn step(code: &str, at: Place) -> Result<Step, String> {
     }
     let (verb, rest) = words.split_first().ok_or("a time and nothing to do")?;
     let action = match *verb {
+        "<" if rest.first() == Some(&"icmp") => Action::Icmp(icmp(&rest[1..])?),
         "<" => Action::Arrive(pattern(rest)?),
         ">" => Action::Leave(pattern(rest)?),
         "silence" if rest.is_empty() && !after.is_zero() => Action::Silence,
@@ -240,6 +261,21 @@ fn step(code: &str, at: Place) -> Result<Step, String> {
         other => return Err(format!("unknown verb '{other}'")),
     };
     Ok(Step { at, after, action })
+}
+
+/// `mtu 1400 quote 1461`, `code 3 quote 1`, with `port N` at the end if it is another.
+fn icmp(words: &[&str]) -> Result<IcmpPattern, String> {
+    let (words, port) = port_of(words)?;
+    let (claim, quoted) = match words {
+        ["mtu", mtu, "quote", seq] => (Claim::TooBig(parse(mtu)?), seq),
+        ["code", code, "quote", seq] => (Claim::Unreachable(parse(code)?), seq),
+        _ => return Err("write: icmp mtu|code NUMBER quote SEQ".to_owned()),
+    };
+    Ok(IcmpPattern {
+        claim,
+        quoted: number(quoted)?,
+        port,
+    })
 }
 
 fn port_of<'a>(words: &'a [&'a str]) -> Result<(&'a [&'a str], u16), String> {

@@ -26,6 +26,19 @@ pub struct Conditions {
     pub rate: u64,
     /// Bytes that may wait for the bottleneck.
     pub buffer: u64,
+    /// A link further on that carries less.
+    pub narrow: Option<Narrow>,
+}
+
+/// A link with a small MTU.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// Longest IP packet in bytes.
+    pub mtu: u64,
+    /// It is part of the path from this moment of the simulation on.
+    pub after: Duration,
+    /// Chance that its router says what it drops; a black hole if zero.
+    pub told: u32,
 }
 
 /// Loss of a bad phase.
@@ -50,6 +63,12 @@ impl Link {
             free_at: Instant::ZERO,
             last_arrival: Instant::ZERO,
         }
+    }
+
+    /// Whether a packet of `bytes` is too big for the path, `since` its begin.
+    pub fn is_too_big(&self, since: Duration, bytes: u64) -> bool {
+        let narrow = self.conditions.narrow;
+        narrow.is_some_and(|narrow| since >= narrow.after && bytes > narrow.mtu)
     }
 
     /// When a packet of `bytes` that enters now arrives: never, once or twice.

@@ -6,7 +6,7 @@ use sluice_tcp::congestion::Algorithm;
 
 use crate::chance::{Chance, PARTS};
 use crate::client::{Ending, Plan};
-use crate::link::Conditions;
+use crate::link::{Conditions, Narrow};
 
 /// Four time-outs of a client in a row and two of ours.
 const STALL_MAX: Duration = Duration::from_secs(150);
@@ -33,6 +33,8 @@ pub struct Scenario {
     pub batch: Duration,
     /// Segments of an attacker per million of the client's.
     pub forged: u32,
+    /// "Packet too big" messages of a liar per million of the client's segments.
+    pub lies: u32,
     /// Turns of our driver per million that come up to three seconds late, as after a SIGSTOP.
     pub pauses: u32,
     /// Connections in SYN-RECEIVED at once.
@@ -60,6 +62,7 @@ impl Scenario {
             turn_segments: chance.pick(&[u32::MAX, u32::MAX, 1, 16]),
             batch: chance.pick(&[Duration::ZERO, Duration::ZERO, Duration::from_micros(300)]),
             forged: chance.pick(&[0, 0, 2 * PERCENT]),
+            lies: 0,
             pauses: chance.pick(&[0, 0, 0, 1000]),
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
@@ -73,6 +76,10 @@ impl Scenario {
         if chance.hit(PARTS / 4) {
             scenario.down = conditions(chance.range(0..8), chance);
         }
+        if chance.hit(PARTS / 4) {
+            scenario.down.narrow = Some(narrow(chance));
+        }
+        scenario.lies = chance.pick(&[0, 0, 0, 5 * PERCENT]);
         scenario
     }
 
@@ -84,7 +91,8 @@ impl Scenario {
             delay,
             ..Conditions::default()
         };
-        (scenario.up, scenario.down, scenario.forged) = (clean, clean, 0);
+        (scenario.up, scenario.down) = (clean, clean);
+        (scenario.forged, scenario.lies) = (0, 0);
         (scenario.pauses, scenario.half_open) = (0, 160);
         for plan in &mut scenario.plans {
             if matches!(plan.ending, Ending::Abort(_) | Ending::Vanish(_)) {
@@ -137,11 +145,25 @@ impl Scenario {
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
             forged: 0,
+            lies: 0,
             pauses: 0,
             half_open: 160,
             rounds: 1,
             stall_max: STALL_MAX,
         }
+    }
+
+    /// The same connections over a path that loses nothing but what is too big for it, from its begin on. With `told`
+    /// its router says so.
+    pub fn narrow(seed: u64, told: bool) -> Scenario {
+        let mut scenario = Scenario::clean(seed);
+        let chance = &mut Chance::new(seed ^ 0x2a);
+        scenario.down.narrow = Some(Narrow {
+            after: Duration::ZERO,
+            told: if told { PARTS } else { 0 },
+            ..narrow(chance)
+        });
+        scenario
     }
 
     /// A path at the edge of what TCP can be used on: 30 % loss, 20 % reordered, duplicates, damage.
@@ -223,6 +245,16 @@ fn conditions(kind: u64, chance: &mut Chance) -> Conditions {
             corrupt: 1000,
             ..base
         },
+    }
+}
+
+fn narrow(chance: &mut Chance) -> Narrow {
+    let later = chance.duration(Duration::from_secs(2));
+    Narrow {
+        // IPv6 needs 1,280.
+        mtu: chance.pick(&[1492, 1420, 1400, 1300, 1280]),
+        after: chance.pick(&[Duration::ZERO, later]),
+        told: chance.pick(&[0, PARTS / 2, PARTS]),
     }
 }
 

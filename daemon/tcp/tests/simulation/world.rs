@@ -13,9 +13,9 @@ use sluice_tcp::isn::Secret;
 use sluice_tcp::{
     CloseReason, ConnId, Disposition, Segment, Stack, StackConfig, StackCounters, State,
 };
-use sluice_wire::{Ecn, TcpFlags, TcpHeader};
+use sluice_wire::{Ecn, IcmpError, IcmpErrorKind, QuotedSegment, TcpFlags, TcpHeader};
 
-use crate::chance::Chance;
+use crate::chance::{Chance, PARTS};
 use crate::client::{Client, Ending, Plan, Said};
 use crate::link::Link;
 use crate::scenario::Scenario;
@@ -43,6 +43,8 @@ pub struct Report {
     /// Every segment with its time went into it.
     pub trace_hash: u64,
     pub sent_again: u64,
+    pub timeouts: u64,
+    pub black_holes: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
     /// From the start to the last byte that a client got.
@@ -57,6 +59,8 @@ enum Event {
     /// With the round of the tuple it was sent in: our small client takes nothing from an earlier one.
     ToClient(usize, u32, TcpHeader, Range<u64>),
     ClientTimer(usize),
+    /// An ICMP error, from a router or from a liar.
+    Icmp(IcmpError),
     ServerReads(usize),
     Turn,
 }
@@ -245,6 +249,10 @@ impl World {
                 self.server_reads(index);
                 self.turn()
             }
+            Event::Icmp(error) => {
+                let _ = self.stack.on_icmp(self.now, &error);
+                self.turn()
+            }
         }
     }
 
@@ -415,6 +423,18 @@ impl World {
                 flow.acknowledged = view.acknowledged;
                 flow.progress_at = self.now;
             }
+            let mtu = self
+                .stack
+                .control_view(conn)
+                .map_or(0, |view| view.path_mtu);
+            let floor = if flow.key.local().is_ipv6() {
+                1280
+            } else {
+                552
+            };
+            if mtu < floor && mtu < flow.client.plan.mss {
+                return Err(format!("flow {index} believes in a path of {mtu} bytes"));
+            }
             if view.acknowledged > view.sent || view.acknowledged > view.horizon {
                 return Err(format!("a view that makes no sense: {view:?}"));
             }
@@ -486,6 +506,11 @@ impl World {
                 let at = self.now + self.chance.duration(Duration::from_millis(50));
                 self.schedule(at, Event::ToServer(index, header, 0..len, true));
             }
+            if self.scenario.lies > 0 && self.chance.hit(self.scenario.lies) {
+                let error = self.lie(index, header.ack);
+                let at = self.now + self.chance.duration(Duration::from_millis(50));
+                self.schedule(at, Event::Icmp(error));
+            }
         }
         let flow = &mut self.flows[index];
         if let Some(at) = flow.client.next_deadline()
@@ -498,10 +523,46 @@ impl World {
 
     fn carry_down(&mut self, index: usize, header: &TcpHeader, payload: Range<u64>) {
         let bytes = packet_bytes(header, &payload);
+        let bytes = bytes
+            + if self.flows[index].key.local().is_ipv6() {
+                20
+            } else {
+                0
+            };
+        if self
+            .down
+            .is_too_big(self.now.saturating_since(self.start), bytes)
+        {
+            self.tell(index, header.seq);
+            return;
+        }
         for at in self.down.carry(self.now, bytes).into_iter().flatten() {
             let round = self.flows[index].round;
             self.schedule(at, Event::ToClient(index, round, *header, payload.clone()));
         }
+    }
+
+    /// The router of the narrow link may say what it drops.
+    fn tell(&mut self, index: usize, seq: u32) {
+        let Some(narrow) = self.scenario.down.narrow else {
+            return;
+        };
+        if self.chance.hit(narrow.told) {
+            let mtu = u32::try_from(narrow.mtu).expect("small");
+            let at = self.now + self.scenario.up.delay;
+            let error = too_big(&self.flows[index].key, seq, mtu);
+            self.schedule(at, Event::Icmp(error));
+        }
+    }
+
+    /// A liar, who in every second case knows what is in flight.
+    fn lie(&mut self, index: usize, acknowledged: u32) -> IcmpError {
+        let mtu = self.chance.word() % 1600;
+        let seq = match self.chance.hit(PARTS / 2) {
+            true => acknowledged.wrapping_add(self.chance.word() % 3000),
+            false => self.chance.word(),
+        };
+        too_big(&self.flows[index].key, seq, mtu)
     }
 
     /// A segment of an attacker who knows the tuple and guesses the numbers.
@@ -655,6 +716,8 @@ impl World {
             segments: counters.segments_in + counters.segments_out,
             trace_hash: self.hash,
             sent_again: sent_again(counters),
+            timeouts: counters.timeouts,
+            black_holes: counters.black_holes,
             given_up: self.given_up,
             took,
         })
@@ -733,6 +796,19 @@ fn key(ipv6: bool, port: u16) -> FlowKey {
     FlowKey::new(address(1), LOCAL_PORT, address(2), port)
 }
 
+fn too_big(key: &FlowKey, seq: u32, mtu: u32) -> IcmpError {
+    IcmpError {
+        kind: IcmpErrorKind::PacketTooBig { mtu },
+        quoted: QuotedSegment {
+            src: key.local(),
+            dst: key.remote(),
+            src_port: key.local_port(),
+            dst_port: key.remote_port(),
+            seq,
+        },
+    }
+}
+
 fn packet_bytes(header: &TcpHeader, payload: &Range<u64>) -> u64 {
     let headers = HEADERS_OF_IP_AND_TCP + header.options.encoded_len();
     u64::try_from(headers).expect("short headers") + payload.end - payload.start
@@ -783,5 +859,6 @@ fn sent_again(counters: &StackCounters) -> u64 {
         + counters.retransmitted_rack
         + counters.retransmitted_tlp
         + counters.retransmitted_timeout
+        + counters.retransmitted_path_mtu
         + counters.retransmitted_syn_ack
 }
