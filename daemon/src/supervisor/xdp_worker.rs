@@ -141,6 +141,7 @@ impl Builder<'_> {
             mtu: self.mtu(),
             receive_buffer: limits.input_bytes,
             send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
+            autotune: None,
             congestion: match self.config.tcp.congestion {
                 config::Congestion::Cubic => Algorithm::Cubic,
                 config::Congestion::NewReno => Algorithm::NewReno,

@@ -70,7 +70,7 @@ impl Offer {
     /// Shift of our windows: offered only to a peer that offered one (RFC 7323 section 2.2).
     fn our_scale(&self, config: &StackConfig) -> Option<u8> {
         self.window_scale
-            .map(|_| window_scale_for(config.receive_buffer))
+            .map(|_| window_scale_for(config.receive_max(), config.receive_buffer))
     }
 
     /// Whether both sides do ECN.

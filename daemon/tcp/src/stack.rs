@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use sluice_wire::TcpHeader;
 
+use crate::autotune::{Budgets, BuffersView};
 use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
@@ -91,7 +92,7 @@ impl Stack {
             slots: Vec::with_capacity(reserve),
             free: Vec::with_capacity(reserve),
             wheel: TimerWheel::new(capacity, now),
-            flights: FlightPool::new(capacity),
+            flights: FlightPool::new(capacity).with_budgets(Budgets::new(&config)),
             transmit: VecDeque::with_capacity(reserve),
             turn_left: TURN_SEGMENTS,
             events: VecDeque::with_capacity(reserve),
@@ -361,6 +362,7 @@ impl Stack {
                 });
             }
             connection.loss.rest(env.flights);
+            connection.settle_buffers(env.config, env.flights);
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
@@ -468,7 +470,15 @@ impl Stack {
     /// The sending side of a connection, or `None` if it is gone.
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
-        self.get(conn).map(Connection::send_view)
+        let connection = self.get(conn)?;
+        let reach = connection.flight_end(&self.config, &self.flights);
+        Some(connection.send_view(reach))
+    }
+
+    /// What windows and flights hold of their budgets.
+    #[must_use]
+    pub fn buffers(&self) -> BuffersView {
+        self.flights.budgets.view()
     }
 
     /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
@@ -658,6 +668,7 @@ impl Stack {
         connection.events.closed = connection.finish;
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
+        connection.release_buffers(&mut self.flights);
         self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
         if !connection.in_event_queue {

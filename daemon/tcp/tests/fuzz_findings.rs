@@ -30,6 +30,7 @@ impl Dialogue {
             mtu: 1500,
             receive_buffer: BUFFER,
             send_limit: BUFFER,
+            autotune: None,
             congestion: Algorithm::NewReno,
             pacing: None,
             ecn: false,

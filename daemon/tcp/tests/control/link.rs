@@ -422,6 +422,7 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         mtu: 1_500,
         receive_buffer: 65_535,
         send_limit: 64 << 20,
+        autotune: None,
         congestion: setup.algorithm,
         pacing: setup.pacing.then(PacingConfig::default),
         ecn: setup.ecn,

@@ -141,6 +141,7 @@ impl Runner {
             mtu: 1500,
             receive_buffer: 65_535,
             send_limit: 1 << 20,
+            autotune: None,
             congestion: Algorithm::NewReno,
             pacing: None,
             ecn: false,

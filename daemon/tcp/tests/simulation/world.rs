@@ -121,6 +121,7 @@ impl World {
             mtu: 1500,
             receive_buffer: scenario.receive_buffer,
             send_limit: 2 << 20,
+            autotune: None,
             congestion: scenario.congestion,
             pacing: Some(sluice_tcp::pacing::PacingConfig::default()),
             ecn: false,
