@@ -177,6 +177,8 @@ impl Reading {
         if elapsed < self.round_trip {
             return Demand::Unknown;
         }
+        let pause = self.round_trip.saturating_mul(IDLE_ROUNDS);
+        let was_idle = elapsed >= micros(IDLE).max(pause);
         let read = at.read.wrapping_sub(self.begun_from);
         let last = core::mem::replace(&mut self.last_round, read);
         // The first echoes after a pause name what was acknowledged before it.
@@ -184,7 +186,7 @@ impl Reading {
             self.round_trip = self.echo.min(self.round_trip.saturating_mul(2));
         }
         self.begin(at);
-        if elapsed >= micros(IDLE).max(self.round_trip.saturating_mul(IDLE_ROUNDS)) {
+        if was_idle {
             self.last_round = 0;
             return Demand::Least;
         }
@@ -216,15 +218,15 @@ impl Connection {
             rcv_nxt: low(self.receive.delivered()),
             right_edge: low(self.receive.right_edge()),
         };
+        let echo = self.echoed_to_reader(segment, env.now);
         if self.buffers.reading.round_trip == 0 {
-            let first = self.rtt.min_rtt().unwrap_or(ROUND_TRIP_FIRST);
+            let own = self.rtt.min_rtt().map(micros);
             let reading = &mut self.buffers.reading;
-            reading.round_trip = micros(first).max(1);
+            reading.round_trip = own.or(echo).unwrap_or(micros(ROUND_TRIP_FIRST)).max(1);
             (reading.edge, reading.edge_at) = (at.right_edge, at.now);
             reading.begin(&at);
             return;
         }
-        let echo = self.echoed_to_reader(segment, env.now);
         let demand = self.buffers.reading.on_arrival(&at, echo);
         let wanted = match demand {
             Demand::Unknown => return,
@@ -252,7 +254,7 @@ impl Connection {
         let least = config.receive_buffer;
         let most = config.receive_max().min(self.receive.largest_window());
         let room = wanted.min(most).saturating_sub(least);
-        let room = room.min(budget.share(holding));
+        let room = room.min(budget.allowance(holding));
         let promised = beyond(self.receive.promised(), least);
         budget.resize(holding, room.max(promised));
         self.receive.set_capacity(least.saturating_add(room));
@@ -270,7 +272,10 @@ impl Connection {
             let step = step.max(holding.bytes());
             env.flights.budgets.send.resize(holding, step);
         }
-        u64::from(free + holding.bytes())
+        let usable = holding
+            .bytes()
+            .min(env.flights.budgets.send.allowance(holding));
+        u64::from(free + usable)
             .min(most.into())
             .saturating_sub(in_flight)
     }
@@ -278,8 +283,8 @@ impl Connection {
     /// End of what the driver may have to produce, as far as buffers go.
     pub(crate) fn flight_end(&self, config: &StackConfig, pool: &FlightPool) -> u64 {
         let holding = &self.buffers.send;
-        let share = pool.budgets.send.share(holding).max(holding.bytes());
-        let reach = config.send_free().saturating_add(share);
+        let allowance = pool.budgets.send.allowance(holding);
+        let reach = config.send_free().saturating_add(allowance);
         let most = flight_limit(self.congestion.cwnd(), config);
         self.send.snd_una + u64::from(reach.min(most))
     }

@@ -1,18 +1,16 @@
 //! Bytes of buffers that the connections of one worker share.
 //!
 //! Every connection has a little room without asking, so that none starves and an idle one costs nothing. What it
-//! needs beyond that it holds from a [`Budget`], and only as long as it needs it. Who may hold how much follows the
-//! *dynamic threshold* of shared-memory switches (Choudhury and Hahne, IEEE/ACM ToN 6, 1998): at most
-//! [`SHARE_OF_FREE`] times what is free. So a flow that is alone gets four fifths of everything, n flows that want
-//! more than there is end up with equal parts, and something is always left for the next one, without a list of
-//! holders and in a few instructions.
+//! needs beyond that it holds from a [`Budget`], and only as long as it needs it. Who may hold how much: a fifth stays
+//! in reserve; the rest is divided into equal *parts* for those that hold anything. What some leave of theirs, others
+//! take beyond their own. A newcomer takes its part out of the reserve, and when half of that is gone, those that hold
+//! more than their part give back. A few instructions and no list of holders.
 //!
 //! Invariant: the holdings of all connections sum up to `used`, and `used <= total`. A [`Holding`] is linear: only a
 //! budget makes it larger or smaller, and it goes back before it is dropped.
 
-/// A holding is at most this many times what is free. More lets one flow use more of the budget; less makes
-/// newcomers wait for fewer round trips until those before them have given back.
-const SHARE_OF_FREE: u64 = 4;
+/// The reserve is this part of a budget. More makes newcomers faster, less lets one flow use more.
+const RESERVE: u64 = 5;
 
 /// What one connection holds of a budget, in bytes.
 #[derive(Debug, Default)]
@@ -40,12 +38,18 @@ pub struct BudgetView {
 pub(crate) struct Budget {
     total: u64,
     used: u64,
+    /// Connections that hold anything.
+    holders: u32,
 }
 
 impl Budget {
     /// Nobody holds anything.
     pub(crate) fn new(total: u64) -> Self {
-        Budget { total, used: 0 }
+        Budget {
+            total,
+            used: 0,
+            holders: 0,
+        }
     }
 
     pub(crate) fn view(&self) -> BudgetView {
@@ -55,20 +59,32 @@ impl Budget {
         }
     }
 
-    /// Bytes that the owner of `holding` may hold in all. Less than it holds if others came meanwhile.
-    pub(crate) fn share(&self, holding: &Holding) -> u32 {
-        let reach = self.total - self.used + u64::from(holding.0);
-        let share = u128::from(reach) * u128::from(SHARE_OF_FREE) / u128::from(SHARE_OF_FREE + 1);
-        u32::try_from(share).unwrap_or(u32::MAX)
+    /// Bytes that the owner of `holding` may hold in all. Less than it holds if others lack their parts, but then half
+    /// as much at least, so that no window collapses.
+    pub(crate) fn allowance(&self, holding: &Holding) -> u32 {
+        let held = u64::from(holding.0);
+        let free = self.total - self.used;
+        let reserve = self.total / RESERVE;
+        let holders = u64::from(self.holders) + u64::from(held == 0);
+        let part = (self.total - reserve) / holders.max(1);
+        let allowance = if held > part && free < reserve / 2 {
+            part.max(held / 2)
+        } else {
+            // Half of what nobody needs, so that two that want it do not fight for it.
+            let spare = free.saturating_sub(reserve);
+            part.min(held + free).max(held + spare / 2)
+        };
+        u32::try_from(allowance).unwrap_or(u32::MAX)
     }
 
-    /// Makes `holding` as large as `wanted`: smaller always, larger up to its share.
+    /// Makes `holding` as large as `wanted`: smaller always, larger as far as it is allowed.
     pub(crate) fn resize(&mut self, holding: &mut Holding, wanted: u32) {
         let granted = match wanted > holding.0 {
-            true => wanted.min(self.share(holding)).max(holding.0),
+            true => wanted.min(self.allowance(holding)).max(holding.0),
             false => wanted,
         };
         self.used = self.used - u64::from(holding.0) + u64::from(granted);
+        self.holders = self.holders - u32::from(holding.0 > 0) + u32::from(granted > 0);
         holding.0 = granted;
     }
 }
@@ -118,34 +134,61 @@ mod tests {
     }
 
     #[test]
-    fn greedy_flows_that_come_one_by_one_end_up_with_equal_parts() {
+    fn greedy_flows_that_come_one_by_one_all_have_their_parts() {
         let mut budget = Budget::new(100 << 20);
         let mut flows = holdings(10);
         for count in 1..=flows.len() {
-            for _ in 0..60 {
+            for _ in 0..4 {
                 for flow in &mut flows[..count] {
-                    let share = budget.share(flow);
-                    budget.resize(flow, share);
+                    let allowance = budget.allowance(flow);
+                    budget.resize(flow, allowance);
                 }
             }
         }
-        // 4 / (1 + 4 n) of the total each.
-        let fair = f64::from(400 * MIB) / 41.0;
+        // A little more for those that took what was in reserve.
         for flow in &flows {
-            let part = f64::from(flow.bytes()) / fair;
-            assert!((0.98..1.02).contains(&part), "{part}");
+            let part = flow.bytes() / (80 * MIB / 1_000);
+            assert!((99..150).contains(&part), "{part} hundredths");
         }
     }
 
     #[test]
-    fn something_is_left_for_the_next_one() {
+    fn what_one_does_not_need_another_can_have() {
+        let mut budget = Budget::new(100 << 20);
+        let (mut modest, mut greedy) = (Holding::default(), Holding::default());
+        budget.resize(&mut modest, MIB);
+        for _ in 0..100 {
+            let allowance = budget.allowance(&greedy);
+            budget.resize(&mut greedy, allowance);
+        }
+        assert!(greedy.bytes() >= 78 * MIB, "{}", greedy.bytes());
+    }
+
+    #[test]
+    fn a_newcomer_has_its_part_after_one_round() {
+        let mut budget = Budget::new(100 << 20);
+        let mut flows = holdings(2);
+        budget.resize(&mut flows[0], u32::MAX);
+        budget.resize(&mut flows[1], u32::MAX);
+        let allowance = budget.allowance(&flows[0]);
+        budget.resize(&mut flows[0], allowance);
+        budget.resize(&mut flows[1], u32::MAX);
+        assert_eq!((flows[0].bytes(), flows[1].bytes()), (40 * MIB, 40 * MIB));
+    }
+
+    #[test]
+    fn the_thousandth_gets_its_part_too() {
         let mut budget = Budget::new(100 << 20);
         let mut flows = holdings(1_000);
-        for flow in &mut flows {
-            budget.resize(flow, u32::MAX);
+        for _ in 0..20 {
+            for flow in &mut flows {
+                let allowance = budget.allowance(flow);
+                budget.resize(flow, allowance);
+            }
         }
-        let view = budget.view();
-        assert!(view.used < view.total);
+        let part = 80 * MIB / 1_000;
+        let least = flows.iter().map(Holding::bytes).min();
+        assert!(least >= Some(part - part / 50), "{least:?} of {part}");
     }
 
     proptest! {
@@ -164,6 +207,8 @@ mod tests {
                 prop_assert!(wanted > before || after == wanted, "giving back is never refused");
                 prop_assert_eq!(sum(&flows), budget.view().used);
                 prop_assert!(budget.view().used <= total);
+                let holders = flows.iter().filter(|flow| flow.bytes() > 0).count();
+                prop_assert_eq!(budget.holders as usize, holders);
             }
             for flow in &mut flows {
                 budget.resize(flow, 0);

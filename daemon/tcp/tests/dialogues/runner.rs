@@ -16,7 +16,7 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
-use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
+use sluice_tcp::{Autotune, CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::frame::{self, Wire};
@@ -160,6 +160,11 @@ impl Runner {
                 "time_wait" => config.time_wait = script::parse(value)?,
                 "mtu" => config.mtu = script::parse(value)?,
                 "receive_buffer" => config.receive_buffer = script::parse(value)?,
+                "receive_max" => autotune(&mut config).receive_max = script::parse(value)?,
+                "receive_budget" => {
+                    autotune(&mut config).receive_budget = script::parse(value)?;
+                }
+                "send_budget" => autotune(&mut config).send_budget = script::parse(value)?,
                 "send_limit" => config.send_limit = script::parse(value)?,
                 "congestion" if value == "cubic" => config.congestion = Algorithm::Cubic,
                 "congestion" if value == "reno" => config.congestion = Algorithm::NewReno,
@@ -579,6 +584,15 @@ fn key(ipv6: bool, port: u16) -> FlowKey {
         }
     };
     FlowKey::new(address(1), LOCAL_PORT, address(2), port)
+}
+
+/// Autotuning is on once a setting names any of it.
+fn autotune(config: &mut StackConfig) -> &mut Autotune {
+    config.autotune.get_or_insert(Autotune {
+        receive_max: 0,
+        receive_budget: 1 << 30,
+        send_budget: 1 << 30,
+    })
 }
 
 /// `idle,interval,probes`.
