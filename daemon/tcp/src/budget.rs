@@ -70,9 +70,9 @@ impl Budget {
         let allowance = if held > part && free < reserve / 2 {
             part.max(held / 2)
         } else {
-            // Half of what nobody needs, so that two that want it do not fight for it.
+            // Half of what is there at a time, so that many that come at once all get something.
             let spare = free.saturating_sub(reserve);
-            part.min(held + free).max(held + spare / 2)
+            part.min(held + free / 2).max(held + spare / 2)
         };
         u32::try_from(allowance).unwrap_or(u32::MAX)
     }
@@ -108,12 +108,22 @@ mod tests {
         (0..count).map(|_| Holding::default()).collect()
     }
 
+    /// Everyone takes what it may, some rounds long.
+    fn greed(budget: &mut Budget, flows: &mut [Holding], rounds: u32) {
+        for _ in 0..rounds {
+            for flow in &mut *flows {
+                let allowance = budget.allowance(flow);
+                budget.resize(flow, allowance);
+            }
+        }
+    }
+
     #[test]
     fn one_flow_gets_four_fifths() {
         let mut budget = Budget::new(100 << 20);
-        let mut holding = Holding::default();
-        budget.resize(&mut holding, u32::MAX);
-        assert_eq!(holding.bytes(), 80 * MIB);
+        let mut flows = holdings(1);
+        greed(&mut budget, &mut flows, 40);
+        assert!(80 * MIB - flows[0].bytes() < 2, "{}", flows[0].bytes());
     }
 
     #[test]
@@ -138,12 +148,7 @@ mod tests {
         let mut budget = Budget::new(100 << 20);
         let mut flows = holdings(10);
         for count in 1..=flows.len() {
-            for _ in 0..4 {
-                for flow in &mut flows[..count] {
-                    let allowance = budget.allowance(flow);
-                    budget.resize(flow, allowance);
-                }
-            }
+            greed(&mut budget, &mut flows[..count], 10);
         }
         // A little more for those that took what was in reserve.
         for flow in &flows {
@@ -155,37 +160,26 @@ mod tests {
     #[test]
     fn what_one_does_not_need_another_can_have() {
         let mut budget = Budget::new(100 << 20);
-        let (mut modest, mut greedy) = (Holding::default(), Holding::default());
+        let (mut modest, mut greedy) = (Holding::default(), holdings(1));
         budget.resize(&mut modest, MIB);
-        for _ in 0..100 {
-            let allowance = budget.allowance(&greedy);
-            budget.resize(&mut greedy, allowance);
-        }
-        assert!(greedy.bytes() >= 78 * MIB, "{}", greedy.bytes());
+        greed(&mut budget, &mut greedy, 100);
+        assert!(greedy[0].bytes() >= 78 * MIB, "{}", greedy[0].bytes());
     }
 
     #[test]
-    fn a_newcomer_has_its_part_after_one_round() {
+    fn a_newcomer_has_its_part_after_a_few_rounds() {
         let mut budget = Budget::new(100 << 20);
         let mut flows = holdings(2);
-        budget.resize(&mut flows[0], u32::MAX);
-        budget.resize(&mut flows[1], u32::MAX);
-        let allowance = budget.allowance(&flows[0]);
-        budget.resize(&mut flows[0], allowance);
-        budget.resize(&mut flows[1], u32::MAX);
-        assert_eq!((flows[0].bytes(), flows[1].bytes()), (40 * MIB, 40 * MIB));
+        greed(&mut budget, &mut flows[..1], 40);
+        greed(&mut budget, &mut flows, 6);
+        assert!(flows[1].bytes() >= 39 * MIB, "{}", flows[1].bytes());
     }
 
     #[test]
     fn the_thousandth_gets_its_part_too() {
         let mut budget = Budget::new(100 << 20);
         let mut flows = holdings(1_000);
-        for _ in 0..20 {
-            for flow in &mut flows {
-                let allowance = budget.allowance(flow);
-                budget.resize(flow, allowance);
-            }
-        }
+        greed(&mut budget, &mut flows, 100);
         let part = 80 * MIB / 1_000;
         let least = flows.iter().map(Holding::bytes).min();
         assert!(least >= Some(part - part / 50), "{least:?} of {part}");
