@@ -4,13 +4,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use sluice_afxdp::{self as afxdp, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{Disk, DiskConfig};
-use sluice_tcp::StackConfig;
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig};
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
 use super::{Failure, disk_problem, served_root, services_config};
@@ -18,15 +18,15 @@ use crate::clock::monotonic;
 use crate::config::{self, Config};
 use crate::limits::Limits;
 use crate::preflight::{InterfaceFacts, Problem};
-use crate::services::Services;
+use crate::services::{Services, ServicesConfig};
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
 
 /// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_PROBES: u8 = 9;
 
-/// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
-const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
+/// Blocks that straddle the ends of what is in flight.
+const BLOCKS_AT_ENDS: usize = 2;
 
 /// Builds one worker per queue from the same ingredients.
 pub(super) struct Builder<'a> {
@@ -72,7 +72,11 @@ impl Builder<'_> {
         let services = Services::new(
             disk,
             served_root(self.config)?,
-            &services_config(self.config, self.limits),
+            &ServicesConfig {
+                blocks_per_connection: self.config.tcp.send_buffer_max as usize / BLOCK_BYTES
+                    + BLOCKS_AT_ENDS,
+                ..services_config(self.config, self.limits)
+            },
         );
         let worker = self.worker_config();
         Ok(Worker::new(worker, opened, services, handoff, monotonic()))
@@ -140,8 +144,13 @@ impl Builder<'_> {
             time_wait: limits.time_wait,
             mtu: self.mtu(),
             receive_buffer: limits.input_bytes,
-            send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
-            autotune: None,
+            send_limit: self.config.tcp.send_buffer_max,
+            autotune: Some(Autotune {
+                // A request head is all that a connection holds of its peer's bytes.
+                receive_max: limits.input_bytes,
+                receive_budget: 0,
+                send_budget: self.limits.queue.block_bytes,
+            }),
             congestion: match self.config.tcp.congestion {
                 config::Congestion::Cubic => Algorithm::Cubic,
                 config::Congestion::NewReno => Algorithm::NewReno,

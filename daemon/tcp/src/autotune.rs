@@ -346,3 +346,99 @@ fn low(value: u64) -> u32 {
     let low = value as u32;
     low
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 ms in the units of [`Reading`].
+    const ROUND: u32 = 100_000;
+
+    fn reading() -> Reading {
+        Reading {
+            round_trip: ROUND,
+            ..Reading::default()
+        }
+    }
+
+    fn at(now: u32, read: u32) -> Position {
+        Position {
+            now,
+            read,
+            rcv_nxt: read,
+            right_edge: read.wrapping_add(65_536),
+        }
+    }
+
+    #[test]
+    fn a_steady_flow_demands_twice_what_is_read_in_a_round_trip() {
+        let mut reading = reading();
+        let demands: Vec<Demand> = (1..=3)
+            .map(|round| reading.on_arrival(&at(round * ROUND, round * 5_000), Some(ROUND)))
+            .collect();
+        let [_, steady @ ..] = &demands[..] else {
+            panic!("three rounds");
+        };
+        assert_eq!(steady, [Demand::Bytes(10_000); 2]);
+    }
+
+    #[test]
+    fn a_flow_that_doubles_demands_four_times_as_much() {
+        let mut reading = reading();
+        let _ = reading.on_arrival(&at(ROUND, 5_000), Some(ROUND));
+        let demand = reading.on_arrival(&at(2 * ROUND, 15_000), Some(ROUND));
+        assert_eq!(demand, Demand::Bytes(40_000));
+    }
+
+    #[test]
+    fn times_and_positions_wrap() {
+        let mut reading = reading();
+        let begin = at(u32::MAX - ROUND / 2, u32::MAX - 1_000);
+        reading.begin(&begin);
+        reading.last_round = 5_000;
+        let later = at(ROUND / 2, 3_999);
+        assert_eq!(
+            reading.on_arrival(&later, Some(ROUND)),
+            Demand::Bytes(10_000)
+        );
+    }
+
+    #[test]
+    fn the_shortest_echo_of_a_round_is_its_round_trip() {
+        let mut reading = reading();
+        reading.last_round = 1;
+        for (now, echo) in [(1, 180_000), (2, 150_000), (ROUND, 160_000)] {
+            let _ = reading.on_arrival(&at(now, 0), Some(echo));
+        }
+        assert_eq!(reading.round_trip, 150_000);
+    }
+
+    #[test]
+    fn without_echoes_a_round_trip_is_at_most_the_time_of_a_window() {
+        let mut reading = reading();
+        reading.edge = 65_536;
+        let mut position = at(60_000, 0);
+        position.rcv_nxt = 65_535;
+        let _ = reading.on_arrival(&position, None);
+        assert_eq!(reading.round_trip, ROUND);
+        position.rcv_nxt = 65_536;
+        let _ = reading.on_arrival(&position, None);
+        assert_eq!(reading.round_trip, 60_000);
+    }
+
+    #[test]
+    fn a_pause_of_a_second_and_eight_round_trips_begins_anew() {
+        for (round_trip, pause, demand) in [
+            (ROUND, 999_999, Demand::Bytes(0)),
+            (ROUND, 1_000_000, Demand::Least),
+            (4 * ROUND, 3_199_999, Demand::Bytes(0)),
+            (4 * ROUND, 3_200_000, Demand::Least),
+        ] {
+            let mut reading = Reading {
+                round_trip,
+                ..Reading::default()
+            };
+            assert_eq!(reading.on_arrival(&at(pause, 0), None), demand, "{pause}");
+        }
+    }
+}
