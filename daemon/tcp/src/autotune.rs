@@ -120,6 +120,13 @@ pub(crate) struct Buffers {
     send: Holding,
 }
 
+impl Buffers {
+    /// Nothing is held: what was measured is measured anew.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receive.bytes() == 0 && self.send.bytes() == 0
+    }
+}
+
 /// What the driver reads in a round trip. Times are microseconds and positions bytes, both modulo 2^32: what wraps
 /// within a round can only make a round seem short.
 #[derive(Debug, Default)]
