@@ -129,6 +129,9 @@ pub struct Tcp {
     pub ecn: Ecn,
     /// Largest segment we send or announce, in bytes of payload (536 to 65495); `None` takes it from the MTU.
     pub mss: Option<u16>,
+    /// Bytes in flight on one connection at most (64 KiB to 1 GiB), as far as its congestion window asks for them and
+    /// the file blocks of the worker are not needed by others.
+    pub send_buffer_max: u32,
     /// Idle time before a keep-alive probe; `None` is off, the default RFC 9293 section 3.8.4 demands (MUST-25).
     pub keepalive: Option<Duration>,
 }
@@ -329,6 +332,8 @@ impl Default for Tcp {
             congestion: Congestion::Cubic,
             ecn: Ecn::Accurate,
             mss: None,
+            // Twice what fills 10 Gbit/s at 100 ms.
+            send_buffer_max: 256 << 20,
             keepalive: None,
         }
     }

@@ -38,6 +38,7 @@ impl Sluice {
             mtu: 1500,
             receive_buffer: 1 << 16,
             send_limit: 1 << 20,
+            autotune: None,
             congestion: Algorithm::Cubic,
             congestion_by_port: Vec::new(),
             pacing: Some(PacingConfig::default()),

@@ -34,6 +34,8 @@ const IDS: RangeInclusive<u64> = 0..=1023;
 
 /// From the default MSS of IPv4 (RFC 9293 section 3.7.1) to what fits a 65,535-byte packet.
 const MSS: RangeInclusive<u64> = 536..=65_495;
+/// One file block to the largest window there is (RFC 7323 section 2.3).
+const SEND_BUFFER: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
 /// Below the first number honest clients would notice; above the second no queue delivers so many frames.
 const SYN_RATE: RangeInclusive<u64> = 100..=10_000_000;
@@ -284,6 +286,15 @@ fn tcp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Tcp {
     section.set(&mut tcp.mss, "mss", diagnostics, |value| {
         integer(value, MSS).map(Some)
     });
+    section.set(
+        &mut tcp.send_buffer_max,
+        "send_buffer_max",
+        diagnostics,
+        |value| {
+            let bytes = size(value, SEND_BUFFER)?;
+            u32::try_from(bytes).map_err(|_| Rejection::new("is too large"))
+        },
+    );
     section.set(&mut tcp.keepalive, "keepalive", diagnostics, |value| {
         if value.get_ref().as_str() == Some("off") {
             return Ok(None);

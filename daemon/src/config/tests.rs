@@ -73,6 +73,7 @@ fn everything() -> Config {
             congestion: Congestion::Bbr,
             ecn: Ecn::Classic,
             mss: Some(1400),
+            send_buffer_max: 4 << 20,
             keepalive: Some(Duration::from_secs(7200)),
         },
         disk: Disk { threads: 8 },
@@ -526,6 +527,9 @@ mod mistakes {
             "[xdp]\ninterface = \"a-very-long-name\"\n"
             => "f.toml:2:13: xdp.interface: \"a-very-long-name\" cannot be an interface name \
                 (allowed: 1 to 15 bytes without space, \"/\" and \":\")";
+        a_send_buffer_holds_a_block_at_least:
+            "[tcp]\nsend_buffer_max = \"1KiB\"\n"
+            => "f.toml:2:19: tcp.send_buffer_max: \"1KiB\" is out of range (allowed: 64KiB to 1GiB)";
         keepalive_is_off_or_a_time:
             "[tcp]\nkeepalive = \"1s\"\n"
             => "f.toml:2:13: tcp.keepalive: \"1s\" is out of range (allowed: 10s to 1d)";

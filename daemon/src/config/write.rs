@@ -25,6 +25,10 @@ pub(super) fn to_toml(config: &Config) -> String {
     file.set("congestion", quoted(config.tcp.congestion));
     file.set("ecn", quoted(config.tcp.ecn));
     file.set_or("mss", config.tcp.mss, "from the MTU");
+    file.set(
+        "send_buffer_max",
+        quoted(format_size(config.tcp.send_buffer_max.into())),
+    );
     let keepalive = config.tcp.keepalive;
     file.set(
         "keepalive",

@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 /// wait in the input buffer and then in its own send buffer.
 pub const RESPONSES_MAX: usize = 16;
 
+/// Pins for which there is memory from the start: 4 MiB in flight, more than most paths hold.
+const PINS_MADE: usize = 64;
+
 const _: () = assert!(BLOCK_BYTES == 65_536);
 const BLOCK_BYTES_U64: u64 = 65_536;
 
@@ -128,12 +131,13 @@ pub(crate) struct ResponseQueue {
 }
 
 impl ResponseQueue {
-    /// Bytes of memory of a queue that can pin `blocks` blocks.
-    pub(crate) const fn bytes_for(blocks: usize) -> usize {
+    /// Bytes of memory of a queue that can pin `blocks` blocks. Beyond [`PINS_MADE`] of them the list grows with what is in
+    /// flight and stays as long as that: a thousandth of it.
+    pub(crate) fn bytes_for(blocks: usize) -> usize {
         size_of::<ResponseQueue>()
             + HEAD_RING_BYTES
             + RESPONSES_MAX * size_of::<Response>()
-            + blocks * size_of::<Pin>()
+            + blocks.min(PINS_MADE) * size_of::<Pin>()
     }
 
     /// An empty queue that can pin `blocks` blocks.
@@ -141,7 +145,7 @@ impl ResponseQueue {
         ResponseQueue {
             responses: VecDeque::with_capacity(RESPONSES_MAX),
             heads: HeadRing::new(),
-            pins: VecDeque::with_capacity(blocks),
+            pins: VecDeque::with_capacity(blocks.min(PINS_MADE)),
             released: 0,
             ready: 0,
             end: 0,

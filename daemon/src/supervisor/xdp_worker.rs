@@ -4,14 +4,14 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use sluice_afxdp::{self as afxdp, Bound, GsoSocket, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{Disk, DiskConfig};
-use sluice_tcp::StackConfig;
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig};
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
 use super::{Failure, disk_problem, served_root, services_config};
@@ -19,15 +19,15 @@ use crate::clock::monotonic;
 use crate::config::{self, Config};
 use crate::limits::Limits;
 use crate::preflight::{InterfaceFacts, Problem};
-use crate::services::Services;
+use crate::services::{Services, ServicesConfig};
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
 
 /// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_PROBES: u8 = 9;
 
-/// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
-const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
+/// Blocks that straddle the ends of what is in flight.
+const BLOCKS_AT_ENDS: usize = 2;
 
 /// Whether bulk data of a queue leaves as super-segments. A driver in zero-copy mode takes frames without the skb that
 /// makes them dear, and which lane is faster there has not been measured.
@@ -83,7 +83,11 @@ impl Builder<'_> {
         let services = Services::new(
             disk,
             served_root(self.config)?,
-            &services_config(self.config, self.limits),
+            &ServicesConfig {
+                blocks_per_connection: self.config.tcp.send_buffer_max as usize / BLOCK_BYTES
+                    + BLOCKS_AT_ENDS,
+                ..services_config(self.config, self.limits)
+            },
         );
         let bound = opened.bound();
         let worker = self.worker_config();
@@ -180,7 +184,13 @@ impl Builder<'_> {
             time_wait: limits.time_wait,
             mtu: self.mtu(),
             receive_buffer: limits.input_bytes,
-            send_limit: u32::try_from(SEND_LIMIT).unwrap_or(u32::MAX),
+            send_limit: self.config.tcp.send_buffer_max,
+            autotune: Some(Autotune {
+                // A request head is all that a connection holds of its peer's bytes.
+                receive_max: limits.input_bytes,
+                receive_budget: 0,
+                send_budget: self.limits.queue.block_bytes,
+            }),
             congestion: algorithm(self.config.tcp.congestion),
             congestion_by_port: self
                 .config

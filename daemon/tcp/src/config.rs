@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::autotune::Autotune;
 use crate::congestion::Algorithm;
 use crate::ecn_terms::{EcnConfig, EcnLevel};
 use crate::isn::Secret;
@@ -19,10 +20,13 @@ pub struct StackConfig {
     pub time_wait: u32,
     /// Bytes of one IP packet on the interface. Our MSS is this minus 40 (IPv4) or 60 (IPv6).
     pub mtu: u16,
-    /// Receive buffer of a connection in bytes; the advertised window never exceeds what is left of it.
+    /// Receive buffer of a connection in bytes; the advertised window never exceeds what is left of it. With
+    /// [`Self::autotune`] it is what a connection begins with.
     pub receive_buffer: u32,
     /// Bytes that may be in flight on one connection whatever the windows say: bounds the blocks it pins.
     pub send_limit: u32,
+    /// How both follow the path; `None` leaves them as they are.
+    pub autotune: Option<Autotune>,
     /// Congestion control of connections whose local port is not in [`Self::congestion_by_port`].
     pub congestion: Algorithm,
     /// Local ports with a congestion control of their own. A few: they are compared one by one, once per connection.

@@ -4,6 +4,7 @@
 //! they return. A connection that is over keeps `finish` set until `output` has nothing left to send (a last
 //! ACK or a RST); then the stack frees it.
 
+use crate::autotune::Buffers;
 use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::{FIN_WAIT_2, MSS_FLOOR, StackConfig};
@@ -28,6 +29,9 @@ use crate::timestamps::TimestampState;
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 
+/// Units of the scaled window field in the smallest buffer.
+const LEAST_WINDOW_UNITS: u32 = 4;
+
 /// A successor in TIME-WAIT begins this far above its predecessor: beyond any unscaled window.
 const ISS_GAP: u32 = 1 << 16;
 
@@ -51,6 +55,7 @@ pub(crate) struct Connection {
     pub rtt: RttEstimator,
     pub congestion: Controller,
     pub control: Control,
+    pub buffers: Buffers,
     pub timestamps: Option<TimestampState>,
     pub deadlines: Deadlines,
     /// Where the wheel holds this connection; never later than the earliest deadline.
@@ -91,10 +96,14 @@ pub(crate) fn interface_mss(mtu: u16, key: &FlowKey) -> u16 {
     mtu.saturating_sub(headers_len(key)).max(MSS_FLOOR)
 }
 
-/// The shift with which a buffer of `capacity` bytes fits the 16-bit window field.
-pub(crate) fn window_scale_for(capacity: u32) -> u8 {
+/// The shift with which a buffer of at most `largest` bytes fits the 16-bit window field. A window of `least` bytes
+/// is still told to the quarter, or rounding could close it.
+pub(crate) fn window_scale_for(largest: u32, least: u32) -> u8 {
     let mut scale = 0;
-    while scale < WINDOW_SCALE_MAX && (capacity >> scale) > u32::from(u16::MAX) {
+    while scale < WINDOW_SCALE_MAX
+        && (largest >> scale) > u32::from(u16::MAX)
+        && (least >> scale) >= 2 * LEAST_WINDOW_UNITS
+    {
         scale += 1;
     }
     scale
@@ -148,6 +157,7 @@ impl Connection {
             rtt: RttEstimator::new(config.rto),
             congestion: controller(config, &key, terms.smss, iss),
             control: Control::new(&key, terms, env),
+            buffers: Buffers::default(),
             timestamps: terms.timestamps,
             deadlines: Deadlines::new(),
             scheduled_at: None,
@@ -268,7 +278,8 @@ impl Connection {
         }
     }
 
-    pub(crate) fn send_view(&self) -> SendView {
+    /// `reach`: the end of what may be in flight as far as buffers go.
+    pub(crate) fn send_view(&self, reach: u64) -> SendView {
         let window_end = self.send.snd_una + u64::from(self.send.window());
         let acknowledged = self.send.acknowledged();
         let horizon = match self.send.is_stalled_by_window() {
@@ -277,6 +288,7 @@ impl Connection {
             // What was sent may have to be sent again, however small the window is now.
             false => (self.send.snd_nxt + self.send_room())
                 .min(window_end)
+                .min(reach)
                 .max(self.send.needed()),
         };
         SendView {
@@ -322,9 +334,9 @@ mod tests {
         // What is only needed while data is in flight lives elsewhere: see `loss`. Grows only with a reason.
         assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
         let size = size_of::<Connection>();
-        // 352 of them are congestion control, whose largest kind is BBR, and 288 what steers it, with 40 for the
-        // counters of AccECN.
-        assert!(size <= 1376, "{size} bytes");
+        // 352 of them are congestion control, whose largest kind is BBR, 288 what steers it, with 40 for the
+        // counters of AccECN, and 40 its buffers.
+        assert!(size <= 1416, "{size} bytes");
         assert!(size_of::<PathMtu>() <= 24);
     }
 
@@ -344,8 +356,21 @@ mod tests {
     fn the_scale_is_the_smallest_that_fits() {
         // RFC 7323 section 2.3.
         let scales: Vec<u8> = [0, 65_535, 65_536, 1 << 20, u32::MAX]
-            .map(window_scale_for)
+            .map(|buffer| window_scale_for(buffer, buffer))
             .to_vec();
         assert_eq!(scales, vec![0, 0, 1, 5, 14]);
+    }
+
+    #[test]
+    fn the_scale_fits_the_largest_window_and_tells_the_smallest_to_the_quarter() {
+        let scales: Vec<u8> = [
+            (1 << 30, 65_536),
+            (1 << 30, 16_384),
+            (1 << 28, 65_536),
+            (1 << 30, 1_000),
+        ]
+        .map(|(largest, least)| window_scale_for(largest, least))
+        .to_vec();
+        assert_eq!(scales, vec![14, 12, 13, 7]);
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use crate::autotune::Budgets;
 use crate::control::Model;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
@@ -37,6 +38,8 @@ pub(crate) struct FlightPool {
     pub models: Pool<Model>,
     /// Of connections whose delivery rate is measured.
     pub markers: MarkerPool,
+    /// From which windows and flights grow.
+    pub budgets: Budgets,
 }
 
 impl FlightPool {
@@ -54,9 +57,16 @@ impl FlightPool {
             outstanding: Pool::new(),
             models: Pool::new(),
             markers: MarkerPool::new(),
+            budgets: Budgets::none(),
         };
         pool.stock(connections);
         pool
+    }
+
+    /// The same with something to grow from.
+    pub(crate) fn with_budgets(mut self, budgets: Budgets) -> Self {
+        self.budgets = budgets;
+        self
     }
 
     fn stock(&mut self, connections: usize) {

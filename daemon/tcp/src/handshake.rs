@@ -74,7 +74,7 @@ impl Offer {
     /// Shift of our windows: offered only to a peer that offered one (RFC 7323 section 2.2).
     fn our_scale(&self, config: &StackConfig) -> Option<u8> {
         self.window_scale
-            .map(|_| window_scale_for(config.receive_buffer))
+            .map(|_| window_scale_for(config.receive_max(), config.receive_buffer))
     }
 
     /// Timestamps of the connection, TS.Recent as of `now`.

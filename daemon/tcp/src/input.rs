@@ -179,7 +179,7 @@ impl Connection {
         let behind = -self.receive.distance_to_next(seq);
         let is_keep_alive = behind == 1 && segment.payload_len <= 1;
         let is_repeat = segment.sequence_len() > 0
-            && (1..=i64::from(env.config.receive_buffer)).contains(&behind);
+            && (1..=i64::from(self.receive.capacity())).contains(&behind);
         if is_keep_alive || is_repeat {
             // A keep-alive waits for exactly this answer, and a peer whose data or FIN comes again has lost our
             // acknowledgement: both are answered always.
@@ -368,7 +368,7 @@ impl Connection {
     }
 
     /// Round trip by the echoed timestamp (RFC 7323 section 4). A zero echo is what broken peers send instead.
-    fn echoed_round_trip(&self, header: &TcpHeader, now: Instant) -> Option<Duration> {
+    pub(crate) fn echoed_round_trip(&self, header: &TcpHeader, now: Instant) -> Option<Duration> {
         let echo = header.options.timestamps?.echo;
         let state = self.timestamps.as_ref().filter(|_| echo != 0)?;
         state.round_trip(echo, now)
@@ -416,6 +416,7 @@ impl Connection {
         if arrival.refused {
             env.counters.drop(SegmentDrop::OutOfOrderFull);
         }
+        self.tune_receive(segment, env);
         self.events.readable |= arrival.advanced;
         outcome.pieces = arrival.pieces;
         if arrival.finished {

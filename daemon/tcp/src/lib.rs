@@ -19,6 +19,7 @@
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
+//! | `autotune`, `budget` | how large windows and flights may get, and who shares the memory | DRS |
 //! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
 //! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
@@ -40,6 +41,8 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod accecn;
+pub mod autotune;
+pub mod budget;
 mod challenge;
 pub mod clock;
 pub mod config;
@@ -95,6 +98,8 @@ mod validation;
 mod verdict;
 pub mod wheel;
 
+pub use autotune::{Autotune, BuffersView};
+pub use budget::BudgetView;
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;

@@ -99,7 +99,7 @@ impl Connection {
         None
     }
 
-    fn next_new(&mut self, env: &Env<'_>) -> Option<Cut> {
+    fn next_new(&mut self, env: &mut Env<'_>) -> Option<Cut> {
         if self.send.in_flight() == 0
             && self.send.unsent() > 0
             && env.now.saturating_since(self.send.last_sent_at) > self.rtt.rto()
@@ -109,7 +109,7 @@ impl Connection {
         }
         let pipe = self.pipe();
         let window = self.send_room();
-        let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
+        let budget = self.flight_room(env);
         let whole = u64::from(self.send.smss());
         if window < whole.min(self.send.unsent()) {
             self.on_refused_by_window();

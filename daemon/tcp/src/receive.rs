@@ -106,6 +106,47 @@ impl Receiver {
         }
     }
 
+    /// Stream offset below which the driver has freed everything.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// Stream offset up to which the peer may send.
+    pub(crate) fn right_edge(&self) -> u64 {
+        self.right_edge
+    }
+
+    /// Bytes of buffer that were promised to the peer or hold what it sent; only those once its FIN is in order.
+    pub(crate) fn promised(&self) -> u64 {
+        let end = if self.is_finished() {
+            self.delivered()
+        } else {
+            self.right_edge
+        };
+        end.saturating_sub(self.consumed)
+    }
+
+    /// The peer's FIN is in order: no byte will follow.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.fin_at.is_some_and(|fin| self.rcv_nxt > fin)
+    }
+
+    /// Bytes from what is consumed to where the window may reach.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// The window follows with the next acknowledgement if it grows, and if it shrinks when the peer has used up what
+    /// it was promised (RFC 9293 section 3.8.6).
+    pub(crate) fn set_capacity(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
+    /// The largest window that the field can say.
+    pub(crate) fn largest_window(&self) -> u32 {
+        u32::from(u16::MAX) << self.scale
+    }
+
     pub(crate) fn ack_wanted(&self) -> AckWanted {
         self.ack
     }

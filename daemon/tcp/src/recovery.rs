@@ -188,7 +188,7 @@ impl Connection {
             return None;
         }
         let smss = self.send.smss();
-        let budget = u64::from(env.config.send_limit).saturating_sub(self.send.in_flight());
+        let budget = self.flight_room(env);
         let fresh = self.send.next_new(budget.min(u64::from(smss)));
         let again = fresh.is_none();
         let cut = fresh.or_else(|| self.loss.tail(smss).map(|range| self.send.recut(&range)))?;

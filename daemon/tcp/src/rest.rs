@@ -13,6 +13,7 @@
 
 use core::time::Duration;
 
+use crate::autotune::Buffers;
 use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::StackConfig;
@@ -81,6 +82,7 @@ impl Connection {
             || self.keep_alive_wanted
             || self.time_outs > 0
             || !self.deadlines.is_quiet()
+            || !self.buffers.is_empty()
             || !self.challenge_reset.is_full(now)
             || !self.challenge_other.is_full(now);
         if is_busy {
@@ -124,6 +126,7 @@ impl Resting {
             rtt: self.rtt.wake(config.rto),
             congestion,
             control,
+            buffers: Buffers::default(),
             timestamps: self.timestamps,
             deadlines,
             // The wheel is asked anew.

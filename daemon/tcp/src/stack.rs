@@ -2,6 +2,7 @@
 
 use sluice_wire::{IcmpError, TcpHeader};
 
+use crate::autotune::{Budgets, BuffersView};
 use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
@@ -76,7 +77,7 @@ impl Stack {
             flows: FlowTable::new(capacity, config.flow_hash_key),
             slots: Slots::new(capacity),
             wheel: TimerWheel::new(capacity, now),
-            flights: FlightPool::new(capacity),
+            flights: FlightPool::new(capacity).with_budgets(Budgets::new(&config)),
             queues: Queues::new(capacity as usize),
             time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
             listener: Listener::new(&config, now),
@@ -378,6 +379,7 @@ impl Stack {
                 });
             }
             connection.loss.clear(env.flights);
+            connection.settle_buffers(env.config, env.flights);
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
@@ -483,7 +485,15 @@ impl Stack {
     /// The sending side of a connection, or `None` if it is gone.
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
-        self.view(conn, Connection::send_view)
+        self.view(conn, |connection| {
+            connection.send_view(connection.flight_end(&self.config, &self.flights))
+        })
+    }
+
+    /// What windows and flights hold of their budgets.
+    #[must_use]
+    pub fn buffers(&self) -> BuffersView {
+        self.flights.budgets.view()
     }
 
     /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
@@ -667,6 +677,7 @@ impl Stack {
         connection.events.closed = connection.finish;
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
+        connection.release_buffers(&mut self.flights);
         self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
         self.queues.announce(slot, queued);

@@ -38,6 +38,7 @@ fn config(secret: u8) -> StackConfig {
         mtu: 1500,
         receive_buffer: 1 << 18,
         send_limit: 1 << 20,
+        autotune: None,
         congestion: Algorithm::Cubic,
         congestion_by_port: Vec::new(),
         pacing: None,

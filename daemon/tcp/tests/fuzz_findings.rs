@@ -30,6 +30,7 @@ impl Dialogue {
             mtu: 1500,
             receive_buffer: BUFFER,
             send_limit: BUFFER,
+            autotune: None,
             congestion: Algorithm::NewReno,
             congestion_by_port: Vec::new(),
             pacing: None,

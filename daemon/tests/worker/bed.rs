@@ -397,6 +397,7 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
             mtu: setup.mtu,
             receive_buffer: u32::try_from(INPUT_BYTES).expect("16 KiB"),
             send_limit: 62 * 65_536,
+            autotune: None,
             congestion: Algorithm::Cubic,
             congestion_by_port: Vec::new(),
             pacing: setup.pacing.then(PacingConfig::default),

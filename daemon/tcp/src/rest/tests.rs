@@ -76,6 +76,7 @@ fn config(congestion: Algorithm) -> StackConfig {
         mtu: 1500,
         receive_buffer: 1 << 18,
         send_limit: 1 << 20,
+        autotune: None,
         congestion,
         congestion_by_port: Vec::new(),
         pacing: Some(PacingConfig::default()),

@@ -15,6 +15,7 @@ fn config() -> StackConfig {
         mtu: 9000,
         receive_buffer: 1 << 20,
         send_limit: 1 << 20,
+        autotune: None,
         congestion: Algorithm::default(),
         congestion_by_port: Vec::new(),
         pacing: None,

@@ -423,6 +423,7 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         mtu: 1_500,
         receive_buffer: 65_535,
         send_limit: 64 << 20,
+        autotune: None,
         congestion: setup.algorithm,
         congestion_by_port: Vec::new(),
         pacing: setup.pacing.then(PacingConfig::default),

@@ -18,7 +18,7 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{
-    CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig,
+    Autotune, CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig,
 };
 use sluice_wire::{AccEcnOrder, Ecn, TcpFlags, TcpHeader};
 
@@ -150,6 +150,7 @@ impl Runner {
             mtu: 1500,
             receive_buffer: 65_535,
             send_limit: 1 << 20,
+            autotune: None,
             congestion: Algorithm::NewReno,
             congestion_by_port: Vec::new(),
             pacing: None,
@@ -169,6 +170,11 @@ impl Runner {
                 "time_wait" => config.time_wait = script::parse(value)?,
                 "mtu" => config.mtu = script::parse(value)?,
                 "receive_buffer" => config.receive_buffer = script::parse(value)?,
+                "receive_max" => autotune(&mut config).receive_max = script::parse(value)?,
+                "receive_budget" => {
+                    autotune(&mut config).receive_budget = script::parse(value)?;
+                }
+                "send_budget" => autotune(&mut config).send_budget = script::parse(value)?,
                 "send_limit" => config.send_limit = script::parse(value)?,
                 "congestion" if value == "cubic" => config.congestion = Algorithm::Cubic,
                 "congestion" if value == "dctcp" => config.congestion = Algorithm::Dctcp,
@@ -698,6 +704,15 @@ fn router(ipv6: bool) -> IpAddr {
     } else {
         IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1))
     }
+}
+
+/// Autotuning is on once a setting names any of it.
+fn autotune(config: &mut StackConfig) -> &mut Autotune {
+    config.autotune.get_or_insert(Autotune {
+        receive_max: 0,
+        receive_budget: 1 << 30,
+        send_budget: 1 << 30,
+    })
 }
 
 /// `idle,interval,probes`.

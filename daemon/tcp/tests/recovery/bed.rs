@@ -77,6 +77,7 @@ fn config() -> StackConfig {
         mtu: 1500,
         receive_buffer: 1 << 16,
         send_limit: 1 << 24,
+        autotune: None,
         congestion: Algorithm::Cubic,
         congestion_by_port: Vec::new(),
         pacing: None,

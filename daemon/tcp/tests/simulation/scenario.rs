@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use sluice_tcp::Autotune;
 use sluice_tcp::congestion::Algorithm;
 
 use crate::chance::{Chance, PARTS};
@@ -23,6 +24,8 @@ pub struct Scenario {
     pub congestion: Algorithm,
     /// Receive buffer of our connections in bytes.
     pub receive_buffer: u32,
+    /// Whether windows and flights follow the path, and within which budgets.
+    pub autotune: Option<Autotune>,
     /// Bytes our driver reads every 50 ms; all at once if zero.
     pub server_reads: u32,
     /// Our driver holds only what the stack wants, and lets go of what it does not want any more.
@@ -57,6 +60,7 @@ impl Scenario {
             down: up,
             congestion: chance.pick(&[Algorithm::Cubic, Algorithm::NewReno]),
             receive_buffer: chance.pick(&[1000, 16 << 10, 65_535, 1 << 20]),
+            autotune: None,
             server_reads: chance.pick(&[0, 0, 0, 4000, 20_000]),
             lean: chance.hit(PARTS / 2),
             turn_segments: chance.pick(&[u32::MAX, u32::MAX, 1, 16]),
@@ -80,6 +84,14 @@ impl Scenario {
             scenario.down.narrow = Some(narrow(chance));
         }
         scenario.lies = chance.pick(&[0, 0, 0, 5 * PERCENT]);
+        // Last, so that older seeds keep their paths and connections.
+        if chance.hit(PARTS / 2) {
+            scenario.autotune = Some(Autotune {
+                receive_max: chance.pick(&[0, 65_535, 1 << 20, 1 << 30]),
+                receive_budget: chance.pick(&[0, 10_000, 1 << 20, 1 << 30]),
+                send_budget: chance.pick(&[0, 10_000, 1 << 20, 1 << 30]),
+            });
+        }
         scenario
     }
 
@@ -140,6 +152,7 @@ impl Scenario {
             },
             congestion,
             receive_buffer: 1 << 20,
+            autotune: None,
             server_reads: 0,
             lean: false,
             turn_segments: u32::MAX,

@@ -125,6 +125,7 @@ impl World {
             mtu: 1500,
             receive_buffer: scenario.receive_buffer,
             send_limit: 2 << 20,
+            autotune: scenario.autotune,
             congestion: scenario.congestion,
             congestion_by_port: Vec::new(),
             pacing: Some(sluice_tcp::pacing::PacingConfig::default()),
@@ -386,6 +387,12 @@ impl World {
         }
         if self.stack.wants_transmit() {
             self.schedule_turn(self.now + Duration::from_micros(20));
+        }
+        let buffers = self.stack.buffers();
+        for budget in [buffers.receive, buffers.send] {
+            if budget.used > budget.total {
+                return Err(format!("more is held than there is: {buffers:?}"));
+            }
         }
         Ok(())
     }
@@ -707,6 +714,10 @@ impl World {
         ];
         if left.iter().any(|(_, count)| *count > 0) {
             return Err(format!("left at the end: {left:?}"));
+        }
+        let buffers = stack.buffers();
+        if (buffers.receive.used, buffers.send.used) != (0, 0) {
+            return Err(format!("held at the end: {buffers:?}"));
         }
         let counters = stack.counters();
         let progress = self.flows.iter().map(|flow| flow.client.progress_at);

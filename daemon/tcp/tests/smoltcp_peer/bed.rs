@@ -240,6 +240,7 @@ impl Bed {
             mtu: 1500,
             receive_buffer: setup.receive_buffer,
             send_limit: 1 << 20,
+            autotune: None,
             congestion: setup.congestion,
             congestion_by_port: Vec::new(),
             pacing: None,

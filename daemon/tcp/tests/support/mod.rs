@@ -28,6 +28,7 @@ pub fn config(connections: u32, half_open: u32) -> StackConfig {
         mtu: 1500,
         receive_buffer: 1 << 20,
         send_limit: 1 << 20,
+        autotune: None,
         congestion: Algorithm::Cubic,
         congestion_by_port: Vec::new(),
         pacing: None,

@@ -29,6 +29,7 @@ pub(super) struct Setup {
     mtu: Mtu,
     receive_buffer: Buffer,
     send_limit: Buffer,
+    autotune: None,
     secret: u8,
     /// The clock at the start, in 2^20 ns: around 2^32 ms, where timestamps wrap, and elsewhere.
     start: u32,
