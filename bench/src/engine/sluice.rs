@@ -43,6 +43,8 @@ impl Sluice {
             ecn: true,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: Some(sluice_tcp::skip::SkipConfig::default()),
             flow_hash_key: *b"a key for a test",
             secret: Secret::new(*b"a secret of the bench, known all"),
         };

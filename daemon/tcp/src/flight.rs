@@ -32,6 +32,9 @@ pub(crate) const RUNS_MAX: usize = 256;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
 
+/// When something leaves that may not leave at all.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
 /// A round trip is measured where the record's spread is at most this share of it.
 const SPREAD_SHARE: u32 = 8;
 
@@ -205,6 +208,17 @@ impl Flight {
             start = run.end;
         }
         self.merge(first, next, grain);
+    }
+
+    /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,
+    /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing.
+    pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
+        let (first, next) = self.cut_around(range, pool);
+        for run in self.runs.range_mut(first..next) {
+            run.retransmitted = true;
+            run.sent_at = NEVER;
+            run.spread_ns = 0;
+        }
     }
 
     /// SND.UNA moves to `una`. `deliver` hears of what was not known to be delivered before, in ascending order.

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use crate::event_ring::RingPool;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
 use crate::outstanding::{Learnt, Outstanding};
@@ -32,6 +33,8 @@ pub(crate) struct FlightPool {
     outstanding: Vec<Box<Outstanding>>,
     /// Of connections whose delivery rate is measured.
     pub markers: MarkerPool,
+    /// Of connections that have something to send.
+    pub rings: RingPool,
 }
 
 impl FlightPool {
@@ -54,6 +57,7 @@ impl FlightPool {
             budget,
             outstanding: Vec::with_capacity(connections),
             markers: MarkerPool::new(connections),
+            rings: RingPool::new(connections),
         };
         pool.stock(connections);
         pool

@@ -31,6 +31,8 @@
 //! | `ecn` | congestion marks | 3168, 8511 |
 //! | `timestamps` | RTTM and PAWS | 7323 |
 //! | `challenge` | limit of challenge ACKs | 5961 |
+//! | `record`, `event_ring` | what a connection did with its time, and its last events | |
+//! | `skip` | peers that acknowledge what they cannot have | 9293 3.10.7.4 |
 //! | `deadlines`, `wheel` | every state has a deadline | 9293 3.8 |
 
 #![forbid(unsafe_code)]
@@ -47,6 +49,7 @@ mod deadlines;
 pub mod delivery_rate;
 mod duplicates;
 mod ecn;
+pub mod event_ring;
 pub mod events;
 mod flight;
 mod flight_pool;
@@ -65,11 +68,13 @@ mod prr;
 mod rack;
 pub mod ranges;
 mod receive;
+pub mod record;
 mod recovery;
 pub mod rtt;
 mod segment;
 mod send;
 pub mod seq;
+pub mod skip;
 pub mod stack;
 pub mod state;
 pub mod stats;
@@ -86,6 +91,7 @@ pub mod wheel;
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
+pub use record::{Awaited, Cause, ConnectionRecord, Repeat};
 pub use segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;

@@ -12,6 +12,7 @@ use crate::clock::Instant;
 use crate::config::{NO_PROGRESS, SYN_ACK_REPEATS_MAX};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
+use crate::event_ring::EventKind;
 use crate::events::CloseReason;
 use crate::receive::AckWanted;
 use crate::send::{Cut, Sender};
@@ -21,6 +22,9 @@ use crate::state::State;
 /// SACK blocks beside timestamps, and alone (RFC 2018 section 3: 40 bytes of options).
 const SACK_BLOCKS_WITH_TIMESTAMPS: usize = 3;
 const SACK_BLOCKS_ALONE: usize = 4;
+
+/// A header and the stream bytes behind it.
+pub(crate) type Segment = (TcpHeader, Range<u64>);
 
 impl Connection {
     /// The next segment to send now: header and the stream bytes behind it.
@@ -51,17 +55,23 @@ impl Connection {
     }
 
     fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if let Some(segment) = self.next_tail_probe(env) {
+        if let Some(segment) = self.next_missed(env).or_else(|| self.next_tail_probe(env)) {
             return Some(segment);
         }
         if !self.loss.awaits_verdict() {
             if let Some((cut, again)) = self.next_lost() {
-                let held = self.is_held(env.now);
-                return (!held).then(|| self.resend(&cut, again, env));
+                return self
+                    .is_released(env)
+                    .then(|| self.resend(&cut, again, env));
             }
-            if let Some(cut) = self.next_new(env) {
-                let held = self.is_held(env.now);
-                return (!held).then(|| self.send_new(&cut, env));
+            while let Some(cut) = self.next_new(env) {
+                if !self.is_released(env) {
+                    return None;
+                }
+                if !self.is_to_withhold(&cut, env) {
+                    return Some(self.send_new(&cut, env));
+                }
+                self.withhold(&cut, env);
             }
             if self.loss.on_nothing_new()
                 && let Some((cut, again)) = self.next_lost()
@@ -83,7 +93,17 @@ impl Connection {
             return Some((self.header(seq, TcpFlags::ACK, env.now), 0..0));
         }
         self.on_nothing_to_send();
+        self.note_quiet(env);
         None
+    }
+
+    /// Whether the pacer lets the next segment go.
+    fn is_released(&mut self, env: &mut Env<'_>) -> bool {
+        let held = self.is_held(env.now);
+        if held {
+            self.note_paced(env);
+        }
+        !held
     }
 
     fn next_new(&mut self, env: &Env<'_>) -> Option<Cut> {
@@ -110,10 +130,19 @@ impl Connection {
         self.send.next_new(allowance)
     }
 
-    pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
+    pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
+        self.account_new(cut, env);
+        let (mut header, payload) = self.data_header(cut, env);
+        header.flags = header.flags.union(self.control.ecn.on_new_data());
+        (header, payload)
+    }
+
+    /// New data leaves: everybody hears of it.
+    pub(crate) fn account_new(&mut self, cut: &Cut, env: &mut Env<'_>) {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
         }
+        self.record.on_sending(env);
         self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
         self.send.on_sent_new(cut, env.now);
         self.record_new(env);
@@ -123,13 +152,21 @@ impl Connection {
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
         self.keep_tail_probe(env.now);
-        let (mut header, payload) = self.data_header(cut, env);
-        header.flags = header.flags.union(self.control.ecn.on_new_data());
-        (header, payload)
+    }
+
+    /// The timer begins a new wait.
+    pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
+        self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
     }
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         env.counters.window_probes += 1;
+        self.note(
+            EventKind::WindowProbe,
+            0,
+            Sender::end_of(cut) - cut.payload.start,
+            env,
+        );
         self.probe_wanted = false;
         self.send.on_probe_sent(cut, env.now);
         self.record_new(env);

@@ -43,6 +43,8 @@ fn config(secret: u8) -> StackConfig {
         ecn: false,
         rto: RtoConfig::default(),
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [secret; 16],
         secret: Secret::new([secret; 32]),
     }

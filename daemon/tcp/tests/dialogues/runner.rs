@@ -146,6 +146,8 @@ impl Runner {
             ecn: false,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [3; 16],
             secret: Secret::new(SECRET),
         };

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::skip::SkipConfig;
 
 use crate::chance::{Chance, PARTS};
 use crate::client::{Ending, Plan};
@@ -31,6 +32,8 @@ pub struct Scenario {
     pub turn_segments: u32,
     /// How long segments wait for company before the driver has its turn.
     pub batch: Duration,
+    /// Whether and when clients are tested for optimistic acknowledgements.
+    pub skip: Option<SkipConfig>,
     /// Segments of an attacker per million of the client's.
     pub forged: u32,
     /// Turns of our driver per million that come up to three seconds late, as after a SIGSTOP.
@@ -63,6 +66,7 @@ impl Scenario {
             pauses: chance.pick(&[0, 0, 0, 1000]),
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
+            skip: None,
             stall_max: STALL_MAX,
         };
         if scenario.half_open < flows {
@@ -72,6 +76,12 @@ impl Scenario {
         // One direction in four is another path.
         if chance.hit(PARTS / 4) {
             scenario.down = conditions(chance.range(0..8), chance);
+        }
+        if chance.hit(PARTS / 2) {
+            scenario.skip = Some(SkipConfig {
+                rate: 1,
+                interval: 30_000,
+            });
         }
         scenario
     }
@@ -136,6 +146,7 @@ impl Scenario {
             lean: false,
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
+            skip: None,
             forged: 0,
             pauses: 0,
             half_open: 160,

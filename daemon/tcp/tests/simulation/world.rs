@@ -43,6 +43,8 @@ pub struct Report {
     /// Every segment with its time went into it.
     pub trace_hash: u64,
     pub sent_again: u64,
+    /// Segments held back as a test.
+    pub withheld: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
     /// From the start to the last byte that a client got.
@@ -126,6 +128,8 @@ impl World {
             ecn: false,
             rto: sluice_tcp::rtt::RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: scenario.skip,
             flow_hash_key: [9; 16],
             secret: Secret::new(secret),
         };
@@ -642,6 +646,7 @@ impl World {
             ("half-open", stack.half_open()),
             ("timers", stack.timers()),
             ("TIME-WAIT", stack.time_wait()),
+            ("trails", u32::try_from(stack.trails()).unwrap_or(u32::MAX)),
         ];
         if left.iter().any(|(_, count)| *count > 0) {
             return Err(format!("left at the end: {left:?}"));
@@ -654,6 +659,7 @@ impl World {
             segments: counters.segments_in + counters.segments_out,
             trace_hash: self.hash,
             sent_again: sent_again(counters),
+            withheld: counters.withheld,
             given_up: self.given_up,
             took,
         })

@@ -87,6 +87,8 @@ impl Setup {
                 interval: Duration::from_secs(75),
                 probes: 3,
             }),
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [self.secret; 16],
             secret: Secret::new([self.secret; 32]),
         }
