@@ -81,6 +81,9 @@ pub(crate) struct Flight {
     lost_bytes: u64,
     /// Nothing below is lost.
     lost_from: u64,
+    /// Something was sent again since the last new data. What follows begins a run: one that left partly before and
+    /// partly after a repetition would make it look late by as much.
+    repeated: bool,
 }
 
 impl Flight {
@@ -92,6 +95,7 @@ impl Flight {
             sacked_bytes: 0,
             lost_bytes: 0,
             lost_from: start,
+            repeated: false,
         }
     }
 
@@ -172,7 +176,9 @@ impl Flight {
             fate: Fate::InFlight,
             retransmitted: false,
         };
+        let apart = core::mem::take(&mut self.repeated);
         if let Some(last) = self.runs.back_mut()
+            && !apart
             && last.joins(&run, grain)
         {
             last.join(&run);
@@ -194,6 +200,7 @@ impl Flight {
         // Without room for another run the whole run counts as sent again: what was not is then found lost
         // once more.
         let (first, next) = self.cut_around(range, pool);
+        self.repeated = true;
         let mut start = self.start_of(first);
         for run in self.runs.range_mut(first..next) {
             if run.fate == Fate::Lost {

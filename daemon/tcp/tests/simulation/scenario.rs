@@ -80,7 +80,7 @@ impl Scenario {
         if chance.hit(PARTS / 2) {
             scenario.skip = Some(SkipConfig {
                 rate: 1,
-                interval: 30_000,
+                interval: 10_000,
             });
         }
         scenario
