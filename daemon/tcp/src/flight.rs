@@ -81,9 +81,10 @@ pub(crate) struct Flight {
     lost_bytes: u64,
     /// Nothing below is lost.
     lost_from: u64,
-    /// Something was sent again since the last new data. What follows begins a run: one that left partly before and
-    /// partly after a repetition would make it look late by as much.
-    repeated: bool,
+    /// When new data left last, and when something was sent again last: the order in which they left is that of the
+    /// times in the record, also of what left at one moment of the clock.
+    newest: Instant,
+    repeated: Instant,
 }
 
 impl Flight {
@@ -95,7 +96,8 @@ impl Flight {
             sacked_bytes: 0,
             lost_bytes: 0,
             lost_from: start,
-            repeated: false,
+            newest: Instant::ZERO,
+            repeated: Instant::ZERO,
         }
     }
 
@@ -169,14 +171,16 @@ impl Flight {
         if end <= self.end() {
             return;
         }
+        // A run that left partly before and partly after a repetition would make that look late.
+        let apart = self.repeated > self.newest;
+        self.newest = now.max(self.repeated);
         let run = Run {
             end,
-            sent_at: now,
+            sent_at: self.newest,
             spread_ns: 0,
             fate: Fate::InFlight,
             retransmitted: false,
         };
-        let apart = core::mem::take(&mut self.repeated);
         if let Some(last) = self.runs.back_mut()
             && !apart
             && last.joins(&run, grain)
@@ -200,7 +204,7 @@ impl Flight {
         // Without room for another run the whole run counts as sent again: what was not is then found lost
         // once more.
         let (first, next) = self.cut_around(range, pool);
-        self.repeated = true;
+        let now = self.time_of_repetition(now);
         let mut start = self.start_of(first);
         for run in self.runs.range_mut(first..next) {
             if run.fate == Fate::Lost {
@@ -215,6 +219,18 @@ impl Flight {
             start = run.end;
         }
         self.merge(first, next, grain);
+    }
+
+    /// Of two segments of one moment the higher one left later, as far as RACK can see (RFC 8985 section 6.2). That is
+    /// not so of one that is sent again after new data.
+    fn time_of_repetition(&mut self, now: Instant) -> Instant {
+        let after = if self.newest >= now {
+            self.newest + Duration::from_nanos(1)
+        } else {
+            now
+        };
+        self.repeated = after.max(self.repeated);
+        self.repeated
     }
 
     /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,

@@ -381,7 +381,11 @@ impl Connection {
         if self.send.in_flight() == 0 && !self.send.is_stalled_by_window() {
             self.deadlines.clear(Timer::Retransmit);
         } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+            if self.send.is_stalled_by_window() {
+                self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+            } else {
+                self.restart_retransmission_timer(now);
+            }
         }
     }
 

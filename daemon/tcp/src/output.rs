@@ -148,15 +148,9 @@ impl Connection {
         self.record_new(env);
         env.counters.bytes_out += cut.payload.end - cut.payload.start;
         if !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+            self.restart_retransmission_timer(env.now);
         }
         self.keep_tail_probe(env.now);
-    }
-
-    /// The timer begins a new wait.
-    pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
-        self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
     }
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {

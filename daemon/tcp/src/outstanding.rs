@@ -149,9 +149,7 @@ impl Outstanding {
         grain: Duration,
         pool: &mut FlightPool,
     ) {
-        // Behind what left at the same moment: of two such segments RACK takes the higher one for the later.
-        let at = now + Duration::from_nanos(1);
-        self.flight.on_sent_again(range, at, grain, pool);
+        self.flight.on_sent_again(range, now, grain, pool);
         self.skip.on_shown();
     }
 

@@ -171,8 +171,7 @@ impl Connection {
         if self.send.in_flight() > 0 && self.loss.may_probe() && !self.send.is_stalled_by_window() {
             self.loss.want_probe();
             // The probe comes first even where both were due (RFC 8985 section 7.3).
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+            self.restart_retransmission_timer(env.now);
         }
     }
 
@@ -198,8 +197,7 @@ impl Connection {
         };
         self.loss.on_probe_sent(self.send.snd_nxt, again);
         self.deadlines.clear(Timer::TailProbe);
-        self.deadlines
-            .set(Timer::Retransmit, env.now + self.rtt.rto());
+        self.restart_retransmission_timer(env.now);
         Some(segment)
     }
 
@@ -230,8 +228,7 @@ impl Connection {
         };
         // The timer guards the first segment: only its repetition begins a new wait (RFC 6298 section 5.1).
         if cut.payload.start == self.send.snd_una || !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+            self.restart_retransmission_timer(env.now);
         }
         let segment = self.repeat(cut, repeat, env);
         self.keep_tail_probe(env.now);
@@ -286,7 +283,12 @@ impl Connection {
         self.rtt.back_off();
         self.deadlines.clear(Timer::Reorder);
         self.deadlines.clear(Timer::TailProbe);
-        let next = env.now + self.rtt.rto();
+        self.restart_retransmission_timer(env.now);
+    }
+
+    /// The retransmission timer begins a new wait (RFC 6298 section 5), which ends with the user timeout at the latest.
+    pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
+        let next = now + self.rtt.rto();
         let next = self.user_timeout_at().map_or(next, |end| next.min(end));
         self.deadlines.set(Timer::Retransmit, next);
     }
@@ -300,10 +302,11 @@ impl Connection {
         }
     }
 
-    /// When the user timeout ends that began with the last progress.
+    /// When the user timeout ends that began with the last progress. A peer that took its window back has another limit.
     fn user_timeout_at(&self) -> Option<Instant> {
         let limit = Duration::from_millis(self.user_timeout_ms.into());
-        (!limit.is_zero()).then(|| self.progress_at + limit)
+        let counts = !limit.is_zero() && self.send.window() > 0;
+        counts.then(|| self.progress_at + limit)
     }
 }
 

@@ -16,7 +16,10 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
-use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
+use sluice_tcp::skip::SkipConfig;
+use sluice_tcp::{
+    CloseReason, ConnId, ConnectionRecord, Disposition, Events, Segment, Stack, StackConfig,
+};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::frame::{self, Wire};
@@ -55,6 +58,10 @@ struct Peer {
     echo: u32,
     events: Events,
     closed: Option<CloseReason>,
+    /// What its driver supplied.
+    supplied: u64,
+    /// What was told of it at its end.
+    record: Option<ConnectionRecord>,
 }
 
 #[derive(Debug)]
@@ -161,6 +168,8 @@ impl Runner {
                 "time_wait" => config.time_wait = script::parse(value)?,
                 "mtu" => config.mtu = script::parse(value)?,
                 "receive_buffer" => config.receive_buffer = script::parse(value)?,
+                "user_timeout" => config.user_timeout = Some(script::duration(value)?),
+                "skip" => config.skip = Some(skip(value)?),
                 "send_limit" => config.send_limit = script::parse(value)?,
                 "congestion" if value == "cubic" => config.congestion = Algorithm::Cubic,
                 "congestion" if value == "reno" => config.congestion = Algorithm::NewReno,
@@ -217,7 +226,7 @@ impl Runner {
                 let actual = self.observe(key, values, *port)?;
                 let expected = values.join(" ");
                 let expected = match key.as_str() {
-                    "counter" => values.last().cloned().unwrap_or_default(),
+                    "counter" | "paused" | "pauses" | "sent_again" => values.last().cloned().unwrap_or_default(),
                     _ => expected,
                 };
                 if actual == expected {
@@ -272,6 +281,9 @@ impl Runner {
                 if let Some(peer) = self.peers.values_mut().find(|p| p.conn == Some(conn)) {
                     peer.events = merged(peer.events, events);
                     peer.closed = peer.closed.or(events.closed);
+                    if events.closed.is_some() {
+                        peer.record = self.stack.last_record().copied();
+                    }
                 }
             }
             if quiet {
@@ -493,9 +505,23 @@ impl Runner {
         let peer = self.peers.get(&port).and_then(|peer| peer.conn);
         let conn = peer.ok_or("no connection on this port")?;
         match call {
-            Call::Supply(until, more) => self.stack.supply(conn, *until, *more),
+            Call::Supply(until, more) => {
+                self.stack.supply(conn, *until, *more);
+                if let Some(peer) = self.peers.get_mut(&port) {
+                    peer.supplied = *until;
+                }
+            }
             Call::Consume(until) => self.stack.consume(conn, *until),
             Call::Close => self.stack.close(conn, self.now),
+            Call::CloseReceive => self.stack.close_receive(conn),
+            Call::WaitsFor(awaited) => {
+                self.stack.waits_for(conn, *awaited);
+                let view = self.stack.send_view(conn);
+                // As a driver does that has nothing more to give.
+                let supplied = self.peers[&port].supplied.max(view.map_or(0, |v| v.sent));
+                self.stack.supply(conn, supplied, awaited.is_some());
+            }
+            Call::UserTimeout(limit) => self.stack.set_user_timeout(conn, *limit),
             Call::Abort => self.stack.abort(conn),
             Call::Deadline(time) => {
                 let at = time.map(|time| self.now + time);
@@ -537,6 +563,12 @@ impl Runner {
                 .map_or("no".to_owned(), |why| format!("{why:?}")));
         }
         let conn = peer.conn.ok_or("no connection on this port")?;
+        let record = self.stack.record(conn).or(peer.record);
+        if let Some(record) = record
+            && let Some(told) = text::of_record(key, values, &record)
+        {
+            return Ok(told);
+        }
         let view = self.stack.send_view(conn);
         let view_of = |side: fn(&sluice_tcp::SendView) -> u64| {
             view.as_ref()
@@ -580,6 +612,15 @@ fn key(ipv6: bool, port: u16) -> FlowKey {
         }
     };
     FlowKey::new(address(1), LOCAL_PORT, address(2), port)
+}
+
+/// `rate,interval`.
+fn skip(value: &str) -> Result<SkipConfig, String> {
+    let (rate, interval) = value.split_once(',').ok_or("write: skip=RATE,INTERVAL")?;
+    Ok(SkipConfig {
+        rate: script::parse(rate)?,
+        interval: script::parse(interval)?,
+    })
 }
 
 /// `idle,interval,probes`.
