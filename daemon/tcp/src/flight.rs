@@ -141,6 +141,13 @@ impl Flight {
             .is_some_and(|run| run.fate == Fate::Sacked)
     }
 
+    /// The byte at SND.UNA was sent again.
+    pub(crate) fn is_first_repeated(&self) -> bool {
+        self.runs
+            .front()
+            .is_some_and(|run| run.fate == Fate::InFlight && run.retransmitted)
+    }
+
     /// Whether DupThresh segments are SACKed: as many separate ranges, or more bytes than fit into fewer
     /// (RFC 6675 section 2). Walks from the top, where the SACKed ranges are.
     pub(crate) fn has_sacked_segments(&self, segments: u32, smss: u32) -> bool {

@@ -357,8 +357,9 @@ impl Outstanding {
                 self.lose_first(ack.snd_una, smss, pool);
                 Verdict::Reduce
             }
-            Phase::Fast { .. } if ack.acked > 0 => {
-                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3).
+            Phase::Fast { .. } if ack.acked > 0 && !self.flight.is_first_repeated() => {
+                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3); not one of a part of
+                // what was just sent again, or each byte of it would be worth a segment.
                 self.lose_first(ack.snd_una, smss, pool);
                 self.first_goes_at_once = true;
                 verdict
