@@ -178,12 +178,9 @@ impl Record {
         self.note(EventKind::Paused, cause as u8, at, env);
     }
 
-    /// The connection is over: what it did last is booked. Its trail stays until it was told of.
-    pub(crate) fn on_end(&mut self, env: &mut Env<'_>) {
-        self.rest(env);
-    }
-
-    fn rest(&mut self, env: &mut Env<'_>) {
+    /// Nothing waits any more, or the connection is over: what it did last is booked. Its trail stays until it was told
+    /// of.
+    pub(crate) fn on_quiet(&mut self, env: &mut Env<'_>) {
         if self.activity != Activity::Rest {
             self.turn_to(Activity::Rest, env);
         }
@@ -216,6 +213,47 @@ impl Record {
         Pauses {
             times: u32::from(self.pauses[cause.index()]),
             total: duration(self.paused[cause.index()].into()),
+        }
+    }
+}
+
+/// What is kept of it while the connection rests: see [`crate::rest`]. How often it paused is not.
+#[derive(Debug)]
+pub(crate) struct RestingRecord {
+    sending: u32,
+    paused: [u32; Cause::ALL.len()],
+    sent_again: [u16; Repeat::ALL.len()],
+    recoveries: u16,
+    undone: u8,
+    time_outs: u8,
+}
+
+impl Record {
+    /// The packed form; `None` while something waits, or the trail is kept.
+    pub(crate) fn rest(&self) -> Option<RestingRecord> {
+        let is_quiet =
+            self.activity == Activity::Rest && self.awaited.is_none() && self.ring.is_none();
+        is_quiet.then_some(RestingRecord {
+            sending: self.sending,
+            paused: self.paused,
+            sent_again: self.sent_again,
+            recoveries: self.recoveries,
+            undone: self.undone,
+            time_outs: self.time_outs,
+        })
+    }
+}
+
+impl RestingRecord {
+    pub(crate) fn wake(&self) -> Record {
+        Record {
+            sending: self.sending,
+            paused: self.paused,
+            sent_again: self.sent_again,
+            recoveries: self.recoveries,
+            undone: self.undone,
+            time_outs: self.time_outs,
+            ..Record::new()
         }
     }
 }
@@ -265,7 +303,7 @@ impl Connection {
                 let at = (self.send.snd_una, self.send.in_flight());
                 self.record.pause(cause, at, env);
             }
-            None => self.record.rest(env),
+            None => self.record.on_quiet(env),
         }
     }
 
@@ -355,7 +393,7 @@ impl StackCounters {
 /// Pauses of one cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pauses {
-    /// How often; 65,535 stands for more.
+    /// How often since the connection was last packed as idle; 65,535 stands for more.
     pub times: u32,
     /// All together, in units of 65.5 us.
     pub total: Duration,
