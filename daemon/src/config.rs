@@ -127,6 +127,9 @@ pub struct Tcp {
     pub mss: Option<u16>,
     /// Idle time before a keep-alive probe; `None` is off, the default RFC 9293 section 3.8.4 demands (MUST-25).
     pub keepalive: Option<Duration>,
+    /// Time for which a peer may leave data unacknowledged before it is reset (RFC 9293 section 3.9.1.8); `None` gives
+    /// up after 15 retransmissions.
+    pub user_timeout: Option<Duration>,
 }
 
 /// `[disk]`.
@@ -310,6 +313,7 @@ impl Default for Tcp {
             congestion: Congestion::Cubic,
             mss: None,
             keepalive: None,
+            user_timeout: None,
         }
     }
 }

@@ -37,6 +37,8 @@ mod frames;
 mod loss;
 #[path = "worker/packets.rs"]
 mod packets;
+#[path = "worker/records.rs"]
+mod records;
 #[path = "worker/requests.rs"]
 mod requests;
 #[path = "worker/rings.rs"]

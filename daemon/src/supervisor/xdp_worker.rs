@@ -11,6 +11,7 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::skip::SkipConfig;
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
 use super::{Failure, disk_problem, served_root, services_config};
@@ -195,6 +196,8 @@ impl Builder<'_> {
                 interval: KEEP_ALIVE_INTERVAL,
                 probes: KEEP_ALIVE_PROBES,
             }),
+            user_timeout: self.config.tcp.user_timeout,
+            skip: Some(SkipConfig::default()),
             flow_hash_key: self.hash_key,
             secret: Secret::new(self.secret),
         }
