@@ -145,10 +145,7 @@ fn trail(record: &ConnectionRecord) -> String {
             times => format!("*{times}"),
         };
         let (at, kind) = (event.at.as_millis(), event.kind.name());
-        format!(
-            "{kind}{detail}@{at}{times}({}+{})",
-            event.offset, event.len
-        )
+        format!("{kind}{detail}@{at}{times}({}+{})", event.offset, event.len)
     });
     let told: Vec<String> = told.collect();
     if told.is_empty() {

@@ -273,7 +273,8 @@ mod tests {
     fn a_ring_that_was_given_back_is_empty_when_it_is_taken_again() {
         let mut pool = RingPool::new(1);
         let ring = pool.take(at(0)).expect("a ring");
-        pool.get_mut(&ring).push(at(1), EventKind::TimeOut, 0, (0, 0));
+        pool.get_mut(&ring)
+            .push(at(1), EventKind::TimeOut, 0, (0, 0));
         assert!(pool.take(at(1)).is_none(), "no more than connections");
         assert_eq!(pool.out(), 1);
         pool.give_back(ring);

@@ -66,11 +66,15 @@ impl Loss {
 
     /// The test for optimistic acknowledgements, while something is in flight.
     pub(crate) fn skip(&self) -> Option<&Skip> {
-        self.outstanding.as_ref().map(|outstanding| &outstanding.skip)
+        self.outstanding
+            .as_ref()
+            .map(|outstanding| &outstanding.skip)
     }
 
     pub(crate) fn skip_mut(&mut self) -> Option<&mut Skip> {
-        self.outstanding.as_mut().map(|outstanding| &mut outstanding.skip)
+        self.outstanding
+            .as_mut()
+            .map(|outstanding| &mut outstanding.skip)
     }
 
     /// See [`Outstanding::withhold`].

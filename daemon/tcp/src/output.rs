@@ -60,9 +60,7 @@ impl Connection {
         }
         if !self.loss.awaits_verdict() {
             if let Some((cut, again)) = self.next_lost() {
-                return self
-                    .is_released(env)
-                    .then(|| self.resend(&cut, again, env));
+                return self.is_released(env).then(|| self.resend(&cut, again, env));
             }
             while let Some(cut) = self.next_new(env) {
                 if !self.is_released(env) {

@@ -235,12 +235,7 @@ impl Connection {
         segment
     }
 
-    fn repeat(
-        &mut self,
-        cut: &Cut,
-        repeat: Repeat,
-        env: &mut Env<'_>,
-    ) -> (TcpHeader, Range<u64>) {
+    fn repeat(&mut self, cut: &Cut, repeat: Repeat, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         let range = cut.payload.start..Sender::end_of(cut);
         self.note_repeat(repeat, &range, env);
         self.note_again(&range, env);

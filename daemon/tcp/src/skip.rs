@@ -245,7 +245,10 @@ mod tests {
         let mut skip = Skip::new(0);
         assert_eq!(skip.withheld(), None);
         skip.hold(1000..2000);
-        assert_eq!((skip.withheld(), skip.missed()), (Some(&(1000..2000)), None));
+        assert_eq!(
+            (skip.withheld(), skip.missed()),
+            (Some(&(1000..2000)), None)
+        );
         assert!(skip.explains_duplicate(1000));
         assert!(!skip.explains_duplicate(500));
         skip.on_hole();

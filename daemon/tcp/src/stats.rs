@@ -175,10 +175,13 @@ impl StackCounters {
             ("paused_memory_ms", "pauses_memory"),
         ];
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let pauses = Cause::ALL.iter().zip(NAMES).flat_map(move |(cause, (time, count))| {
-            let begun = self.pauses[cause.index()];
-            [(time, millis(self.paused(*cause))), (count, begun)]
-        });
+        let pauses = Cause::ALL
+            .iter()
+            .zip(NAMES)
+            .flat_map(move |(cause, (time, count))| {
+                let begun = self.pauses[cause.index()];
+                [(time, millis(self.paused(*cause))), (count, begun)]
+            });
         [("sending_ms", millis(self.sending()))]
             .into_iter()
             .chain(pauses)

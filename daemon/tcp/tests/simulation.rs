@@ -110,6 +110,18 @@ fn nothing_is_sent_again_over_a_path_that_loses_nothing() {
     assert!(withheld > 100, "{withheld}");
 }
 
+/// An honest client is never caught: `every_seed_ends_with_equal_bytes_and_nothing_left` would fail.
+#[test]
+fn a_client_that_acknowledges_what_it_does_not_have_is_reset() {
+    for lead in 1..=12 {
+        for sack in [true, false] {
+            let scenario = Scenario::optimist(lead, sack);
+            let report = run(lead, scenario, false).unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(report.optimists, 1, "{lead} segments ahead, SACK {sack}");
+        }
+    }
+}
+
 #[test]
 fn a_terrible_path_is_survived() {
     for seed in 0..200 {

@@ -1,7 +1,7 @@
 //! How connections end: time limits, draining, the peer's FIN. And what is measured of them.
 
-use crate::exchange::LINGER;
 use super::*;
+use crate::exchange::LINGER;
 
 #[test]
 fn a_silent_connection_ends_after_the_idle_time() {

@@ -226,7 +226,9 @@ impl Runner {
                 let actual = self.observe(key, values, *port)?;
                 let expected = values.join(" ");
                 let expected = match key.as_str() {
-                    "counter" | "paused" | "pauses" | "sent_again" => values.last().cloned().unwrap_or_default(),
+                    "counter" | "paused" | "pauses" | "sent_again" => {
+                        values.last().cloned().unwrap_or_default()
+                    }
                     _ => expected,
                 };
                 if actual == expected {

@@ -129,6 +129,7 @@ impl Scenario {
             receive_buffer: 4 << 20,
             read_slowly: 0,
             shrinks: false,
+            optimistic: 0,
             reneges: false,
         };
         Scenario {
@@ -153,6 +154,21 @@ impl Scenario {
             rounds: 1,
             stall_max: STALL_MAX,
         }
+    }
+
+    /// A client that acknowledges `lead` segments more than it has, over a path that loses nothing.
+    pub fn optimist(lead: u64, sack: bool) -> Scenario {
+        let round_trip = Duration::from_millis(40);
+        let mut scenario = Scenario::download(Algorithm::Cubic, 4 << 20, 0, round_trip);
+        scenario.skip = Some(SkipConfig {
+            rate: 1,
+            interval: 50_000,
+        });
+        let plan = &mut scenario.plans[0];
+        (plan.optimistic, plan.sack) = (lead, sack);
+        // It is over when it is reset.
+        plan.ending = Ending::Vanish(u64::MAX);
+        scenario
     }
 
     /// A path at the edge of what TCP can be used on: 30 % loss, 20 % reordered, duplicates, damage.
@@ -259,6 +275,7 @@ fn plan(flows: u32, chance: &mut Chance) -> Plan {
         receive_buffer: chance.pick(&[2000, 20_000, 65_535, 500_000]),
         read_slowly: chance.pick(&[0, 0, 0, 3000, 30_000]),
         shrinks: chance.hit(PARTS / 10),
+        optimistic: 0,
         reneges: chance.hit(PARTS / 10),
     }
 }

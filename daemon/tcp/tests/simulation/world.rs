@@ -43,8 +43,9 @@ pub struct Report {
     /// Every segment with its time went into it.
     pub trace_hash: u64,
     pub sent_again: u64,
-    /// Segments held back as a test.
+    /// Segments held back as a test, and clients caught by it.
     pub withheld: u64,
+    pub optimists: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
     /// From the start to the last byte that a client got.
@@ -422,7 +423,9 @@ impl World {
                 return Err(format!("a view that makes no sense: {view:?}"));
             }
         }
+        self.check_record(conn)?;
         self.stack.set_deadline(conn, Some(deadline));
+        let flow = &mut self.flows[index];
         if events.readable {
             flow.progress_at = self.now;
             if self.scenario.server_reads == 0 {
@@ -433,6 +436,39 @@ impl World {
         }
         self.feed(index, conn);
         self.check_state(index)
+    }
+
+    /// What a connection says of itself agrees with the clock, and with the counters if it is the only one.
+    fn check_record(&self, conn: ConnId) -> Result<(), String> {
+        let Some(record) = self.stack.record(conn) else {
+            return Ok(());
+        };
+        let unit = Duration::from_micros(66);
+        if record.busy() > self.now.saturating_since(self.start) + unit {
+            return Err(format!("more pauses than time: {record:?}"));
+        }
+        if self.flows.len() > 1 || self.scenario.rounds > 1 {
+            return Ok(());
+        }
+        let counters = self.stack.counters();
+        let counted = [
+            counters.retransmitted_fast,
+            counters.retransmitted_rack,
+            counters.retransmitted_tlp,
+            counters.retransmitted_timeout,
+        ];
+        if record.sent_again.map(u64::from) != counted {
+            return Err(format!("{:?} instead of {counted:?}", record.sent_again));
+        }
+        // The pause that is not over is in the record alone.
+        let paused = sluice_tcp::Cause::ALL.iter().map(|cause| {
+            let pauses = record.pauses[cause.index()];
+            (pauses.total + unit, counters.paused(*cause))
+        });
+        match paused.into_iter().find(|(told, counted)| told < counted) {
+            Some(wrong) => Err(format!("a pause less than what was counted: {wrong:?}")),
+            None => Ok(()),
+        }
     }
 
     fn server_reads(&mut self, index: usize) {
@@ -660,6 +696,7 @@ impl World {
             trace_hash: self.hash,
             sent_again: sent_again(counters),
             withheld: counters.withheld,
+            optimists: counters.optimistic_acks,
             given_up: self.given_up,
             took,
         })
