@@ -401,7 +401,7 @@ impl Connection {
         }
         let seq = SeqNumber::new(segment.header.seq);
         let arrival = self.receive.on_payload(seq, segment.payload_len, fin);
-        let is_unwanted = self.receive_closed && arrival.pieces.len() > 0;
+        let is_unwanted = self.receive_closed && !arrival.pieces.is_empty();
         if is_unwanted && self.is_closed_for_good() {
             // RFC 9293 section 3.6.1: the peer is told that it was lost.
             self.end(CloseReason::DataNotRead, true);

@@ -184,7 +184,7 @@ impl Connection {
             0
         };
         let share = u64::from(isn::skip_hash(&self.key, from, &env.config.secret));
-        let chosen = u128::from(share) * u128::from(config.interval) >> 32;
+        let chosen = (u128::from(share) * u128::from(config.interval)) >> 32;
         let chosen = u64::try_from(chosen).unwrap_or(config.interval);
         if let Some(skip) = self.loss.skip_mut() {
             skip.next_at = from.saturating_add(pause).saturating_add(chosen);
