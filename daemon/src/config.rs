@@ -134,6 +134,9 @@ pub struct Tcp {
     pub send_buffer_max: u32,
     /// Idle time before a keep-alive probe; `None` is off, the default RFC 9293 section 3.8.4 demands (MUST-25).
     pub keepalive: Option<Duration>,
+    /// Time for which a peer may leave data unacknowledged before it is reset (RFC 9293 section 3.9.1.8); `None` gives
+    /// up after 15 retransmissions.
+    pub user_timeout: Option<Duration>,
 }
 
 /// `[disk]`.
@@ -335,6 +338,7 @@ impl Default for Tcp {
             // Twice what fills 10 Gbit/s at 100 ms.
             send_buffer_max: 256 << 20,
             keepalive: None,
+            user_timeout: None,
         }
     }
 }

@@ -30,6 +30,7 @@ use response::Fill;
 pub(crate) use response::ResponseQueue;
 use sluice_disk::OpenTicket;
 use sluice_http::Status;
+use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 
 /// The state of the response stream after [`Exchange::advance`].
@@ -47,7 +48,13 @@ pub struct Progress {
     pub waiting: bool,
     /// Bytes of a response that has begun follow `ready_until`, once they are ready and wanted.
     pub more: bool,
+    /// What stands between `ready_until` and the bytes that follow, if not the horizon.
+    pub awaited: Option<Awaited>,
 }
+
+/// After the last response what the peer sends is read away for this long. A reset at once could destroy the end of the
+/// response, or an error that it explains, before its client has read it (RFC 9112 section 9.6).
+pub const LINGER: Duration = Duration::from_secs(5);
 
 /// What a connection is waiting for, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +99,8 @@ pub struct Exchange {
     peer_finished: bool,
     /// No further request is read; what still comes is dropped.
     last_taken: bool,
+    /// And nobody waits for the peer to end it any more.
+    lingered: bool,
     aborted: bool,
 }
 
@@ -112,6 +121,7 @@ impl Exchange {
             drained_at: None,
             peer_finished: false,
             last_taken: false,
+            lingered: false,
             aborted: false,
         }
     }
@@ -183,13 +193,17 @@ impl Exchange {
     /// while nothing is in flight and nothing may be sent, the acknowledged offset frees all blocks.
     pub fn advance(&mut self, horizon: u64, now: Instant, services: &mut Services) -> Progress {
         if self.aborted {
-            return self.progress(Fill::Done, false);
+            return self.progress(Fill::Done, None);
         }
         if services.draining && self.drained_at.is_none() {
             let delivered = self.input.as_ref().map(|input| input.delivered());
             self.drained_at = Some(delivered.unwrap_or(self.request_offset));
         }
         let opening = self.take_requests(now, services);
+        let awaited = opening.then_some(match self.queue {
+            Some(_) => Awaited::Disk,
+            None => Awaited::Memory,
+        });
         let fill = match &mut self.queue {
             Some(queue) => queue.fill(horizon, now, services),
             None => Fill::Done,
@@ -199,7 +213,7 @@ impl Exchange {
             self.aborted = true;
         }
         self.settle(now, services);
-        let progress = self.progress(fill, opening);
+        let progress = self.progress(fill, awaited);
         self.stop_clock(progress.waiting, now);
         progress
     }
@@ -253,7 +267,10 @@ impl Exchange {
             _ if self.aborted => None,
             Phase::Responding if self.waiting_since.is_some() => None,
             Phase::Responding => services.min_rate.map(|_| self.since + RATE_TIME),
-            _ if self.last_taken => None,
+            _ if self.last_taken => {
+                let is_lingering = self.phase == Phase::Idle && !self.lingered;
+                is_lingering.then(|| self.since + LINGER)
+            }
             Phase::Idle => Some(self.since + services.idle_timeout),
             Phase::Head => Some(self.since + services.header_timeout),
         }
@@ -271,11 +288,20 @@ impl Exchange {
         match self.phase {
             Phase::Responding => self.judge_rate(now, services),
             Phase::Head => self.end_head(services),
+            Phase::Idle if self.last_taken => self.lingered = true,
             Phase::Idle => {
                 services.counters.idle_timeouts += 1;
+                self.since = now;
                 self.take_no_more();
             }
         }
+    }
+
+    /// The response stream is over, and the peer had its time to read the end of it and to close: what it sends now may
+    /// be answered by a reset (RFC 1122 section 4.2.2.13).
+    #[must_use]
+    pub fn has_lingered(&self) -> bool {
+        self.lingered
     }
 
     /// True between requests, when closing costs the peer nothing but a new connection.
@@ -450,17 +476,26 @@ impl Exchange {
         }
     }
 
-    fn progress(&self, fill: Fill, opening: bool) -> Progress {
+    /// `opening`: what the next request waits for.
+    fn progress(&self, fill: Fill, opening: Option<Awaited>) -> Progress {
         let (ready, end) = match &self.queue {
             Some(queue) => (queue.ready(), queue.end()),
             None => (self.response_offset, self.response_offset),
+        };
+        // The response that is under way comes before the request behind it.
+        let awaited = match fill {
+            Fill::Waiting(awaited) => Some(awaited),
+            // Its share of blocks is used up.
+            _ if ready < end => Some(Awaited::Memory),
+            _ => opening,
         };
         Progress {
             ready_until: ready,
             finish: self.last_taken && ready == end && !self.aborted,
             abort: self.aborted,
-            waiting: !self.aborted && (opening || fill == Fill::Waiting),
+            waiting: !self.aborted && (opening.is_some() || matches!(fill, Fill::Waiting(_))),
             more: !self.aborted && ready < end,
+            awaited: awaited.filter(|_| !self.aborted),
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod exchange;
+pub mod farewells;
 pub mod histograms;
 pub mod kernel_backend;
 pub mod limits;

@@ -30,6 +30,7 @@ use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
 use crate::clock::{monotonic, unix_seconds};
 use crate::control::{Command, WorkerControl};
 use crate::exchange::Exchange;
+use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
 use gso_lane::GsoLane;
@@ -87,6 +88,8 @@ pub struct Worker {
     handoff: Option<Handoff>,
     /// The TSO lane, if this worker has one.
     gso: Option<GsoLane>,
+    /// Where the records of connections go that ended badly.
+    farewells: Option<Farewells>,
     counters: WorkerCounters,
     drain_at: Option<Instant>,
 }
@@ -122,6 +125,7 @@ impl Worker {
             pressure: Pressure::new(now),
             handoff,
             gso: None,
+            farewells: None,
             counters: WorkerCounters::default(),
             drain_at: None,
             config,
@@ -132,6 +136,13 @@ impl Worker {
     #[must_use]
     pub fn with_gso(mut self, socket: GsoSocket) -> Self {
         self.gso = Some(GsoLane::new(socket, self.peers.len()));
+        self
+    }
+
+    /// Hands the records of connections that end badly to `farewells`.
+    #[must_use]
+    pub fn with_farewells(mut self, farewells: Farewells) -> Self {
+        self.farewells = Some(farewells);
         self
     }
 

@@ -40,6 +40,8 @@ mod loss;
 mod packets;
 #[path = "worker/path_mtu.rs"]
 mod path_mtu;
+#[path = "worker/records.rs"]
+mod records;
 #[path = "worker/requests.rs"]
 mod requests;
 #[path = "worker/rings.rs"]

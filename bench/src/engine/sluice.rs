@@ -45,6 +45,8 @@ impl Sluice {
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: Some(sluice_tcp::skip::SkipConfig::default()),
             flow_hash_key: *b"a key for a test",
             secret: Secret::new(*b"a secret of the bench, known all"),
         };

@@ -301,6 +301,17 @@ fn tcp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Tcp {
         }
         duration(value, 10 * SECOND..=DAY).map(Some)
     });
+    section.set(
+        &mut tcp.user_timeout,
+        "user_timeout",
+        diagnostics,
+        |value| {
+            if value.get_ref().as_str() == Some("off") {
+                return Ok(None);
+            }
+            duration(value, SECOND..=DAY).map(Some)
+        },
+    );
     section.finish(diagnostics);
     tcp
 }

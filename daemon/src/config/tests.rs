@@ -75,6 +75,7 @@ fn everything() -> Config {
             mss: Some(1400),
             send_buffer_max: 4 << 20,
             keepalive: Some(Duration::from_secs(7200)),
+            user_timeout: Some(Duration::from_secs(90)),
         },
         disk: Disk { threads: 8 },
         limits: Limits {
@@ -533,6 +534,9 @@ mod mistakes {
         keepalive_is_off_or_a_time:
             "[tcp]\nkeepalive = \"1s\"\n"
             => "f.toml:2:13: tcp.keepalive: \"1s\" is out of range (allowed: 10s to 1d)";
+        a_user_timeout_is_off_or_a_time:
+            "[tcp]\nuser_timeout = \"10ms\"\n"
+            => "f.toml:2:16: tcp.user_timeout: \"10ms\" is out of range (allowed: 1s to 1d)";
         another_schema_is_refused:
             "schema_version = 2\n"
             => "f.toml:1:18: schema_version: this sluiced reads version 1, the file says 2";

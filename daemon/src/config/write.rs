@@ -34,6 +34,11 @@ pub(super) fn to_toml(config: &Config) -> String {
         "keepalive",
         quoted(keepalive.map_or_else(|| "off".to_owned(), format_duration)),
     );
+    let user_timeout = config.tcp.user_timeout;
+    file.set(
+        "user_timeout",
+        quoted(user_timeout.map_or_else(|| "off".to_owned(), format_duration)),
+    );
     file.table("[disk]");
     file.set("threads", config.disk.threads);
     file.table("[limits]");

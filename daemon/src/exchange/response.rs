@@ -14,6 +14,7 @@ use core::ops::Range;
 use core::time::Duration;
 use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, ReadError};
 use sluice_http::RESPONSE_HEAD_BYTES;
+use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 use std::collections::VecDeque;
 
@@ -86,7 +87,7 @@ pub(crate) enum Fill {
     /// To the horizon, or as far as this connection may go before its peer acknowledges.
     Done,
     /// A block is being read, or none is free.
-    Waiting,
+    Waiting(Awaited),
     /// The next bytes of the stream cannot be had.
     Failed(ReadError),
 }
@@ -257,10 +258,11 @@ impl ResponseQueue {
                 Step::Stop(fill) => break fill,
             }
         };
-        if fill != Fill::Waiting {
+        let is_waiting = matches!(fill, Fill::Waiting(_));
+        if !is_waiting {
             self.leave_line(services);
         }
-        let contends = fill == Fill::Waiting || !self.pins.is_empty();
+        let contends = is_waiting || !self.pins.is_empty();
         services.shares.contend(&mut self.contending, contends);
         if fill != Fill::Done || horizon > self.released {
             self.read_ahead(services);
@@ -383,7 +385,7 @@ impl ResponseQueue {
         // A connection without a block stands still; one that has some will be asked again when they come back.
         let stands_still = self.pins.is_empty();
         let without = if stands_still {
-            Fill::Waiting
+            Fill::Waiting(Awaited::Memory)
         } else {
             Fill::Done
         };
@@ -400,7 +402,7 @@ impl ResponseQueue {
         let left = response.end() - ready;
         match services.disk.fetch(file, file_offset / BLOCK_BYTES_U64) {
             Fetch::Ready(block) => self.pin(block, file_offset, left, services),
-            Fetch::Pending => Step::Stop(Fill::Waiting),
+            Fetch::Pending => Step::Stop(Fill::Waiting(Awaited::Disk)),
             Fetch::NoBlock => {
                 if stands_still && self.place.is_none() {
                     self.place = services.shares.join();

@@ -17,6 +17,7 @@ use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
 use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
 use crate::config::{self, Config};
+use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
 use crate::preflight::{
@@ -38,6 +39,7 @@ struct XdpService {
     reserved: Vec<OwnedFd>,
     description: String,
     syn_guard: SynGuard,
+    farewells: Vec<FarewellBook>,
 }
 
 /// Starts the service.
@@ -79,8 +81,13 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         .into_iter();
     // All before the first runs: a queue that somebody else has is found without a thread to stop.
     let mut built: Vec<Worker> = Vec::new();
+    let mut books = Vec::new();
     for seat in &plan.seats {
-        let worker = builder.worker(seat.queue, handoffs.next())?;
+        let (farewells, book) = farewells();
+        let worker = builder
+            .worker(seat.queue, handoffs.next())?
+            .with_farewells(farewells);
+        books.push(book);
         insert(&steer, seat.queue, worker.queue().fd())?;
         built.push(worker);
     }
@@ -120,6 +127,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         interface: (link.name.clone(), link.index),
         reserved,
         syn_guard: SynGuard::new(syn_gate(config, queues.len())),
+        farewells: books,
     }))
 }
 
@@ -333,6 +341,9 @@ impl Service for XdpService {
         };
         if let Some(change) = self.syn_guard.judge(now, flooded, dropped) {
             self.apply(change, now, dropped);
+        }
+        for line in self.farewells.iter_mut().flat_map(FarewellBook::lines) {
+            super::log(&line);
         }
     }
 

@@ -11,6 +11,7 @@ use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
@@ -214,6 +215,8 @@ impl Builder<'_> {
                 interval: KEEP_ALIVE_INTERVAL,
                 probes: KEEP_ALIVE_PROBES,
             }),
+            user_timeout: self.config.tcp.user_timeout,
+            skip: Some(SkipConfig::default()),
             flow_hash_key: self.hash_key,
             secret: Secret::new(self.secret),
         }

@@ -29,6 +29,9 @@ impl Worker {
         let slot = conn.slot();
         if events.closed.is_some() {
             self.is_waiting[slot] = false;
+            if let (Some(farewells), Some(record)) = (&self.farewells, self.stack.last_record()) {
+                farewells.push(record);
+            }
             if let Some(mut exchange) = self.exchanges[slot].take() {
                 exchange.teardown(&mut self.services);
             }
@@ -48,6 +51,9 @@ impl Worker {
         }
         if events.deadline {
             exchange.on_deadline(now, &mut self.services);
+            if exchange.has_lingered() {
+                self.stack.close_receive(conn);
+            }
         }
         self.advance(conn, now);
     }
@@ -88,6 +94,7 @@ impl Worker {
         }
         let deadline = exchange.deadline(&self.services);
         self.stack.consume(conn, exchange.consumed());
+        self.stack.waits_for(conn, progress.awaited);
         self.stack.supply(conn, progress.ready_until, progress.more);
         if progress.finish {
             self.stack.close(conn, now);

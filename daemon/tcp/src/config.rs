@@ -8,6 +8,7 @@ use crate::ecn_terms::{EcnConfig, EcnLevel};
 use crate::isn::Secret;
 use crate::pacing::PacingConfig;
 use crate::rtt::RtoConfig;
+use crate::skip::SkipConfig;
 
 /// Parameters of one [`crate::Stack`]. Every capacity is allocated at construction and never grows.
 #[derive(Clone, Debug)]
@@ -40,6 +41,12 @@ pub struct StackConfig {
     pub rto: RtoConfig,
     /// Keep-alive while waiting for the peer (RFC 9293 section 3.8.4); off when `None`.
     pub keep_alive: Option<KeepAlive>,
+    /// Time for which data may stay unacknowledged before the connection is reset (RFC 9293 section 3.9.1.8, user
+    /// timeout). It takes the place of the limit of repetitions ([`RETRANSMISSIONS_MAX`]), which is there when this is
+    /// `None`. Not for a peer with a closed window, which has [`NO_PROGRESS`].
+    pub user_timeout: Option<Duration>,
+    /// Whether and when peers are tested for optimistic acknowledgements.
+    pub skip: Option<SkipConfig>,
     /// Key of the flow table (SipHash-1-3).
     pub flow_hash_key: [u8; 16],
     /// Key of initial sequence numbers and timestamp offsets.

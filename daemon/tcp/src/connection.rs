@@ -4,6 +4,8 @@
 //! they return. A connection that is over keeps `finish` set until `output` has nothing left to send (a last
 //! ACK or a RST); then the stack frees it.
 
+use core::time::Duration;
+
 use crate::autotune::Buffers;
 use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
@@ -18,6 +20,7 @@ use crate::handshake::{Handshake, SynAck, Terms};
 use crate::loss::Loss;
 use crate::path_mtu::PathMtu;
 use crate::receive::{AckWanted, Receiver};
+use crate::record::Record;
 use crate::rtt::RttEstimator;
 use crate::segment::SendView;
 use crate::send::Sender;
@@ -84,6 +87,12 @@ pub(crate) struct Connection {
     pub sack: bool,
     pub offered_scale: Option<u8>,
     pub our_mss: u16,
+    /// The user timeout (RFC 9293 section 3.9.1.8) in milliseconds; 0 is none.
+    pub user_timeout_ms: u32,
+    /// The driver reads no more.
+    pub receive_closed: bool,
+    /// What it did with its time.
+    pub record: Record,
 }
 
 /// Bytes of the IP and TCP headers without options, which is what an MSS leaves out of an MTU.
@@ -178,6 +187,9 @@ impl Connection {
             sack: terms.sack,
             offered_scale: terms.offered_scale,
             our_mss: terms.our_mss,
+            user_timeout_ms: millis(config.user_timeout),
+            receive_closed: false,
+            record: Record::new(),
         }
     }
 
@@ -242,6 +254,28 @@ impl Connection {
             self.progress_at = now;
         }
         self.send.finish();
+        self.reset_if_unread();
+    }
+
+    /// The driver reads no more: what comes is thrown away while our direction is open, and answered by RST after
+    /// that.
+    pub(crate) fn close_receive(&mut self) {
+        self.receive_closed = true;
+        self.reset_if_unread();
+        self.receive.on_consumed(self.receive.delivered());
+    }
+
+    /// The driver has closed both directions and there is data that it will not read: the peer is told that it was
+    /// lost (RFC 9293 section 3.6.1, RFC 1122 section 4.2.2.13).
+    fn reset_if_unread(&mut self) {
+        if self.is_closed_for_good() && self.receive.has_unread() {
+            self.end(CloseReason::DataNotRead, true);
+        }
+    }
+
+    /// Whether the driver has closed both directions.
+    pub(crate) fn is_closed_for_good(&self) -> bool {
+        self.receive_closed && self.send.is_finishing()
     }
 
     /// Our FIN was acknowledged (RFC 9293 section 3.10.7.4, fifth check). True if TIME-WAIT follows.
@@ -299,6 +333,12 @@ impl Connection {
     }
 }
 
+/// A time limit as a connection keeps it.
+pub(crate) fn millis(limit: Option<Duration>) -> u32 {
+    let millis = limit.map_or(0, |limit| limit.as_millis().max(1));
+    u32::try_from(millis).unwrap_or(u32::MAX)
+}
+
 pub(crate) fn controller(
     config: &StackConfig,
     key: &FlowKey,
@@ -335,8 +375,9 @@ mod tests {
         assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
         let size = size_of::<Connection>();
         // 352 of them are congestion control, whose largest kind is BBR, 288 what steers it, with 40 for the
-        // counters of AccECN, and 40 its buffers.
-        assert!(size <= 1416, "{size} bytes");
+        // counters of AccECN, 64 the record, and 40 its buffers.
+        assert!(size_of::<Record>() <= 60, "{}", size_of::<Record>());
+        assert!(size <= 1480, "{size} bytes");
         assert!(size_of::<PathMtu>() <= 24);
     }
 

@@ -134,6 +134,11 @@ impl Connection {
         self.control.pacer.on_sent(env.now, len);
     }
 
+    /// `range`, which was accounted for as new data, leaves at last: its time says nothing.
+    pub(crate) fn note_shown(&mut self, range: &Range<u64>) {
+        self.control.markers.on_sent_again(range);
+    }
+
     /// Loss detection has looked at what is in flight, of which `pipe` bytes were in the network by its account
     /// before. What is not any more is lost.
     pub(crate) fn note_lost(&mut self, pipe: u64) {

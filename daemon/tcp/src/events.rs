@@ -30,6 +30,13 @@ pub enum CloseReason {
     PeerReset,
     /// The driver aborted it.
     Aborted,
+    /// Data stayed unacknowledged for as long as the user timeout (RFC 9293 section 3.9.1.8).
+    UserTimeout,
+    /// Both directions were closed by the driver, and data of the peer came or was left that nobody reads (RFC 9293
+    /// section 3.6.1).
+    DataNotRead,
+    /// The peer acknowledged what had not left: [`crate::skip`].
+    OptimisticAck,
     /// Retransmissions were not answered (RFC 9293 section 3.8.3, R2).
     RetransmissionTimeout,
     /// The peer kept its window closed for too long (RFC 6429).

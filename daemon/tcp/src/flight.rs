@@ -32,6 +32,9 @@ pub(crate) const RUNS_MAX: usize = 256;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
 
+/// When something leaves that may not leave at all.
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
 /// A round trip is measured where the record's spread is at most this share of it.
 const SPREAD_SHARE: u32 = 8;
 
@@ -78,6 +81,10 @@ pub(crate) struct Flight {
     lost_bytes: u64,
     /// Nothing below is lost.
     lost_from: u64,
+    /// When new data left last, and when something was sent again last: the order in which they left is that of the
+    /// times in the record, also of what left at one moment of the clock.
+    newest: Instant,
+    repeated: Instant,
 }
 
 impl Flight {
@@ -89,6 +96,8 @@ impl Flight {
             sacked_bytes: 0,
             lost_bytes: 0,
             lost_from: start,
+            newest: Instant::ZERO,
+            repeated: Instant::ZERO,
         }
     }
 
@@ -132,6 +141,13 @@ impl Flight {
             .is_some_and(|run| run.fate == Fate::Sacked)
     }
 
+    /// The byte at SND.UNA was sent again.
+    pub(crate) fn is_first_repeated(&self) -> bool {
+        self.runs
+            .front()
+            .is_some_and(|run| run.fate == Fate::InFlight && run.retransmitted)
+    }
+
     /// Whether DupThresh segments are SACKed: as many separate ranges, or more bytes than fit into fewer
     /// (RFC 6675 section 2). Walks from the top, where the SACKed ranges are.
     pub(crate) fn has_sacked_segments(&self, segments: u32, smss: u32) -> bool {
@@ -162,14 +178,18 @@ impl Flight {
         if end <= self.end() {
             return;
         }
+        // A run that left partly before and partly after a repetition would make that look late.
+        let apart = self.repeated > self.newest;
+        self.newest = now.max(self.repeated);
         let run = Run {
             end,
-            sent_at: now,
+            sent_at: self.newest,
             spread_ns: 0,
             fate: Fate::InFlight,
             retransmitted: false,
         };
         if let Some(last) = self.runs.back_mut()
+            && !apart
             && last.joins(&run, grain)
         {
             last.join(&run);
@@ -191,6 +211,7 @@ impl Flight {
         // Without room for another run the whole run counts as sent again: what was not is then found lost
         // once more.
         let (first, next) = self.cut_around(range, pool);
+        let now = self.time_of_repetition(now);
         let mut start = self.start_of(first);
         for run in self.runs.range_mut(first..next) {
             if run.fate == Fate::Lost {
@@ -205,6 +226,29 @@ impl Flight {
             start = run.end;
         }
         self.merge(first, next, grain);
+    }
+
+    /// Of two segments of one moment the higher one left later, as far as RACK can see (RFC 8985 section 6.2). That is
+    /// not so of one that is sent again after new data.
+    fn time_of_repetition(&mut self, now: Instant) -> Instant {
+        let after = if self.newest >= now {
+            self.newest + Duration::from_nanos(1)
+        } else {
+            now
+        };
+        self.repeated = after.max(self.repeated);
+        self.repeated
+    }
+
+    /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,
+    /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing.
+    pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
+        let (first, next) = self.cut_around(range, pool);
+        for run in self.runs.range_mut(first..next) {
+            run.retransmitted = true;
+            run.sent_at = NEVER;
+            run.spread_ns = 0;
+        }
     }
 
     /// SND.UNA moves to `una`. `deliver` hears of what was not known to be delivered before, in ascending order.

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use crate::autotune::Budgets;
 use crate::control::Model;
+use crate::event_ring::RingPool;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
 use crate::outstanding::{Learnt, Outstanding};
@@ -40,6 +41,8 @@ pub(crate) struct FlightPool {
     pub markers: MarkerPool,
     /// From which windows and flights grow.
     pub budgets: Budgets,
+    /// Of connections that have something to send.
+    pub rings: RingPool,
 }
 
 impl FlightPool {
@@ -58,6 +61,7 @@ impl FlightPool {
             models: Pool::new(),
             markers: MarkerPool::new(),
             budgets: Budgets::none(),
+            rings: RingPool::new(connections),
         };
         pool.stock(connections);
         pool

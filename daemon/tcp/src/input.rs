@@ -12,6 +12,7 @@ use crate::clock::Instant;
 use crate::config::DELAYED_ACK;
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
+use crate::event_ring::EventKind;
 use crate::events::CloseReason;
 use crate::receive::{AckWanted, NewBytes};
 use crate::segment::Segment;
@@ -97,6 +98,9 @@ impl Connection {
         };
         self.note_codepoint(segment, env);
         self.process_ack(segment, (ack, is_newer), env, &mut outcome);
+        if self.finish.is_some() {
+            return outcome;
+        }
         self.process_payload(segment, env, &mut outcome);
         outcome
     }
@@ -304,6 +308,9 @@ impl Connection {
         let header = segment.header;
         let una_before = self.send.snd_una;
         let ack = u64::try_from(ack).unwrap_or(0);
+        if self.catch_optimist(ack, header) {
+            return;
+        }
         let in_flight = u32::try_from(self.pipe()).unwrap_or(u32::MAX);
         let advanced = ack > una_before;
         if advanced {
@@ -335,6 +342,9 @@ impl Connection {
             echoed_ms: self.echoed_ms(header, env.now),
             is_newer,
         };
+        if let Some(range) = &seen.dsack {
+            self.note(EventKind::Duplicate, 0, range.end - range.start, env);
+        }
         let news = self.hear_ack(&seen, header, in_flight, env);
         if advanced || window_changed || news || (duplicate && !self.sack) {
             // Each of them moves the horizon of the driver.
@@ -397,7 +407,11 @@ impl Connection {
         if self.send.in_flight() == 0 && !self.send.is_stalled_by_window() {
             self.deadlines.clear(Timer::Retransmit);
         } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+            if self.send.is_stalled_by_window() {
+                self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+            } else {
+                self.restart_retransmission_timer(now);
+            }
         }
     }
 
@@ -413,13 +427,24 @@ impl Connection {
         }
         let seq = SeqNumber::new(segment.header.seq);
         let arrival = self.receive.on_payload(seq, segment.payload_len, fin);
+        let is_unwanted = self.receive_closed && !arrival.pieces.is_empty();
+        if is_unwanted && self.is_closed_for_good() {
+            // RFC 9293 section 3.6.1: the peer is told that it was lost.
+            self.end(CloseReason::DataNotRead, true);
+            return;
+        }
         if arrival.refused {
             env.counters.drop(SegmentDrop::OutOfOrderFull);
         }
         self.tune_receive(segment, env);
-        self.events.readable |= arrival.advanced;
-        outcome.pieces = arrival.pieces;
+        if is_unwanted {
+            self.receive.on_consumed(self.receive.delivered());
+        } else {
+            self.events.readable |= arrival.advanced;
+            outcome.pieces = arrival.pieces;
+        }
         if arrival.finished {
+            self.note(EventKind::PeerFinished, 0, self.send.in_flight(), env);
             outcome.time_wait |= self.on_peer_finished();
         }
         if self.receive.ack_wanted() == AckWanted::Delayed

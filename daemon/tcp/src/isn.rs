@@ -76,6 +76,14 @@ pub(crate) fn cookie_hash(message: &[u8], secret: &Secret) -> u32 {
     low_half(secret.cookie.hash(message))
 }
 
+/// Which segment is held back next ([`crate::skip`]): for a connection that has sent `offset` bytes, 32 bits that its
+/// peer cannot foresee.
+pub(crate) fn skip_hash(key: &FlowKey, offset: u64, secret: &Secret) -> u32 {
+    low_half(
+        secret.cookie.hash(&offset.to_be_bytes()) ^ secret.timestamp.hash(key.digest().as_slice()),
+    )
+}
+
 fn low_half(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }

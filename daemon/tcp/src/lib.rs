@@ -34,6 +34,8 @@
 //! | `ecn` | congestion marks | 3168, 8511 |
 //! | `timestamps` | RTTM and PAWS | 7323 |
 //! | `challenge` | limit of challenge ACKs | 5961 |
+//! | `record`, `event_ring` | what a connection did with its time, and its last events | |
+//! | `skip` | peers that acknowledge what they cannot have | 9293 3.10.7.4 |
 //! | `deadlines`, `wheel` | every state has a deadline | 9293 3.8 |
 
 #![forbid(unsafe_code)]
@@ -54,6 +56,7 @@ pub mod delivery_rate;
 mod duplicates;
 mod ecn;
 pub mod ecn_terms;
+pub mod event_ring;
 pub mod events;
 mod flight;
 mod flight_pool;
@@ -77,6 +80,7 @@ mod queues;
 mod rack;
 pub mod ranges;
 mod receive;
+pub mod record;
 mod recovery;
 mod rest;
 pub mod rtt;
@@ -84,6 +88,7 @@ mod segment;
 mod segment_size;
 mod send;
 pub mod seq;
+pub mod skip;
 mod slots;
 pub mod stack;
 pub mod state;
@@ -103,6 +108,7 @@ pub use budget::BudgetView;
 pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
+pub use record::{Awaited, Cause, ConnectionRecord, Repeat};
 pub use segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;

@@ -13,6 +13,7 @@ use crate::flight_pool::FlightPool;
 use crate::outstanding::{Learnt, Outstanding};
 use crate::path_probe::Probed;
 use crate::rack::Path;
+use crate::skip::Skip;
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
 mod rest;
@@ -62,6 +63,51 @@ impl Loss {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.on_sent_again(range, now, grain, pool);
         }
+    }
+
+    /// The test for optimistic acknowledgements, while something is in flight.
+    pub(crate) fn skip(&self) -> Option<&Skip> {
+        self.outstanding
+            .as_ref()
+            .map(|outstanding| &outstanding.skip)
+    }
+
+    pub(crate) fn skip_mut(&mut self) -> Option<&mut Skip> {
+        self.outstanding
+            .as_mut()
+            .map(|outstanding| &mut outstanding.skip)
+    }
+
+    /// See [`Outstanding::withhold`].
+    pub(crate) fn withhold(&mut self, range: Range<u64>, pool: &mut FlightPool) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.withhold(range, pool);
+        }
+    }
+
+    /// See [`Outstanding::on_shown`].
+    pub(crate) fn on_shown(
+        &mut self,
+        range: &Range<u64>,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.on_shown(range, now, grain, pool);
+        }
+    }
+
+    /// See [`Outstanding::give_up_skip`].
+    pub(crate) fn give_up_skip(&mut self, pool: &mut FlightPool) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.give_up_skip(pool);
+        }
+    }
+
+    /// Whether nothing is known to be wrong with what is in flight.
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.is(Outstanding::is_undisturbed)
     }
 
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
@@ -160,6 +206,18 @@ impl Loss {
     /// The range to send again next, and whether it was sent again before.
     pub(crate) fn next_retransmission(&mut self) -> Option<(Range<u64>, bool)> {
         self.outstanding.as_mut()?.next_retransmission()
+    }
+
+    /// Whether something is lost and was not sent again.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.is(Outstanding::has_lost)
+    }
+
+    /// Whether the path was ever seen to reorder.
+    pub(crate) fn has_seen_reordering(&self) -> bool {
+        let outstanding = self.outstanding.as_deref();
+        let learnt = outstanding.map_or(self.learnt, Outstanding::learnt);
+        learnt.tolerance.has_seen_reordering()
     }
 
     /// Whether nothing may leave until F-RTO has its answer.

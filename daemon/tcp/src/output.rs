@@ -12,6 +12,7 @@ use crate::clock::Instant;
 use crate::config::{NO_PROGRESS, SYN_ACK_REPEATS_MAX};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
+use crate::event_ring::EventKind;
 use crate::events::CloseReason;
 use crate::receive::AckWanted;
 use crate::send::{Cut, Sender};
@@ -27,6 +28,9 @@ const SACK_PREFIX: usize = 4;
 const SACK_BLOCK: usize = 8;
 /// What timestamps leave of them.
 const OPTION_BESIDE_DATA: usize = OPTIONS_MAX - 12;
+
+/// A header and the stream bytes behind it.
+pub(crate) type Segment = (TcpHeader, Range<u64>);
 
 impl Connection {
     /// The next segment to send now: header and the stream bytes behind it.
@@ -60,21 +64,26 @@ impl Connection {
     }
 
     fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
-        if let Some(segment) = self.next_tail_probe(env) {
+        if let Some(segment) = self.next_missed(env).or_else(|| self.next_tail_probe(env)) {
             return Some(segment);
         }
         if !self.loss.awaits_verdict() {
             if let Some((cut, again)) = self.next_lost() {
-                let held = self.is_held(env.now);
-                return (!held).then(|| self.resend(&cut, again, env));
+                return self.is_released(env).then(|| self.resend(&cut, again, env));
             }
             if let Some((cut, size)) = self.next_path_probe(env) {
-                let held = self.is_held(env.now);
-                return (!held).then(|| self.send_path_probe(&cut, size, env));
+                return self
+                    .is_released(env)
+                    .then(|| self.send_path_probe(&cut, size, env));
             }
-            if let Some(cut) = self.next_new(env) {
-                let held = self.is_held(env.now);
-                return (!held).then(|| self.send_new(&cut, env));
+            while let Some(cut) = self.next_new(env) {
+                if !self.is_released(env) {
+                    return None;
+                }
+                if !self.is_to_withhold(&cut, env) {
+                    return Some(self.send_new(&cut, env));
+                }
+                self.withhold(&cut, env);
             }
             if self.loss.on_nothing_new()
                 && let Some((cut, again)) = self.next_lost()
@@ -96,7 +105,17 @@ impl Connection {
             return Some((self.header(seq, TcpFlags::ACK, env.now), 0..0));
         }
         self.on_nothing_to_send();
+        self.note_quiet(env);
         None
+    }
+
+    /// Whether the pacer lets the next segment go.
+    fn is_released(&mut self, env: &mut Env<'_>) -> bool {
+        let held = self.is_held(env.now);
+        if held {
+            self.note_paced(env);
+        }
+        !held
     }
 
     fn next_new(&mut self, env: &mut Env<'_>) -> Option<Cut> {
@@ -123,27 +142,38 @@ impl Connection {
         self.send.next_new(allowance)
     }
 
-    pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
-        if self.send.in_flight() == 0 {
-            self.progress_at = env.now;
-        }
-        self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
-        self.send.on_sent_new(cut, env.now);
-        self.record_new(env);
-        env.counters.bytes_out += cut.payload.end - cut.payload.start;
-        if !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
-        }
-        self.keep_tail_probe(env.now);
+    pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
+        self.account_new(cut, env);
         let (mut header, payload) = self.data_header(cut, env);
         header.flags = header.flags.union(self.control.ecn.on_new_data());
         header.options.accecn = self.control.ecn.option(self.option_room(&payload));
         (header, payload)
     }
 
+    /// New data leaves: everybody hears of it.
+    pub(crate) fn account_new(&mut self, cut: &Cut, env: &mut Env<'_>) {
+        if self.send.in_flight() == 0 {
+            self.progress_at = env.now;
+        }
+        self.record.on_sending(env);
+        self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
+        self.send.on_sent_new(cut, env.now);
+        self.record_new(env);
+        env.counters.bytes_out += cut.payload.end - cut.payload.start;
+        if !self.deadlines.is_set(Timer::Retransmit) {
+            self.restart_retransmission_timer(env.now);
+        }
+        self.keep_tail_probe(env.now);
+    }
+
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         env.counters.window_probes += 1;
+        self.note(
+            EventKind::WindowProbe,
+            0,
+            Sender::end_of(cut) - cut.payload.start,
+            env,
+        );
         self.probe_wanted = false;
         self.send.on_probe_sent(cut, env.now);
         self.record_new(env);

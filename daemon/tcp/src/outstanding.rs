@@ -21,6 +21,7 @@ use crate::flight_pool::FlightPool;
 use crate::path_probe::PathProbe;
 use crate::prr::{Prr, PrrAck};
 use crate::rack::{Path, Rack, Tolerance};
+use crate::skip::Skip;
 use crate::tail_probe::{ProbeEnd, TailProbe};
 use crate::undo::{Frto, FrtoAck, Undo};
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
@@ -70,6 +71,7 @@ pub(crate) struct Outstanding {
     rack: Rack,
     pub probe: TailProbe,
     pub path_probe: PathProbe,
+    pub skip: Skip,
     undo: Undo,
     duplicates: Duplicates,
     /// After a recovery the flight returns to cwnd no faster than in slow start, not in one burst.
@@ -87,6 +89,7 @@ impl Outstanding {
             rack: Rack::new(learnt.tolerance),
             probe: TailProbe::default(),
             path_probe: PathProbe::default(),
+            skip: Skip::new(learnt.snd_una),
             undo: Undo::default(),
             duplicates: Duplicates::new(learnt.telling_from),
             catch_up: NO_LIMIT,
@@ -133,12 +136,43 @@ impl Outstanding {
         pool: &mut FlightPool,
     ) {
         self.first_goes_at_once = false;
+        self.skip.on_sent_again(range);
         let len = range.end - range.start;
         self.flight.on_sent_again(range, now, grain, pool);
         self.undo.on_retransmitted(len, now);
         if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
             prr.on_sent(len);
         }
+    }
+
+    /// `range`, the newest data, is accounted for and did not leave: see [`crate::skip`].
+    pub(crate) fn withhold(&mut self, range: Range<u64>, pool: &mut FlightPool) {
+        self.flight.hold_back(&range, pool);
+        self.skip.hold(range);
+    }
+
+    /// It has left now: for the first time, so neither undo nor PRR hears of it.
+    pub(crate) fn on_shown(
+        &mut self,
+        range: &Range<u64>,
+        now: Instant,
+        grain: Duration,
+        pool: &mut FlightPool,
+    ) {
+        self.flight.on_sent_again(range, now, grain, pool);
+        self.skip.on_shown();
+    }
+
+    /// It never left, and is as good as lost.
+    pub(crate) fn give_up_skip(&mut self, pool: &mut FlightPool) {
+        if let Some(range) = self.skip.give_up() {
+            self.flight.lose(&range, pool);
+        }
+    }
+
+    /// Whether nothing is known to be wrong.
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.is_open() && self.flight.sacked_bytes() == 0 && self.flight.lost_bytes() == 0
     }
 
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
@@ -199,6 +233,10 @@ impl Outstanding {
     ) -> Judged {
         self.undo.on_acknowledged(ack.snd_una);
         self.path_probe.on_acknowledged(ack.snd_una);
+        self.skip.on_acknowledged(ack.snd_una);
+        if self.flight.sacked_bytes() > 0 {
+            self.skip.on_hole();
+        }
         if !self.sack {
             return Judged::quiet(self.judge_duplicates(ack, path, pool));
         }
@@ -324,6 +362,9 @@ impl Outstanding {
         if ack.acked > 0 {
             let recovering = matches!(self.phase, Phase::Fast { .. });
             self.duplicates.on_acknowledged(ack.acked, recovering, smss);
+        } else if ack.duplicate && self.skip.explains_duplicate(ack.snd_una) {
+            // The hole is of our making.
+            self.skip.on_hole();
         } else if ack.duplicate {
             self.duplicates.on_duplicate();
         }
@@ -344,8 +385,9 @@ impl Outstanding {
                 self.lose_first(ack.snd_una, smss, pool);
                 Verdict::Reduce
             }
-            Phase::Fast { .. } if ack.acked > 0 => {
-                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3).
+            Phase::Fast { .. } if ack.acked > 0 && !self.flight.is_first_repeated() => {
+                // A partial acknowledgement names the next hole (RFC 6582 section 3.2, step 3); not one of a part of
+                // what was just sent again, or each byte of it would be worth a segment.
                 self.lose_first(ack.snd_una, smss, pool);
                 self.first_goes_at_once = true;
                 verdict
@@ -426,6 +468,7 @@ impl Outstanding {
     pub(crate) fn on_timeout(&mut self, path: &Path, snd_nxt: u64, pool: &mut FlightPool) -> bool {
         let first = matches!(self.phase, Phase::Open | Phase::Recut { .. });
         self.path_probe.on_loss();
+        self.give_up_skip(pool);
         if self.flight.is_first_sacked() {
             // The peer SACKed what it now wants again: it reneged (RFC 2018 section 8).
             self.flight.forget_sacks();
@@ -465,6 +508,11 @@ impl Outstanding {
                 self.flight.next_lost()
             }
         }
+    }
+
+    /// Whether something is lost and was not sent again.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.flight.lost_bytes() > 0
     }
 
     /// Whether nothing may leave until F-RTO has its answer.

@@ -48,6 +48,12 @@ pub(crate) struct Tolerance {
     reordering_seen: bool,
 }
 
+impl Tolerance {
+    pub(crate) fn has_seen_reordering(&self) -> bool {
+        self.reordering_seen
+    }
+}
+
 impl Default for Tolerance {
     fn default() -> Self {
         Tolerance {

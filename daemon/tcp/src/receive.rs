@@ -147,6 +147,11 @@ impl Receiver {
         u32::from(u16::MAX) << self.scale
     }
 
+    /// Whether bytes are here that the driver has not consumed.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.consumed < self.delivered() || self.held.first().is_some()
+    }
+
     pub(crate) fn ack_wanted(&self) -> AckWanted {
         self.ack
     }

@@ -5,6 +5,7 @@
 //! acknowledgement, and *Retransmit* is the last resort. Decisions are made in [`crate::loss`] and below.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use sluice_wire::{SackBlocks, TcpHeader};
 
@@ -13,9 +14,11 @@ use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX};
 use crate::connection::{Connection, Env};
 use crate::control::JudgedAck;
 use crate::deadlines::Timer;
+use crate::event_ring::EventKind;
 use crate::events::CloseReason;
 use crate::path_probe::Probed;
 use crate::rack::Path;
+use crate::record::Repeat;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
 use crate::tail_probe::probe_timeout;
@@ -76,7 +79,7 @@ impl Connection {
 
     /// What the SACK blocks behind the first `skip` report, in the order of the sequence: the newest comes first on
     /// the wire (RFC 2018 section 4), and in that order the others would look reordered.
-    fn reported(
+    pub(crate) fn reported(
         &self,
         header: &TcpHeader,
         skip: usize,
@@ -124,6 +127,7 @@ impl Connection {
             Verdict::Grow | Verdict::Hold => {}
             Verdict::Reduce => {
                 env.counters.fast_recoveries += 1;
+                self.note(EventKind::Recovery, 0, self.send.in_flight(), env);
                 self.loss.remember(&self.congestion);
                 let cwnd = self.congestion.cwnd();
                 self.steer_reduction(env.now);
@@ -138,6 +142,7 @@ impl Connection {
                 if let Some(before) = self.loss.take_undo() {
                     env.counters.spurious_undone += 1;
                     self.congestion.undo(&before);
+                    self.note(EventKind::Undone, 0, self.send.in_flight(), env);
                 }
             }
         }
@@ -176,8 +181,7 @@ impl Connection {
         if self.send.in_flight() > 0 && self.loss.may_probe() && !self.send.is_stalled_by_window() {
             self.loss.want_probe();
             // The probe comes first even where both were due (RFC 8985 section 7.3).
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+            self.restart_retransmission_timer(env.now);
         }
     }
 
@@ -195,14 +199,15 @@ impl Connection {
         env.counters.tail_probes += 1;
         let segment = if again {
             env.counters.retransmitted_tlp += 1;
-            self.repeat(&cut, env)
+            self.repeat(&cut, Repeat::TailProbe, env)
         } else {
+            let len = Sender::end_of(&cut) - cut.payload.start;
+            self.note(EventKind::TailProbe, 0, len, env);
             self.send_new(&cut, env)
         };
         self.loss.on_probe_sent(self.send.snd_nxt, again);
         self.deadlines.clear(Timer::TailProbe);
-        self.deadlines
-            .set(Timer::Retransmit, env.now + self.rtt.rto());
+        self.restart_retransmission_timer(env.now);
         Some(segment)
     }
 
@@ -222,27 +227,31 @@ impl Connection {
         env: &mut Env<'_>,
     ) -> (TcpHeader, Range<u64>) {
         let cut = &self.recut_if_vanished(cut, again, env);
-        if self.loss.is_timeout() {
+        let repeat = if self.loss.is_timeout() {
             env.counters.retransmitted_timeout += 1;
+            Repeat::TimeOut
         } else if self.loss.is_recut() {
             env.counters.retransmitted_path_mtu += 1;
+            Repeat::PathMtu
         } else if again {
             env.counters.retransmitted_rack += 1;
+            Repeat::Rack
         } else {
             env.counters.retransmitted_fast += 1;
-        }
+            Repeat::Fast
+        };
         // The timer guards the first segment: only its repetition begins a new wait (RFC 6298 section 5.1).
         if cut.payload.start == self.send.snd_una || !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+            self.restart_retransmission_timer(env.now);
         }
-        let segment = self.repeat(cut, env);
+        let segment = self.repeat(cut, repeat, env);
         self.keep_tail_probe(env.now);
         segment
     }
 
-    fn repeat(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
+    fn repeat(&mut self, cut: &Cut, repeat: Repeat, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
         let range = cut.payload.start..Sender::end_of(cut);
+        self.note_repeat(repeat, &range, env);
         self.note_again(&range, env);
         self.loss
             .on_sent_again(&range, env.now, self.rtt.grain(), env.flights);
@@ -264,12 +273,13 @@ impl Connection {
                 self.end(CloseReason::NoProgress, true);
                 return;
             }
-        } else if self.time_outs >= RETRANSMISSIONS_MAX {
-            self.end(CloseReason::RetransmissionTimeout, true);
+        } else if let Some(reason) = self.gives_up(env.now) {
+            self.end(reason, true);
             return;
         }
         self.time_outs = self.time_outs.saturating_add(1);
         env.counters.timeouts += 1;
+        self.note(EventKind::TimeOut, 0, self.send.in_flight(), env);
         let flight_size = self.flight_size();
         self.suspect_black_hole(env);
         let path = self.path(env.now);
@@ -286,8 +296,30 @@ impl Connection {
         self.rtt.back_off();
         self.deadlines.clear(Timer::Reorder);
         self.deadlines.clear(Timer::TailProbe);
-        self.deadlines
-            .set(Timer::Retransmit, env.now + self.rtt.rto());
+        self.restart_retransmission_timer(env.now);
+    }
+
+    /// The retransmission timer begins a new wait (RFC 6298 section 5), which ends with the user timeout at the latest.
+    pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
+        let next = now + self.rtt.rto();
+        let next = self.user_timeout_at().map_or(next, |end| next.min(end));
+        self.deadlines.set(Timer::Retransmit, next);
+    }
+
+    /// R2 (RFC 9293 section 3.8.3): a time if there is one, else a number of repetitions.
+    fn gives_up(&self, now: Instant) -> Option<CloseReason> {
+        match self.user_timeout_at() {
+            Some(end) => (now >= end).then_some(CloseReason::UserTimeout),
+            None => (self.time_outs >= RETRANSMISSIONS_MAX)
+                .then_some(CloseReason::RetransmissionTimeout),
+        }
+    }
+
+    /// When the user timeout ends that began with the last progress. A peer that took its window back has another limit.
+    fn user_timeout_at(&self) -> Option<Instant> {
+        let limit = Duration::from_millis(self.user_timeout_ms.into());
+        let counts = !limit.is_zero() && self.send.window() > 0;
+        counts.then(|| self.progress_at + limit)
     }
 }
 

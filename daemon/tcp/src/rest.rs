@@ -26,6 +26,7 @@ use crate::loss::RestingLoss;
 use crate::path_mtu::RestingPathMtu;
 use crate::pool::Pool;
 use crate::receive::RestingReceiver;
+use crate::record::RestingRecord;
 use crate::rtt::RestingRtt;
 use crate::segment_size::packet_len;
 use crate::send::RestingSender;
@@ -53,6 +54,9 @@ pub(crate) struct Resting {
     our_mss: u16,
     offered_scale: Option<u8>,
     keep_alive_probes: u8,
+    receive_closed: bool,
+    user_timeout_ms: u32,
+    record: RestingRecord,
 }
 
 impl Connection {
@@ -102,6 +106,9 @@ impl Connection {
             our_mss: self.our_mss,
             offered_scale: self.offered_scale,
             keep_alive_probes: self.keep_alive_probes,
+            receive_closed: self.receive_closed,
+            user_timeout_ms: self.user_timeout_ms,
+            record: self.record.rest()?,
         })
     }
 }
@@ -150,6 +157,9 @@ impl Resting {
             sack: self.loss.sack(),
             offered_scale: self.offered_scale,
             our_mss: self.our_mss,
+            user_timeout_ms: self.user_timeout_ms,
+            receive_closed: self.receive_closed,
+            record: self.record.wake(),
             send,
         };
         if self.control.is_paced {

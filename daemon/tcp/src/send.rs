@@ -219,6 +219,16 @@ impl Sender {
         self.supplied.saturating_sub(self.snd_nxt)
     }
 
+    /// Whether the driver said that more follows.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more_follows
+    }
+
+    /// Bytes that the peer's window still takes.
+    pub(crate) fn window_room(&self) -> u64 {
+        (self.snd_una + u64::from(self.snd_wnd)).saturating_sub(self.snd_nxt)
+    }
+
     /// The next new bytes that windows and SWS avoidance let go, at most `allowance` bytes.
     ///
     /// A short segment leaves only if it carries the last bytes the driver has for now, fills half of the
@@ -226,10 +236,9 @@ impl Sender {
     /// with nothing in flight whose acknowledgement it could wait for. A FIN needs no window: receivers take
     /// it right at the edge.
     pub(crate) fn next_new(&self, allowance: u64) -> Option<Cut> {
-        let window_room = (self.snd_una + u64::from(self.snd_wnd)).saturating_sub(self.snd_nxt);
         let unsent = self.unsent();
         let len = unsent
-            .min(window_room)
+            .min(self.window_room())
             .min(allowance)
             .min(u64::from(self.smss));
         let end = self.snd_nxt + len;

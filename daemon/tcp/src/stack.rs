@@ -1,18 +1,22 @@
 //! All connections of one worker: flows, timers and the order of work.
 
+use core::time::Duration;
+
 use sluice_wire::{IcmpError, TcpHeader};
 
 use crate::autotune::{Budgets, BuffersView};
 use crate::clock::Instant;
 use crate::config::StackConfig;
-use crate::connection::{Connection, Env};
+use crate::connection::{Connection, Env, millis};
 use crate::deadlines::Timer;
+use crate::event_ring::EventKind;
 use crate::events::{CloseReason, ConnId, Events};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::handshake::Handshake;
 use crate::listener::{self, Arrival, Listener};
 use crate::queues::Queues;
+use crate::record::{Awaited, ConnectionRecord};
 use crate::segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
 use crate::slots::Slots;
@@ -65,6 +69,10 @@ pub struct Stack {
     time_wait: TimeWaitTable,
     listener: Listener,
     counters: StackCounters,
+    /// The latest time that a call told.
+    now: Instant,
+    /// Of the connection that ended last, if it ended badly.
+    last_record: Option<ConnectionRecord>,
 }
 
 impl Stack {
@@ -82,6 +90,8 @@ impl Stack {
             time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
             listener: Listener::new(&config, now),
             counters: StackCounters::default(),
+            now,
+            last_record: None,
             config,
         }
     }
@@ -92,6 +102,7 @@ impl Stack {
     /// [`refuse`](Self::refuse) if there is none.
     pub fn on_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
         self.counters.segments_in += 1;
+        self.now = now;
         let receipt = match self.flows.get(&segment.key) {
             Some(slot) => self.on_connection_segment(slot, now, segment),
             None => self.on_strange_segment(now, segment),
@@ -114,6 +125,10 @@ impl Stack {
             return Receipt::unknown();
         };
         let outcome = connection.on_segment(segment, &mut env);
+        if let Some(reason) = outcome.dropped {
+            let len = segment.payload_len.into();
+            connection.note(EventKind::Dropped, reason as u8, len, &mut env);
+        }
         if outcome.time_wait {
             connection.end(CloseReason::Finished, false);
             let remnant = remnant(connection);
@@ -282,6 +297,7 @@ impl Stack {
 
     /// Serves due timers: bounded work, the rest is due at once again.
     pub fn on_timers(&mut self, now: Instant) {
+        self.now = now;
         self.time_wait.expire(now);
         let mut env = Env {
             now,
@@ -332,7 +348,10 @@ impl Stack {
                 continue;
             };
             let events = core::mem::take(&mut connection.events);
-            if events.closed.is_some() {
+            if let Some(reason) = events.closed {
+                self.last_record = (reason != CloseReason::Finished)
+                    .then(|| connection.told_record(self.now, &self.flights));
+                connection.record.release(&mut self.flights);
                 self.slots.free(slot);
             }
             return Some((id, events));
@@ -348,6 +367,7 @@ impl Stack {
 
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
+        self.now = now;
         if self.listener.table().has_due() {
             return self.next_of_handshakes(now);
         }
@@ -380,6 +400,9 @@ impl Stack {
             }
             connection.loss.clear(env.flights);
             connection.settle_buffers(env.config, env.flights);
+            if connection.send.in_flight() == 0 {
+                connection.record.let_go(env.flights);
+            }
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
@@ -415,6 +438,14 @@ impl Stack {
         })
     }
 
+    /// Says what the driver waits for before it can supply more, until it says otherwise; `None` is nothing, or its
+    /// application if more was said to follow. Told before a [`supply`](Self::supply), it costs a store.
+    pub fn waits_for(&mut self, conn: ConnId, awaited: Option<Awaited>) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.record.wait_for(awaited);
+        }
+    }
+
     /// The driver can produce the bytes of the stream up to `until`. With `more_follows` a short segment
     /// at the end waits for company.
     pub fn supply(&mut self, conn: ConnId, until: u64, more_follows: bool) {
@@ -436,6 +467,25 @@ impl Stack {
     pub fn close(&mut self, conn: ConnId, now: Instant) {
         if let Some(connection) = self.get_mut(conn) {
             connection.close(now);
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// The driver reads no more. What still comes is acknowledged and thrown away while our direction is open. Once it
+    /// is [closed](Self::close) too, data that comes, or that is not [consumed](Self::consume), ends the connection by
+    /// RST (RFC 9293 section 3.6.1) with [`CloseReason::DataNotRead`], so that the peer knows that it was lost.
+    pub fn close_receive(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.close_receive();
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// The user timeout of one connection (RFC 9293 section 3.9.1.8), in place of
+    /// [`StackConfig::user_timeout`]; `None` is the limit of repetitions. Looked at when the retransmission timer fires.
+    pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.user_timeout_ms = millis(limit);
             self.want_transmit(conn.slot);
         }
     }
@@ -506,6 +556,27 @@ impl Stack {
     #[must_use]
     pub fn ecn_view(&self, conn: ConnId) -> Option<EcnView> {
         self.view(conn, Connection::ecn_view)
+    }
+
+    /// What a connection did with its time so far, or `None` if it is gone.
+    #[must_use]
+    pub fn record(&self, conn: ConnId) -> Option<ConnectionRecord> {
+        self.view(conn, |connection| {
+            connection.told_record(self.now, &self.flights)
+        })
+    }
+
+    /// The same of the connection whose end [`poll_event`](Self::poll_event) told last, unless it ended as both
+    /// sides wanted ([`CloseReason::Finished`]).
+    #[must_use]
+    pub fn last_record(&self) -> Option<&ConnectionRecord> {
+        self.last_record.as_ref()
+    }
+
+    /// Event rings that connections hold: zero when nothing is live.
+    #[must_use]
+    pub fn trails(&self) -> usize {
+        self.flights.rings.out()
     }
 
     /// State of a connection or of a handshake, or `None` if it is gone.
@@ -675,6 +746,19 @@ impl Stack {
             return;
         }
         connection.events.closed = connection.finish;
+        let mut env = Env {
+            now: self.now,
+            config: &self.config,
+            counters: &mut self.counters,
+            flights: &mut self.flights,
+        };
+        connection.record.on_quiet(&mut env);
+        match connection.finish {
+            Some(CloseReason::UserTimeout) => self.counters.user_timeouts += 1,
+            Some(CloseReason::DataNotRead) => self.counters.data_not_read += 1,
+            Some(CloseReason::OptimisticAck) => self.counters.optimistic_acks += 1,
+            _ => {}
+        }
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
         connection.release_buffers(&mut self.flights);

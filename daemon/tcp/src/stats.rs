@@ -1,5 +1,9 @@
 //! Counters of a stack: plain integers, owned by one thread, read as a snapshot.
 
+use core::time::Duration;
+
+use crate::record::Cause;
+
 macro_rules! counted {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
@@ -24,6 +28,8 @@ macro_rules! counted {
         }
     };
 }
+
+pub(crate) use counted;
 
 counted! {
     /// Why a well-formed segment had no effect.
@@ -174,6 +180,20 @@ pub struct StackCounters {
     pub half_open_evicted: u64,
     /// ICMP errors about flows of this stack, by [`IcmpVerdict::index`].
     pub icmp: [u64; IcmpVerdict::ALL.len()],
+    /// Connections reset because data stayed unacknowledged for the user timeout.
+    pub user_timeouts: u64,
+    /// Connections reset because of data that nobody reads any more.
+    pub data_not_read: u64,
+    /// Segments held back as a test for optimistic acknowledgements.
+    pub withheld: u64,
+    /// Connections reset because the peer acknowledged what had not left.
+    pub optimistic_acks: u64,
+    /// Units of 65.5 us in which connections had something to send that the lane did not take yet.
+    pub sending_ticks: u64,
+    /// Units of 65.5 us in which they paused, by [`Cause::index`].
+    pub paused_ticks: [u64; Cause::ALL.len()],
+    /// Pauses begun, by [`Cause::index`].
+    pub pauses: [u64; Cause::ALL.len()],
     /// Segments without effect, by [`SegmentDrop::index`].
     pub dropped: [u64; SegmentDrop::ALL.len()],
 }
@@ -181,6 +201,29 @@ pub struct StackCounters {
 impl StackCounters {
     pub(crate) fn drop(&mut self, reason: SegmentDrop) {
         self.dropped[reason.index()] += 1;
+    }
+
+    /// Times in milliseconds.
+    fn pause_rows(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        const NAMES: [(&str, &str); Cause::ALL.len()] = [
+            ("paused_receive_window_ms", "pauses_receive_window"),
+            ("paused_congestion_window_ms", "pauses_congestion_window"),
+            ("paused_pacing_ms", "pauses_pacing"),
+            ("paused_application_ms", "pauses_application"),
+            ("paused_disk_ms", "pauses_disk"),
+            ("paused_memory_ms", "pauses_memory"),
+        ];
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let pauses = Cause::ALL
+            .iter()
+            .zip(NAMES)
+            .flat_map(move |(cause, (time, count))| {
+                let begun = self.pauses[cause.index()];
+                [(time, millis(self.paused(*cause))), (count, begun)]
+            });
+        [("sending_ms", millis(self.sending()))]
+            .into_iter()
+            .chain(pauses)
     }
 
     /// Name and value of every counter, for tables.
@@ -223,8 +266,13 @@ impl StackCounters {
             ("syn_cookies_failed", self.syn_cookies_failed),
             ("half_open_timed_out", self.half_open_timed_out),
             ("half_open_evicted", self.half_open_evicted),
+            ("user_timeouts", self.user_timeouts),
+            ("data_not_read", self.data_not_read),
+            ("withheld", self.withheld),
+            ("optimistic_acks", self.optimistic_acks),
         ]
         .into_iter()
+        .chain(self.pause_rows())
         .chain(
             IcmpVerdict::ALL
                 .iter()

@@ -45,6 +45,8 @@ fn config(secret: u8) -> StackConfig {
         ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
         rto: RtoConfig::default(),
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [secret; 16],
         secret: Secret::new([secret; 32]),
     }

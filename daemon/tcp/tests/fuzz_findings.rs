@@ -37,6 +37,8 @@ impl Dialogue {
             ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [7; 16],
             secret: Secret::new([7; 32]),
         };

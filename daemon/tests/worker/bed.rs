@@ -404,6 +404,8 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [7; 16],
             secret: Secret::new([9; 32]),
         },

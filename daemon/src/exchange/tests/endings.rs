@@ -1,6 +1,7 @@
 //! How connections end: time limits, draining, the peer's FIN. And what is measured of them.
 
 use super::*;
+use crate::exchange::LINGER;
 
 #[test]
 fn a_silent_connection_ends_after_the_idle_time() {
@@ -19,6 +20,14 @@ fn a_silent_connection_ends_after_the_idle_time() {
     peer.exchange.on_deadline(site.now, &mut site.services);
     peer.run(&mut site);
     assert!(peer.last.finish && peer.received.is_empty());
+    assert_eq!(
+        peer.exchange.deadline(&site.services),
+        Some(site.now + LINGER)
+    );
+    site.pass(LINGER.as_secs());
+    assert!(!peer.exchange.has_lingered());
+    peer.exchange.on_deadline(site.now, &mut site.services);
+    assert!(peer.exchange.has_lingered());
     assert_eq!(peer.exchange.deadline(&site.services), None);
     assert_eq!(site.services.counters.idle_timeouts, 1);
     peer.end(&mut site);

@@ -4,10 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const GRAIN: Duration = Duration::from_nanos(8);
+const GRAIN: Duration = Duration::from_micros(8);
+/// What was sent again at a moment at which new data left too counts as a little later.
+const MOMENT: Duration = Duration::from_micros(1);
 
-fn at(nanos: u64) -> Instant {
-    Instant::from_nanos(nanos)
+fn at(micros: u64) -> Instant {
+    Instant::from_nanos(1000 * micros)
 }
 
 /// A record and the pool it lives from.
@@ -246,7 +248,7 @@ fn play(steps: &[Step]) {
                             assert!(run.retransmitted >= byte.retransmitted);
                             byte.fate = Fate::InFlight;
                             byte.retransmitted = run.retransmitted;
-                            byte.sent_at = run.sent_at.as_nanos();
+                            byte.sent_at = run.sent_at.as_nanos() / 1000;
                         }
                     }
                     start = run.end;
@@ -277,7 +279,7 @@ fn compare(bed: &mut Bed, twin: &Twin) {
             if run.fate == Fate::InFlight {
                 assert_eq!(run.retransmitted, byte.retransmitted);
                 let later = run.sent_at.saturating_since(at(byte.sent_at));
-                assert!(run.sent_at >= at(byte.sent_at) && later <= GRAIN);
+                assert!(run.sent_at >= at(byte.sent_at) && later < GRAIN + MOMENT);
             }
         }
         start = end;
@@ -303,14 +305,14 @@ proptest! {
             bed.pool.exhaust();
         }
         bed.send(2000, 1);
-        for (index, (at, sacked, len)) in ends.into_iter().enumerate() {
+        for (index, (from, sacked, len)) in ends.into_iter().enumerate() {
             let now = 100 * (index as u64 + 2);
             if sacked {
-                bed.sack(at..at + len);
-            } else if at % 7 == 0 {
+                bed.sack(from..from + len);
+            } else if from % 7 == 0 {
                 bed.send(bed.flight.end() + len, now);
-            } else if at % 5 == 0 {
-                bed.flight.lose_if(Instant::from_nanos(now - 150), |_| Judgement::Lose);
+            } else if from % 5 == 0 {
+                bed.flight.lose_if(at(now - 150), |_| Judgement::Lose);
             } else if let Some((range, _)) = bed.flight.next_lost() {
                 let range = range.start..range.end.min(range.start + len.max(1));
                 bed.resend(range, now);
@@ -419,12 +421,50 @@ fn a_coarse_record_measures_no_round_trip() {
     let delivery = |spread, retransmitted| Delivery {
         range: 0..1000,
         sent_at: at(1_000),
-        spread: Duration::from_nanos(spread),
+        spread: Duration::from_micros(spread),
         retransmitted,
     };
-    let rtt = Some(Duration::from_nanos(800));
+    let rtt = Some(Duration::from_micros(800));
     assert_eq!(delivery(0, false).round_trip(at(1_800)), rtt);
     assert_eq!(delivery(100, false).round_trip(at(1_800)), rtt);
     assert_eq!(delivery(101, false).round_trip(at(1_800)), None);
     assert_eq!(delivery(0, true).round_trip(at(1_800)), None, "Karn");
+}
+
+/// RFC 8985 section 6.2 compares times of sending: what left before a repetition must not look later than it.
+#[test]
+fn new_data_before_and_after_a_repetition_has_times_of_its_own() {
+    let mut bed = Bed::new();
+    bed.send(10, 0);
+    bed.send(20, 2);
+    bed.resend(0..10, 3);
+    bed.send(30, 4);
+    let times: Vec<Instant> = bed.flight.runs.iter().map(|run| run.sent_at).collect();
+    assert_eq!(times, [at(3), at(2), at(4)]);
+}
+
+#[test]
+fn of_one_moment_a_repetition_is_later_than_new_data_before_it() {
+    let mut bed = Bed::new();
+    bed.send(10, 0);
+    bed.send(20, 50);
+    bed.resend(0..10, 50);
+    bed.send(30, 50);
+    let times: Vec<Instant> = bed.flight.runs.iter().map(|run| run.sent_at).collect();
+    assert!(times[0] > times[1] && times[2] >= times[0], "{times:?}");
+    assert!(times[2] < at(51), "{times:?}");
+}
+
+#[test]
+fn what_is_held_back_is_never_late_until_it_has_left() {
+    let mut bed = Bed::new();
+    bed.send(10, 0);
+    bed.send(20, 50);
+    bed.flight.hold_back(&(10..20), &mut bed.pool);
+    bed.send(30, 100);
+    assert!(bed.flight.lose_if(at(1000), |_| Judgement::Lose));
+    assert_eq!(bed.flight.lost_bytes(), 20);
+    bed.resend(10..20, 2000);
+    assert!(bed.flight.lose_if(at(3000), |_| Judgement::Lose));
+    assert_eq!(bed.flight.lost_bytes(), 30);
 }

@@ -22,6 +22,8 @@ fn config() -> StackConfig {
         ecn: crate::ecn_terms::EcnConfig::ACCEPT,
         rto: RtoConfig::default(),
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [1; 16],
         secret: Secret::new([5; 32]),
     }

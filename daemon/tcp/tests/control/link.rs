@@ -438,6 +438,8 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
             ..RtoConfig::default()
         },
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [7; 16],
         secret: Secret::new([u8::try_from(setup.seed & 0xff).expect("masked"); 32]),
     }

@@ -17,8 +17,10 @@ use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::rtt::RtoConfig;
+use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{
-    Autotune, CloseReason, ConnId, ControlView, Disposition, Events, Segment, Stack, StackConfig,
+    Autotune, CloseReason, ConnId, ConnectionRecord, ControlView, Disposition, Events, Segment,
+    Stack, StackConfig,
 };
 use sluice_wire::{AccEcnOrder, Ecn, TcpFlags, TcpHeader};
 
@@ -61,6 +63,10 @@ struct Peer {
     closed: Option<CloseReason>,
     /// We opened.
     is_called: bool,
+    /// What its driver supplied.
+    supplied: u64,
+    /// What was told of it at its end.
+    record: Option<ConnectionRecord>,
 }
 
 #[derive(Debug)]
@@ -157,6 +163,8 @@ impl Runner {
             ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [3; 16],
             secret: Secret::new(SECRET),
         };
@@ -175,6 +183,8 @@ impl Runner {
                     autotune(&mut config).receive_budget = script::parse(value)?;
                 }
                 "send_budget" => autotune(&mut config).send_budget = script::parse(value)?,
+                "user_timeout" => config.user_timeout = Some(script::duration(value)?),
+                "skip" => config.skip = Some(skip(value)?),
                 "send_limit" => config.send_limit = script::parse(value)?,
                 "congestion" if value == "cubic" => config.congestion = Algorithm::Cubic,
                 "congestion" if value == "dctcp" => config.congestion = Algorithm::Dctcp,
@@ -239,7 +249,9 @@ impl Runner {
                 let actual = self.observe(key, values, *port)?;
                 let expected = values.join(" ");
                 let expected = match key.as_str() {
-                    "counter" => values.last().cloned().unwrap_or_default(),
+                    "counter" | "paused" | "pauses" | "sent_again" => {
+                        values.last().cloned().unwrap_or_default()
+                    }
                     _ => expected,
                 };
                 if actual == expected {
@@ -297,6 +309,9 @@ impl Runner {
                 if let Some(peer) = self.peers.values_mut().find(|p| p.conn == Some(conn)) {
                     peer.events = merged(peer.events, events);
                     peer.closed = peer.closed.or(events.closed);
+                    if events.closed.is_some() {
+                        peer.record = self.stack.last_record().copied();
+                    }
                 }
             }
             if quiet {
@@ -562,9 +577,23 @@ impl Runner {
         let peer = self.peers.get(&port).and_then(|peer| peer.conn);
         let conn = peer.ok_or("no connection on this port")?;
         match call {
-            Call::Supply(until, more) => self.stack.supply(conn, *until, *more),
+            Call::Supply(until, more) => {
+                self.stack.supply(conn, *until, *more);
+                if let Some(peer) = self.peers.get_mut(&port) {
+                    peer.supplied = *until;
+                }
+            }
             Call::Consume(until) => self.stack.consume(conn, *until),
             Call::Close => self.stack.close(conn, self.now),
+            Call::CloseReceive => self.stack.close_receive(conn),
+            Call::WaitsFor(awaited) => {
+                self.stack.waits_for(conn, *awaited);
+                let view = self.stack.send_view(conn);
+                // As a driver does that has nothing more to give.
+                let supplied = self.peers[&port].supplied.max(view.map_or(0, |v| v.sent));
+                self.stack.supply(conn, supplied, awaited.is_some());
+            }
+            Call::UserTimeout(limit) => self.stack.set_user_timeout(conn, *limit),
             Call::Abort => self.stack.abort(conn),
             Call::Deadline(time) => {
                 let at = time.map(|time| self.now + time);
@@ -624,6 +653,12 @@ impl Runner {
                 .map_or("no".to_owned(), |why| format!("{why:?}")));
         }
         let conn = peer.conn.ok_or("no connection on this port")?;
+        let record = self.stack.record(conn).or(peer.record);
+        if let Some(record) = record
+            && let Some(told) = text::of_record(key, values, &record)
+        {
+            return Ok(told);
+        }
         let view = self.stack.send_view(conn);
         let view_of = |side: fn(&sluice_tcp::SendView) -> u64| {
             view.as_ref()
@@ -712,6 +747,15 @@ fn autotune(config: &mut StackConfig) -> &mut Autotune {
         receive_max: 0,
         receive_budget: 1 << 30,
         send_budget: 1 << 30,
+    })
+}
+
+/// `rate,interval`.
+fn skip(value: &str) -> Result<SkipConfig, String> {
+    let (rate, interval) = value.split_once(',').ok_or("write: skip=RATE,INTERVAL")?;
+    Ok(SkipConfig {
+        rate: script::parse(rate)?,
+        interval: script::parse(interval)?,
     })
 }
 

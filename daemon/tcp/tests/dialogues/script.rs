@@ -4,6 +4,7 @@
 
 use core::time::Duration;
 
+use sluice_tcp::Awaited;
 use sluice_wire::{AccEcnOption, AccEcnOrder, Ecn};
 
 /// Remote port of a line that names none.
@@ -68,6 +69,9 @@ pub enum Call {
     Supply(u64, bool),
     Consume(u64),
     Close,
+    CloseReceive,
+    WaitsFor(Option<Awaited>),
+    UserTimeout(Option<Duration>),
     Abort,
     Deadline(Option<Duration>),
     Accepting(bool),
@@ -291,6 +295,13 @@ fn call(words: &[&str]) -> Result<Call, String> {
         ["supply", until, "more"] => Call::Supply(parse(until)?, true),
         ["consume", until] => Call::Consume(parse(until)?),
         ["close"] => Call::Close,
+        ["close_receive"] => Call::CloseReceive,
+        ["waits_for", "nothing"] => Call::WaitsFor(None),
+        ["waits_for", "application"] => Call::WaitsFor(Some(Awaited::Application)),
+        ["waits_for", "disk"] => Call::WaitsFor(Some(Awaited::Disk)),
+        ["waits_for", "memory"] => Call::WaitsFor(Some(Awaited::Memory)),
+        ["user_timeout", "off"] => Call::UserTimeout(None),
+        ["user_timeout", time] => Call::UserTimeout(Some(duration(time)?)),
         ["abort"] => Call::Abort,
         ["deadline", "off"] => Call::Deadline(None),
         ["deadline", time] => Call::Deadline(Some(duration(time)?)),

@@ -3,7 +3,8 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use sluice_tcp::{EcnView, Events};
+use sluice_tcp::record::ConnectionRecord;
+use sluice_tcp::{Cause, EcnView, Events, Repeat};
 use sluice_wire::{AccEcnOption, AccEcnOrder, TcpFlags, TcpHeader};
 
 use crate::script::FLAG_LETTERS;
@@ -108,6 +109,38 @@ pub fn ecn(view: EcnView) -> String {
         );
     }
     text
+}
+
+/// What a connection did with its time, if `key` asks for that. Times are in units of 10 ms.
+pub fn of_record(key: &str, values: &[String], record: &ConnectionRecord) -> Option<String> {
+    let tens = |time: Duration| format!("{}ms", (time.as_millis() + 5) / 10 * 10);
+    let name = values.first()?.as_str();
+    let cause = || Cause::ALL.iter().find(|cause| cause.name() == name);
+    Some(match key {
+        "paused" => tens(record.pauses[cause()?.index()].total),
+        "pauses" => record.pauses[cause()?.index()].times.to_string(),
+        "busy" => tens(record.busy()),
+        "sent_again" => {
+            let repeat = Repeat::ALL.iter().find(|repeat| repeat.name() == name)?;
+            record.sent_again[repeat.index()].to_string()
+        }
+        "recoveries" => record.recoveries.to_string(),
+        "time_outs" => record.time_outs.to_string(),
+        "trail" => {
+            let events = record.events().map(|event| {
+                let detail = ConnectionRecord::detail(&event);
+                let detail = detail.map_or(String::new(), |detail| format!(":{detail}"));
+                format!("{}{detail}", event.kind.name())
+            });
+            let events: Vec<String> = events.collect();
+            if events.is_empty() {
+                "none".to_owned()
+            } else {
+                events.join(" ")
+            }
+        }
+        _ => return None,
+    })
 }
 
 /// `none`, or `0-100 200-300`.

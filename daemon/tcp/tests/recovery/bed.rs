@@ -84,6 +84,8 @@ fn config() -> StackConfig {
         ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
         rto: RtoConfig::default(),
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [1; 16],
         secret: Secret::new([2; 32]),
     }

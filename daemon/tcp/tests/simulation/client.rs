@@ -27,6 +27,8 @@ pub struct Plan {
     pub read_slowly: u32,
     /// Now and then the window is taken back to nothing (RFC 9293 section 3.8.6, MUST-34: a sender copes).
     pub shrinks: bool,
+    /// Segments beyond everything that came, of which it claims to have them: an attack (Savage et al. 1999).
+    pub optimistic: u64,
     /// Now and then what was SACKed is thrown away (RFC 2018 section 8: a receiver may).
     pub reneges: bool,
 }
@@ -600,6 +602,11 @@ impl Client {
     }
 
     fn ack_number(&self) -> u32 {
+        if self.plan.optimistic > 0 && self.rcv > 0 {
+            let highest = self.held.values().copied().max().unwrap_or(0).max(self.rcv);
+            let claimed = (highest + self.plan.optimistic * self.smss).min(self.plan.response);
+            return self.server_iss.wrapping_add(1).wrapping_add(low(claimed));
+        }
         self.server_iss
             .wrapping_add(1)
             .wrapping_add(low(self.rcv_nxt()))

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use sluice_tcp::Autotune;
 use sluice_tcp::congestion::Algorithm;
+use sluice_tcp::skip::SkipConfig;
 
 use crate::chance::{Chance, PARTS};
 use crate::client::{Ending, Plan};
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub turn_segments: u32,
     /// How long segments wait for company before the driver has its turn.
     pub batch: Duration,
+    /// Whether and when clients are tested for optimistic acknowledgements.
+    pub skip: Option<SkipConfig>,
     /// Segments of an attacker per million of the client's.
     pub forged: u32,
     /// "Packet too big" messages of a liar per million of the client's segments.
@@ -70,6 +73,7 @@ impl Scenario {
             pauses: chance.pick(&[0, 0, 0, 1000]),
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
+            skip: None,
             stall_max: STALL_MAX,
         };
         if scenario.half_open < flows {
@@ -90,6 +94,12 @@ impl Scenario {
                 receive_max: chance.pick(&[0, 65_535, 1 << 20, 1 << 30]),
                 receive_budget: chance.pick(&[0, 10_000, 1 << 20, 1 << 30]),
                 send_budget: chance.pick(&[0, 10_000, 1 << 20, 1 << 30]),
+            });
+        }
+        if chance.hit(PARTS / 2) {
+            scenario.skip = Some(SkipConfig {
+                rate: 1,
+                interval: 10_000,
             });
         }
         scenario
@@ -139,6 +149,7 @@ impl Scenario {
             receive_buffer: 4 << 20,
             read_slowly: 0,
             shrinks: false,
+            optimistic: 0,
             reneges: false,
         };
         Scenario {
@@ -157,6 +168,7 @@ impl Scenario {
             lean: false,
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
+            skip: None,
             forged: 0,
             lies: 0,
             pauses: 0,
@@ -176,6 +188,21 @@ impl Scenario {
             told: if told { PARTS } else { 0 },
             ..narrow(chance)
         });
+        scenario
+    }
+
+    /// A client that acknowledges `lead` segments more than it has, over a path that loses nothing.
+    pub fn optimist(lead: u64, sack: bool) -> Scenario {
+        let round_trip = Duration::from_millis(40);
+        let mut scenario = Scenario::download(Algorithm::Cubic, 4 << 20, 0, round_trip);
+        scenario.skip = Some(SkipConfig {
+            rate: 1,
+            interval: 50_000,
+        });
+        let plan = &mut scenario.plans[0];
+        (plan.optimistic, plan.sack) = (lead, sack);
+        // It is over when it is reset.
+        plan.ending = Ending::Vanish(u64::MAX);
         scenario
     }
 
@@ -293,6 +320,7 @@ fn plan(flows: u32, chance: &mut Chance) -> Plan {
         receive_buffer: chance.pick(&[2000, 20_000, 65_535, 500_000]),
         read_slowly: chance.pick(&[0, 0, 0, 3000, 30_000]),
         shrinks: chance.hit(PARTS / 10),
+        optimistic: 0,
         reneges: chance.hit(PARTS / 10),
     }
 }

@@ -45,6 +45,9 @@ pub struct Report {
     pub sent_again: u64,
     pub timeouts: u64,
     pub black_holes: u64,
+    /// Segments held back as a test, and clients caught by it.
+    pub withheld: u64,
+    pub optimists: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
     /// From the start to the last byte that a client got.
@@ -132,6 +135,8 @@ impl World {
             ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
             rto: sluice_tcp::rtt::RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: scenario.skip,
             flow_hash_key: [9; 16],
             secret: Secret::new(secret),
         };
@@ -446,7 +451,9 @@ impl World {
                 return Err(format!("a view that makes no sense: {view:?}"));
             }
         }
+        self.check_record(conn)?;
         self.stack.set_deadline(conn, Some(deadline));
+        let flow = &mut self.flows[index];
         if events.readable {
             flow.progress_at = self.now;
             if self.scenario.server_reads == 0 {
@@ -457,6 +464,40 @@ impl World {
         }
         self.feed(index, conn);
         self.check_state(index)
+    }
+
+    /// What a connection says of itself agrees with the clock, and with the counters if it is the only one.
+    fn check_record(&self, conn: ConnId) -> Result<(), String> {
+        let Some(record) = self.stack.record(conn) else {
+            return Ok(());
+        };
+        let unit = Duration::from_micros(66);
+        if record.busy() > self.now.saturating_since(self.start) + unit {
+            return Err(format!("more pauses than time: {record:?}"));
+        }
+        if self.flows.len() > 1 || self.scenario.rounds > 1 {
+            return Ok(());
+        }
+        let counters = self.stack.counters();
+        let counted = [
+            counters.retransmitted_fast,
+            counters.retransmitted_rack,
+            counters.retransmitted_tlp,
+            counters.retransmitted_timeout,
+            counters.retransmitted_path_mtu,
+        ];
+        if record.sent_again.map(u64::from) != counted {
+            return Err(format!("{:?} instead of {counted:?}", record.sent_again));
+        }
+        // The pause that is not over is in the record alone.
+        let paused = sluice_tcp::Cause::ALL.iter().map(|cause| {
+            let pauses = record.pauses[cause.index()];
+            (pauses.total + unit, counters.paused(*cause))
+        });
+        match paused.into_iter().find(|(told, counted)| told < counted) {
+            Some(wrong) => Err(format!("a pause less than what was counted: {wrong:?}")),
+            None => Ok(()),
+        }
     }
 
     fn server_reads(&mut self, index: usize) {
@@ -711,6 +752,7 @@ impl World {
             ("half-open", stack.half_open()),
             ("timers", stack.timers()),
             ("TIME-WAIT", stack.time_wait()),
+            ("trails", u32::try_from(stack.trails()).unwrap_or(u32::MAX)),
         ];
         if left.iter().any(|(_, count)| *count > 0) {
             return Err(format!("left at the end: {left:?}"));
@@ -729,6 +771,8 @@ impl World {
             sent_again: sent_again(counters),
             timeouts: counters.timeouts,
             black_holes: counters.black_holes,
+            withheld: counters.withheld,
+            optimists: counters.optimistic_acks,
             given_up: self.given_up,
             took,
         })

@@ -247,6 +247,8 @@ impl Bed {
             ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
             rto: RtoConfig::default(),
             keep_alive: None,
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [1; 16],
             secret: Secret::new([2; 32]),
         };

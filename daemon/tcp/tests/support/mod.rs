@@ -35,6 +35,8 @@ pub fn config(connections: u32, half_open: u32) -> StackConfig {
         ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
         rto: RtoConfig::default(),
         keep_alive: None,
+        user_timeout: None,
+        skip: None,
         flow_hash_key: [7; 16],
         secret: Secret::new([9; 32]),
     }

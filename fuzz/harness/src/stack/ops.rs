@@ -29,7 +29,6 @@ pub(super) struct Setup {
     mtu: Mtu,
     receive_buffer: Buffer,
     send_limit: Buffer,
-    autotune: None,
     secret: u8,
     /// The clock at the start, in 2^20 ns: around 2^32 ms, where timestamps wrap, and elsewhere.
     start: u32,
@@ -74,6 +73,7 @@ impl Setup {
             },
             receive_buffer: self.receive_buffer.bytes(),
             send_limit: self.send_limit.bytes().min(1 << 18),
+            autotune: None,
             congestion: if self.new_reno {
                 Algorithm::NewReno
             } else {
@@ -89,6 +89,8 @@ impl Setup {
                 interval: Duration::from_secs(75),
                 probes: 3,
             }),
+            user_timeout: None,
+            skip: None,
             flow_hash_key: [self.secret; 16],
             secret: Secret::new([self.secret; 32]),
         }
