@@ -151,10 +151,22 @@ fn prepare(lab: &Lab) {
         run(end, "ethtool", &[&["-K", &link], &off[..]].concat());
     }
     let link = lab.link(End::Server);
+    // Linux sets PSH on every packet of several segments, for the sake of the receiver's GRO.
+    let set = [
+        "link",
+        "set",
+        &link,
+        "address",
+        LINUX_MAC,
+        "gso_max_segs",
+        "1",
+    ];
+    run(End::Server, "ip", &set);
+    // Off in the scripts too, unless one says otherwise.
     run(
         End::Server,
-        "ip",
-        &["link", "set", &link, "address", LINUX_MAC],
+        "sh",
+        &["-c", "echo 0 >/proc/sys/net/ipv4/tcp_ecn"],
     );
     for ipv6 in [false, true] {
         let peer = peer(ipv6).to_string();

@@ -27,9 +27,11 @@ const EARLY: Duration = Duration::from_millis(12);
 /// Less than a delayed acknowledgement.
 const LATE: Duration = Duration::from_millis(28);
 /// After each call and segment, for what it causes.
-const SETTLE: Duration = Duration::from_millis(2);
-/// What Linux says after the last line is said within this.
-const REST: Duration = Duration::from_millis(30);
+const SETTLE: Duration = Duration::from_millis(1);
+/// What Linux answers to the last line it answers within this; later come its timers, which no line asks for.
+const REST: Duration = Duration::from_millis(5);
+/// An echo in a script means a timestamp that Linux sent about then, not one that it never sent.
+const SAME_STAMP_MS: u32 = 100;
 /// How long an expectation may take to come true.
 const PATIENCE: Duration = Duration::from_millis(60);
 
@@ -40,12 +42,26 @@ struct Peer {
     iss: u32,
     timestamps: bool,
     window: u16,
-    /// TSval of the newest segment from Linux.
-    echo: u32,
+    /// TSvals of the segments from Linux.
+    stamps: Vec<u32>,
     /// What the timestamp clock of Linux showed at the start of the script.
     clock: Option<u32>,
     /// The newest SYN from here, until it is answered: its number, and whether it had timestamps.
     syn: Option<(u32, bool)>,
+}
+
+impl Peer {
+    /// The timestamp that a script means by a time on the clock of Linux.
+    fn stamp_near(&self, time: i64) -> u32 {
+        let wanted = relative(self.clock.unwrap_or(0), time);
+        let distance = |stamp: &u32| {
+            let ahead = stamp.wrapping_sub(wanted);
+            ahead.min(ahead.wrapping_neg())
+        };
+        let nearest = self.stamps.iter().copied().min_by_key(distance);
+        let nearest = nearest.filter(|stamp| distance(stamp) <= SAME_STAMP_MS);
+        nearest.unwrap_or(wanted)
+    }
 }
 
 struct Runner<'a> {
@@ -191,7 +207,7 @@ impl Runner<'_> {
             (peer.irs, peer.iss, peer.timestamps) = (seq, header.seq, has_stamps);
         }
         if let Some(stamps) = header.options.timestamps {
-            peer.echo = stamps.value;
+            peer.stamps.push(stamps.value);
             peer.clock
                 .get_or_insert_with(|| relative(stamps.value, -script));
         }
@@ -276,7 +292,7 @@ impl Runner<'_> {
             iss: 0,
             timestamps: false,
             window: u16::MAX,
-            echo: 0,
+            stamps: Vec::new(),
             clock: None,
             syn: None,
         });
@@ -286,17 +302,12 @@ impl Runner<'_> {
             Stamps::Negotiated | Stamps::Without => None,
             Stamps::Given(value, echo) => Some((value, echo)),
         };
-        let newest = if pattern.flags & FLAG_ACK == 0 {
-            0
-        } else {
-            peer.echo
-        };
+        let echoes = pattern.flags & FLAG_ACK != 0;
         let stamps = stamps.map(|(value, echo)| {
-            let echo = echo.map(|echo| relative(peer.clock.unwrap_or(0), echo));
-            (
-                relative(PEER_CLOCK, value.unwrap_or(clock)),
-                echo.unwrap_or(newest),
-            )
+            let value = relative(PEER_CLOCK, value.unwrap_or(clock));
+            let newest = peer.stamps.last().filter(|_| echoes);
+            let echo = echo.map(|echo| peer.stamp_near(echo));
+            (value, echo.or(newest.copied()).unwrap_or(0))
         });
         let seq = resolve(peer.irs, pattern.seq);
         if pattern.flags & FLAG_SYN != 0 {
@@ -361,11 +372,15 @@ impl Runner<'_> {
         let Some(peer) = self.peers.get(&header.dst_port) else {
             return format!("a segment to port {}", header.dst_port);
         };
-        // A number that counts from nothing we know would differ from run to run.
-        let is_unknown = peer.iss == 0 && !header.flags.contains(TcpFlags::RST);
         let rendered = text::leaving(header, arrival.len, peer.irs, peer.iss, 0);
         let mut words = Vec::new();
         let mut all = rendered.split_whitespace();
+        if header.seq == 0 {
+            // The RST of RFC 9293 section 3.10.7.1 counts from no initial number.
+            words.extend(all.next().map(str::to_owned));
+            words.push("=0".to_owned());
+            all.next();
+        }
         while let Some(word) = all.next() {
             match word {
                 "win" => {
@@ -378,9 +393,6 @@ impl Runner<'_> {
                 }
                 word => words.push(word.to_owned()),
             }
-        }
-        if is_unknown {
-            words.push("(before a handshake)".to_owned());
         }
         words.join(" ")
     }

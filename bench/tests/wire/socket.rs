@@ -14,9 +14,10 @@ use nix::libc;
 use nix::sys::socket::sockopt::{Linger, RcvBufForce, SndBufForce, TcpCongestion, TcpNoDelay};
 use nix::sys::socket::{MsgFlags, send, setsockopt};
 
-/// The kernel takes twice that, and a quarter of it for a window: 66,560 bytes, of which a SYN-ACK says 65,535 as ours
-/// does (tcp_select_initial_window in net/ipv4/tcp_output.c).
-const RECEIVE_BUFFER: usize = 128 << 10;
+/// The kernel takes twice that, half of it for the window, rounds it down to 65,700 bytes, which are 45 segments, and
+/// says 65,535 in the SYN-ACK as ours does (tcp_select_initial_window in net/ipv4/tcp_output.c). With more it would
+/// accept more than it says.
+const RECEIVE_BUFFER: usize = 66_000;
 /// Whatever a script supplies at once.
 const SEND_BUFFER: usize = 4 << 20;
 
@@ -26,6 +27,8 @@ struct Row {
     state: &'static str,
     /// Bytes written and not acknowledged, and one for a FIN.
     unacknowledged: u64,
+    /// Bytes that arrived and were not read, and one for a FIN.
+    unread: u64,
     remote_port: u16,
 }
 
@@ -158,13 +161,26 @@ impl Driver {
         rows.iter().filter(|row| row.state != "TIME-WAIT").count()
     }
 
-    /// Bytes that can be read or were.
+    /// Bytes that can be read or were. Not what a call would return: one ends at urgent data.
     pub fn delivered(&mut self, remote: u16) -> Result<u64, String> {
+        let rows = self.rows();
+        let row = rows.iter().find(|row| row.remote_port == remote);
+        let has_fin = |row: &&Row| {
+            matches!(
+                row.state,
+                "CLOSE-WAIT" | "LAST-ACK" | "CLOSING" | "TIME-WAIT"
+            )
+        };
+        let fin = u64::from(row.filter(has_fin).is_some());
+        let unread = row.map(|row| row.unread.saturating_sub(fin));
         let connection = self.connection(remote)?;
-        let mut bytes = vec![0; RECEIVE_BUFFER];
-        let peeked = connection.stream.as_ref().map(|s| s.peek(&mut bytes));
-        let waiting = peeked.and_then(Result::ok).unwrap_or(0);
-        Ok(connection.consumed + waiting as u64)
+        let left = match (unread, &connection.stream) {
+            (Some(unread), _) => unread,
+            // No table shows a connection that is gone.
+            (None, Some(stream)) => stream.peek(&mut [0; RECEIVE_BUFFER]).unwrap_or(0) as u64,
+            (None, None) => 0,
+        };
+        Ok(connection.consumed + left)
     }
 
     /// Bytes written that the peer has acknowledged.
@@ -256,11 +272,13 @@ fn row(line: &str) -> Option<(u16, Row)> {
     let mut words = line.split_whitespace().skip(1);
     let (local, remote) = (words.next()?, words.next()?);
     let state = state(words.next()?)?;
-    let (queued, _) = words.next()?.split_once(':')?;
+    let (unacknowledged, unread) = words.next()?.split_once(':')?;
+    let bytes = |text| u64::from_str_radix(text, 16).ok();
     let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
     let row = Row {
         state,
-        unacknowledged: u64::from_str_radix(queued, 16).ok()?,
+        unacknowledged: bytes(unacknowledged)?,
+        unread: bytes(unread)?,
         remote_port: port(remote)?,
     };
     Some((port(local)?, row))

@@ -18,7 +18,8 @@ const INSTEAD: &str = " | ";
 #[derive(Debug)]
 struct Entry {
     cause: String,
-    expected: Disagreement,
+    /// One of them: a line that waits may see the answer before the state or after it.
+    expected: Vec<Disagreement>,
 }
 
 /// The table.
@@ -32,49 +33,56 @@ impl Table {
     /// Reads it.
     pub fn read(directory: &Path) -> Table {
         let text = library::read(directory, FILE);
-        let (mut entries, mut cause, mut title) = (BTreeMap::new(), None, None);
+        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let (mut cause, mut title) = (None, String::new());
         for line in text.lines().filter(|line| !line.starts_with("//")) {
             if let Some(name) = line.strip_prefix("= ") {
                 cause = Some(name.to_owned());
-            } else if line
-                .split_once(": ")
-                .is_some_and(|(file, _)| file.ends_with(".pkt"))
-            {
-                title = Some(line.to_owned());
+            } else if is_title(line) {
+                assert!(!entries.contains_key(line), "{line} is twice in {FILE}");
+                line.clone_into(&mut title);
+                let entry = Entry {
+                    cause: cause.clone().expect("a cause stands above its dialogues"),
+                    expected: Vec::new(),
+                };
+                entries.insert(title.clone(), entry);
             } else if let Some((line, did)) = line.trim().split_once(INSTEAD) {
-                let title: String = title.take().expect("a dialogue stands above its line");
-                let expected = Disagreement {
+                let entry = entries.get_mut(&title);
+                let entry = entry.expect("a dialogue stands above its lines");
+                entry.expected.push(Disagreement {
                     line: line.to_owned(),
                     did: did.to_owned(),
-                };
-                let cause = cause.clone().expect("a cause stands above its dialogues");
-                let twice = entries.insert(title, Entry { cause, expected });
-                assert!(twice.is_none(), "a dialogue stands in {FILE} once");
+                });
             }
         }
         Table { entries }
     }
 
-    /// What is expected of a dialogue.
-    pub fn outcome(&self, title: &str) -> Outcome {
-        self.entries.get(title).map(|entry| entry.expected.clone())
+    /// Whether that is what is expected of a dialogue.
+    pub fn expects(&self, title: &str, outcome: &Outcome) -> bool {
+        match (self.entries.get(title), outcome) {
+            (None, outcome) => outcome.is_none(),
+            (Some(_), None) => false,
+            (Some(entry), Some(disagreement)) => entry.expected.contains(disagreement),
+        }
     }
 
     /// What is to be changed in the table, or in us.
     pub fn complaint(&self, title: &str, outcome: &Outcome) -> Option<String> {
-        let expected = self.outcome(title);
-        if expected == *outcome {
+        if self.expects(title, outcome) {
             return None;
         }
-        let shown = |outcome: &Outcome| match outcome {
-            None => "as the script says".to_owned(),
-            Some(disagreement) => format!("{}{INSTEAD}{}", disagreement.line, disagreement.did),
+        let line = |disagreement: &Disagreement| {
+            format!("    {}{INSTEAD}{}\n", disagreement.line, disagreement.did)
         };
-        Some(format!(
-            "{title}\n    {}\n  and the table says\n    {}",
-            shown(outcome),
-            shown(&expected)
-        ))
+        let did = outcome
+            .as_ref()
+            .map_or("    as the script says\n".to_owned(), line);
+        let entry = self.entries.get(title);
+        let expected: String = entry
+            .map(|entry| entry.expected.iter().map(line).collect())
+            .unwrap_or_else(|| "    as the script says\n".to_owned());
+        Some(format!("{title}\n{did}  and the table says\n{expected}"))
     }
 
     /// Entries whose dialogue does not run.
@@ -94,4 +102,9 @@ impl Table {
         }
         causes
     }
+}
+
+fn is_title(line: &str) -> bool {
+    let file = line.split_once(": ").map(|(file, _)| file);
+    file.is_some_and(|file| file.ends_with(".pkt") && !file.starts_with(' '))
 }
