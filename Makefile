@@ -36,9 +36,9 @@ test-unit: setup ## Unit, property, verdict and in-memory tests
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --workspace $(LOGGED)
 
-test-loom: setup ## Ring indices under every interleaving that loom finds
+test-loom: setup ## Ring indices and the disk threads' semaphore under every interleaving that loom finds
 	@mkdir -p $(LOGS)
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib $(LOGGED)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp -p sluice-disk --lib loom_ $(LOGGED)
 
 test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and the dialogues with Linux in our place
 	@mkdir -p $(LOGS)
