@@ -230,8 +230,8 @@ fn enter(lab: &Lab, end: End) {
     setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
 }
 
-/// Says why nothing ran, on the console and in the directory that `make test` counts skips in.
-fn skip(why: &str) {
+/// Says why something did not run, on the console and in the directory that `make test` counts skips in.
+pub fn skip(why: &str) {
     println!("SKIP {why}");
     if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
         let file = PathBuf::from(folder).join(format!("wire-{}", std::process::id()));

@@ -1,9 +1,10 @@
 //! `linux.txt`: where Linux does otherwise, what, and why we do not.
 //!
-//! `= name` begins a cause; what follows in plain text says what Linux does and why we differ. Then come its dialogues,
+//! `kernel X.Y` says of which Linux all of it is true. `= name` begins a cause; what follows in plain text says what Linux does and why we differ. Then come its dialogues,
 //! `file.pkt: name`, each followed by the line of the script at which they part and by what Linux did instead.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use crate::library;
@@ -25,6 +26,8 @@ struct Entry {
 /// The table.
 #[derive(Debug)]
 pub struct Table {
+    /// Version of the kernel, such as `6.18`.
+    pub kernel: String,
     /// By `file.pkt: name`.
     entries: BTreeMap<String, Entry>,
 }
@@ -34,9 +37,11 @@ impl Table {
     pub fn read(directory: &Path) -> Table {
         let text = library::read(directory, FILE);
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        let (mut cause, mut title) = (None, String::new());
+        let (mut kernel, mut cause, mut title) = (None, None, String::new());
         for line in text.lines().filter(|line| !line.starts_with("//")) {
-            if let Some(name) = line.strip_prefix("= ") {
+            if let Some(version) = line.strip_prefix("kernel ") {
+                kernel = Some(version.to_owned());
+            } else if let Some(name) = line.strip_prefix("= ") {
                 cause = Some(name.to_owned());
             } else if is_title(line) {
                 assert!(!entries.contains_key(line), "{line} is twice in {FILE}");
@@ -55,7 +60,16 @@ impl Table {
                 });
             }
         }
-        Table { entries }
+        Table {
+            kernel: kernel.expect("the table names its kernel"),
+            entries,
+        }
+    }
+
+    /// Whether this machine runs the kernel of the table.
+    pub fn is_of_this_kernel(&self) -> bool {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs is there");
+        release.starts_with(&format!("{}.", self.kernel))
     }
 
     /// Whether that is what is expected of a dialogue.
