@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid sim fuzz lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,12 +36,13 @@ test-unit: setup ## Unit, property, verdict and in-memory tests
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --workspace $(LOGGED)
 
-test-loom: setup ## Ring indices under every interleaving that loom finds
+test-loom: setup ## Ring indices and the disk threads' semaphore under every interleaving that loom finds
 	@mkdir -p $(LOGS)
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp --lib $(LOGGED)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp -p sluice-disk --lib loom_ $(LOGGED)
 
-test-veth: build ## The daemon and the link emulator on veth pairs, with curl and kernel TCP as the peers
+test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and the dialogues with Linux in our place
 	@mkdir -p $(LOGS)
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test wire -- --ignored --nocapture 2>&1 | tee $(LOGS)/test-wire.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
@@ -59,6 +60,18 @@ SEEDS ?= 100000
 
 sim: setup ## Run SEEDS=100000 seeds of the TCP simulation, release profile
 	SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --release -p sluice-tcp --test simulation -- --nocapture --test-threads=1
+	SEEDS=$(SEEDS) cargo test $(CARGO_FLAGS) --release -p sluice-tcp --test two_stacks -- --nocapture --test-threads=1
+	@$(MAKE) --no-print-directory sim-same
+
+# The trace of a seed depends on nothing but the seed: not on the run, nor on optimisation and debug assertions.
+SAME = SEEDS=300 cargo test $(CARGO_FLAGS) -p sluice-tcp --test simulation --test two_stacks -- --nocapture 2>&1 \
+	| sed -n 's/.*\(trace [0-9a-f]*\)$$/\1/p' | sort
+
+sim-same: setup ## Compare traces of the simulation: twice in the dev profile and in release
+	@dev=$$($(SAME)); again=$$($(SAME)); release=$$($(subst cargo test,cargo test --release,$(SAME))); \
+	if [ -n "$$dev" ] && [ "$$dev" = "$$again" ] && [ "$$dev" = "$$release" ]; then \
+		echo "the same in dev, dev and release:" $$dev; \
+	else echo "traces differ: dev" $$dev "dev" $$again "release" $$release; exit 1; fi
 
 # One minute per target unless told otherwise. The corpora are replayed by `make test`, on stable.
 SECONDS ?= 60

@@ -10,9 +10,9 @@ FILES_MAX=150
 
 main() {
     can_fuzz || return 0
-    build_targets
     local targets=("$@") target
     [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(all_targets)
+    build_targets "${targets[@]}"
     for target in "${targets[@]}"; do
         minimise "$target"
     done
@@ -40,7 +40,7 @@ minimise() {
 # The fewest inputs that cover the same, with or without counts, into a folder.
 merge() {
     local target=$1 counters=$2 to=$3
-    nice -n 10 "$BIN/$target" -set_cover_merge=1 -use_counters="$counters" -max_len="$INPUT_BYTES_MAX" \
+    nice -n 10 "$(binary "$target")" -set_cover_merge=1 -use_counters="$counters" -max_len="$INPUT_BYTES_MAX" \
         "$to" "fuzz/corpus/$target" "$OUT/corpus/$target" >/dev/null 2>&1
 }
 

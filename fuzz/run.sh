@@ -11,9 +11,9 @@ main() {
     local seconds=$1 target failed=0 total=0
     shift
     can_fuzz || return 0
-    build_targets
     local targets=("$@")
     [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(all_targets)
+    build_targets "${targets[@]}"
     printf '%-12s %14s %10s %8s %8s\n' target executions per-second edges inputs
     for target in "${targets[@]}"; do
         run_target "$target" "$seconds" || failed=1
@@ -30,7 +30,7 @@ run_target() {
     local options=(-max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1
         -max_len="$INPUT_BYTES_MAX" -artifact_prefix="$OUT/artifacts/$target/")
     [ "$(dictionary "$target")" = "" ] || options+=("-dict=$(dictionary "$target")")
-    nice -n 10 "$BIN/$target" "${options[@]}" "$OUT/corpus/$target" "fuzz/corpus/$target" >"$log" 2>&1 || status=$?
+    nice -n 10 "$(binary "$target")" "${options[@]}" "$OUT/corpus/$target" "fuzz/corpus/$target" >"$log" 2>&1 || status=$?
     printf '%-12s %14d %10d %8s %8s\n' "$target" "$(stat_of "$target" number_of_executed_units)" \
         "$(stat_of "$target" average_exec_per_sec)" "$(last_of "$target" cov)" "$(last_of "$target" corp)"
     if [ "$status" -ne 0 ]; then

@@ -31,6 +31,7 @@ mod ledger;
 mod list;
 mod reader;
 mod root;
+mod sync;
 mod ticket;
 mod tokens;
 

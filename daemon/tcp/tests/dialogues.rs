@@ -3,8 +3,12 @@
 //!
 //! `DIALOGUE=text cargo test -p sluice-tcp --test dialogues` runs those whose name or file contains the text.
 
+#[path = "dialogues/expand.rs"]
+mod expand;
 #[path = "dialogues/frame.rs"]
 mod frame;
+#[path = "dialogues/library.rs"]
+mod library;
 #[path = "dialogues/runner.rs"]
 mod runner;
 #[path = "dialogues/script.rs"]
@@ -12,36 +16,10 @@ mod script;
 #[path = "dialogues/text.rs"]
 mod text;
 
-use std::fs;
 use std::path::Path;
 
-use script::Dialogue;
-
-/// Blocks that dialogues insert by `use`.
-const PROLOGUES: &str = "prologues.txt";
-
-fn read(name: &str) -> String {
-    let path = directory().join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn directory() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues")
-}
-
-fn prologues() -> Vec<Dialogue> {
-    script::prologues(PROLOGUES, &read(PROLOGUES)).unwrap_or_else(|mistake| panic!("{mistake:?}"))
-}
-
-/// Names of the scripts, in order.
-fn scripts() -> Vec<String> {
-    let entries = fs::read_dir(directory()).expect("the scripts are beside this file");
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".pkt"))
-        .collect();
-    names.sort();
-    names
+fn directory() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dialogues"))
 }
 
 fn run_text(text: &str) -> Result<(), String> {
@@ -54,10 +32,10 @@ fn run_text(text: &str) -> Result<(), String> {
 #[test]
 fn every_dialogue_goes_as_its_script_says() {
     let wanted = std::env::var("DIALOGUE").unwrap_or_default();
-    let prologues = prologues();
+    let prologues = library::prologues(directory());
     let (mut count, mut failures) = (0, Vec::new());
-    for file in scripts() {
-        let dialogues = match script::dialogues(&file, &read(&file)) {
+    for file in library::scripts(directory()) {
+        let dialogues = match script::dialogues(&file, &library::read(directory(), &file)) {
             Ok(dialogues) => dialogues,
             Err(mistake) => {
                 let at = mistake.at;

@@ -1,5 +1,5 @@
-//! An independent TCP as the peer: smoltcp opens actively against our passive open, in memory, over good and bad
-//! paths. Packets are real bytes with real checksums, and every byte of every stream is compared.
+//! An independent TCP as the peer: smoltcp opens against our stack, and ours against smoltcp, in memory, over good and
+//! bad paths. Packets are real bytes with real checksums, and every byte of every stream is compared.
 
 #[path = "smoltcp_peer/bed.rs"]
 mod bed;
@@ -238,4 +238,110 @@ fn a_slow_path_with_a_short_queue_is_filled() {
     // At 10 Mbit/s the bytes alone take 0.84 s.
     let least = Duration::from_millis(response * 1000 / rate);
     assert!(outcome.took < least * 2, "{outcome:?}");
+}
+
+/// What our stack opens.
+fn opened() -> Setup {
+    Setup {
+        we_open: true,
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn our_active_open_against_smoltcp_ends_in_order() {
+    for timestamps in [true, false] {
+        let outcome = finished(Setup {
+            timestamps,
+            ..opened()
+        });
+        assert_eq!(outcome.sent_again, 0);
+    }
+}
+
+#[test]
+fn an_empty_exchange_that_we_open_ends_in_order() {
+    finished(Setup {
+        request: 0,
+        response: 0,
+        ..opened()
+    });
+}
+
+#[test]
+fn bulk_both_ways_over_a_connection_that_we_opened_sends_nothing_again() {
+    let outcome = finished(Setup {
+        request: MIB,
+        response: MIB,
+        both_at_once: true,
+        ..opened()
+    });
+    assert_eq!(outcome.sent_again, 0);
+}
+
+#[test]
+fn connections_that_we_open_survive_loss_in_either_direction() {
+    for seed in 0..10 {
+        for (request, response) in [(256 * KIB, 100), (100, 512 * KIB)] {
+            finished(Setup {
+                seed,
+                path: lossy(),
+                request,
+                response,
+                ..opened()
+            });
+        }
+    }
+}
+
+#[test]
+fn connections_that_we_open_survive_everything_at_once() {
+    for seed in 0..20 {
+        finished(Setup {
+            seed,
+            path: everything(),
+            request: 128 * KIB,
+            response: 256 * KIB,
+            both_at_once: seed % 2 == 0,
+            timestamps: seed % 3 == 0,
+            ..opened()
+        });
+    }
+}
+
+#[test]
+fn our_syn_is_repeated_until_smoltcp_hears_it() {
+    for seed in 0..20 {
+        finished(Setup {
+            seed,
+            path: Conditions {
+                loss: 30 * PERCENT,
+                ..delay()
+            },
+            ..opened()
+        });
+    }
+}
+
+#[test]
+fn the_half_close_of_who_was_opened_does_not_end_our_half() {
+    for path in [delay(), lossy()] {
+        finished(Setup {
+            path,
+            request: 5000,
+            response: 300 * KIB,
+            half_close: true,
+            ..opened()
+        });
+    }
+}
+
+#[test]
+fn a_listener_that_aborts_leaves_nothing_behind() {
+    let outcome = transfer(Setup {
+        response: MIB,
+        abort_at: Some(100_000),
+        ..opened()
+    });
+    assert_eq!(outcome.closed, Some(CloseReason::PeerReset));
 }

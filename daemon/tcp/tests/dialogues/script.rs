@@ -31,6 +31,8 @@ pub struct Dialogue {
     pub name: String,
     pub clause: String,
     pub at: Place,
+    /// Why it makes no sense on a wire, if it says so.
+    pub off_wire: Option<String>,
     pub steps: Vec<Step>,
 }
 
@@ -207,6 +209,7 @@ fn blocks(file: &str, text: &str, mark: char) -> Result<Vec<Dialogue>, Mistake> 
                 name: name.trim().to_owned(),
                 clause: clause.trim_end().trim_end_matches(']').to_owned(),
                 at,
+                off_wire: None,
                 steps: Vec::new(),
             });
             continue;
@@ -214,6 +217,10 @@ fn blocks(file: &str, text: &str, mark: char) -> Result<Vec<Dialogue>, Mistake> 
         let Some(dialogue) = found.last_mut() else {
             return Err(mistake(format!("a line before the first '{mark} name'")));
         };
+        if let Some(reason) = code.strip_prefix("wire no ") {
+            dialogue.off_wire = Some(reason.trim().to_owned());
+            continue;
+        }
         let step = step(code, at.clone()).map_err(mistake)?;
         dialogue.steps.push(step);
     }

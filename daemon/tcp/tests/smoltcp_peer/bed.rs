@@ -1,5 +1,6 @@
 //! smoltcp and our stack on two ends of a path, with real bytes: packets are built and read by both, checksums
-//! included.
+//! included. Either may be the one that opens; what is sent by whom does not depend on it. The names below are those of
+//! the usual case, in which smoltcp is the client.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::ops::Range;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub client_buffer: usize,
     pub receive_buffer: u32,
     pub timestamps: bool,
+    /// Our stack opens and smoltcp listens.
+    pub we_open: bool,
     /// The client sends FIN right after its request.
     pub half_close: bool,
     /// The response does not wait for the request.
@@ -68,6 +71,7 @@ impl Default for Setup {
             client_buffer: 65_535,
             receive_buffer: 65_535,
             timestamps: true,
+            we_open: false,
             half_close: false,
             both_at_once: false,
             deaf_for: Duration::ZERO,
@@ -228,9 +232,13 @@ impl Bed {
             socket.set_tsval_generator(Some(|| 7));
         }
         let server = (IpAddress::Ipv4(SERVER), SERVER_PORT);
-        socket
-            .connect(interface.context(), server, CLIENT_PORT)
-            .expect("a fresh socket");
+        if setup.we_open {
+            socket.listen(CLIENT_PORT).expect("a fresh socket");
+        } else {
+            socket
+                .connect(interface.context(), server, CLIENT_PORT)
+                .expect("a fresh socket");
+        }
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(socket);
         let config = StackConfig {
@@ -252,6 +260,10 @@ impl Bed {
             flow_hash_key: [1; 16],
             secret: Secret::new([2; 32]),
         };
+        let mut stack = Stack::new(config, start);
+        let conn = setup
+            .we_open
+            .then(|| stack.connect(key(), start).expect("there is room"));
         Bed {
             setup,
             start,
@@ -267,8 +279,8 @@ impl Bed {
             sent: 0,
             read: 0,
             client_closed: false,
-            stack: Stack::new(config, start),
-            conn: None,
+            stack,
+            conn,
             kept: Vec::new(),
             server_closed: false,
             closed: None,
