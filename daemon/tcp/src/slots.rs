@@ -97,6 +97,11 @@ impl Slots {
         self.free.push(slot);
     }
 
+    /// Whose slot it is.
+    pub(crate) fn key(&self, slot: u32) -> Option<&FlowKey> {
+        self.slots.get(slot as usize).map(|slot| &slot.key)
+    }
+
     pub(crate) fn queued(&mut self, slot: u32) -> &mut Queued {
         &mut self.slots[slot as usize].queued
     }
