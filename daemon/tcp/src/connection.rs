@@ -298,12 +298,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_connection_is_small() {
-        // What is only needed while data is in flight lives elsewhere: see `loss`. Grows only with a reason.
-        assert!(size_of::<Loss>() <= 48, "{} bytes", size_of::<Loss>());
+    fn an_awake_connection_is_bounded() {
+        // What an idle one costs is in `rest` and `slots`.
         let size = size_of::<Connection>();
-        // 352 of them are congestion control, whose largest kind is BBR, and 248 what steers it.
-        assert!(size <= 1312, "{size} bytes");
+        assert!(size <= 1536, "{size} bytes");
     }
 
     #[test]
