@@ -7,6 +7,7 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `idle` | the other question: what a million idle connections cost (`--idle`) |
 //! | `client` | the ideal client: handshakes, acknowledges every second segment, checks everything |
 //! | `nic` | the frames in between, and the stopwatch |
 //! | `sluice`, `smol` | the two servers |
@@ -14,6 +15,7 @@
 //! | `report` | table and JSON |
 
 mod client;
+mod idle;
 mod nic;
 mod pattern;
 mod report;
@@ -74,6 +76,10 @@ pub struct Options {
     #[arg(long)]
     cpu: Option<usize>,
 
+    /// Measure so many idle connections instead: memory, set-up time, and a request beside them
+    #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    idle: Option<u32>,
+
     /// Write the result as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -104,6 +110,9 @@ pub struct Run {
 pub fn run(options: &Options) -> Result<(), Error> {
     if let Some(cpu) = options.cpu {
         pin(cpu)?;
+    }
+    if let Some(connections) = options.idle {
+        return idle::run(connections, options);
     }
     let machine = Machine::gather()?;
     let pattern = Pattern::new();
@@ -259,6 +268,7 @@ mod tests {
             run_ms: 1,
             checksums,
             cpu: None,
+            idle: None,
             json: None,
         }
     }

@@ -11,6 +11,7 @@
 mod error;
 #[path = "../../daemon/tcp/tests/dialogues/expand.rs"]
 mod expand;
+#[expect(dead_code, reason = "the runner in virtual time uses more of it")]
 #[path = "../../daemon/tcp/tests/dialogues/frame.rs"]
 mod frame;
 #[expect(dead_code, reason = "the harness uses more of it")]

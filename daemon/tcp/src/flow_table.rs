@@ -1,10 +1,12 @@
 //! From a segment's tuple to the connection that owns it: one lookup per received packet.
 //!
-//! Open addressing with linear probing over one array of 48-byte slots, at most half full, so a lookup
-//! touches one or two cache lines. The hash is SipHash-1-3 under a random key: a peer who picks his ports
-//! and addresses cannot aim at one probe sequence. Removal shifts the followers back, so there are no
-//! tombstones and the table does not age. Invariant: no empty slot lies between an entry and its home slot.
-//! Everything is allocated by [`FlowTable::new`]; what the values mean is the caller's business.
+//! Open addressing with linear probing over one array of 8-byte slots, at most half full, so a lookup touches one
+//! cache line and a million connections take 16 MiB. The keys are where the flows are: who looks one up compares the
+//! key with that of the candidate, which he is about to read anyway; hash bits in the slot keep strangers out of
+//! that. The hash is SipHash-1-3 under a random key: a peer who picks his ports and addresses cannot aim at one
+//! probe sequence. Removal shifts the followers back, so there are no tombstones and the table does not age.
+//! Invariant: no empty slot lies between an entry and its home slot. Everything is allocated by
+//! [`FlowTable::new`]; what the values mean is the caller's business.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
@@ -163,20 +165,15 @@ const TAKEN: u32 = 1 << 31;
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// 0 if empty. Kept so that removal can find an entry's home without hashing again, and so that a
-    /// probe compares the 38-byte key only once in 2^31.
+    /// 0 if empty. Kept so that removal can find an entry's home without hashing again, and so that a probe asks
+    /// for the key of a stranger only once in 2^31.
     tag: u32,
     value: u32,
-    key: FlowKey,
 }
 
-const EMPTY: Slot = Slot {
-    tag: 0,
-    value: 0,
-    key: FlowKey::EMPTY,
-};
+const EMPTY: Slot = Slot { tag: 0, value: 0 };
 
-/// Fixed-capacity map from [`FlowKey`] to a `u32`. See the module documentation.
+/// Fixed-capacity map from [`FlowKey`] to a `u32` that names the flow and leads to its key. See the module documentation.
 pub struct FlowTable {
     slots: Box<[Slot]>,
     hasher: SipHasher13,
@@ -189,7 +186,7 @@ impl FlowTable {
     /// A table for at most `max_flows` flows (at least 1 and at most 2^29 are made of it), hashed under
     /// `key`, which must come from the system's random source.
     ///
-    /// Memory: 48 bytes for each of 2 to 4 slots per flow (the next power of two).
+    /// Memory: 8 bytes for each of 2 to 4 slots per flow (the next power of two).
     #[must_use]
     pub fn new(max_flows: u32, key: [u8; 16]) -> FlowTable {
         let max_flows = max_flows.clamp(1, 1 << 29);
@@ -203,45 +200,43 @@ impl FlowTable {
         }
     }
 
-    /// The value of `key`.
+    /// The value of `key`: the one for which `has_key` says that it is the flow of `key`. It is asked about values
+    /// in the table only, and hardly ever about another than the right one.
     #[must_use]
-    pub fn get(&self, key: &FlowKey) -> Option<u32> {
-        match self.find(key, self.tag(key)) {
-            Place::Taken(index) => Some(self.slots[index].value),
-            Place::Empty { .. } => None,
-        }
+    pub fn get(&self, key: &FlowKey, has_key: impl Fn(u32) -> bool) -> Option<u32> {
+        let index = self.find(self.tag(key), has_key)?;
+        Some(self.slots[index].value)
     }
 
-    /// Sets the value of `key` and returns the one it replaces, if any.
+    /// Adds a flow. The caller has found that neither `key` nor `value` is in the table.
     ///
     /// # Errors
-    /// [`TableFull`] if `key` is new and the table holds `max_flows` entries; nothing is changed.
-    pub fn insert(&mut self, key: FlowKey, value: u32) -> Result<Option<u32>, TableFull> {
-        let tag = self.tag(&key);
-        match self.find(&key, tag) {
-            Place::Taken(index) => Ok(Some(core::mem::replace(
-                &mut self.slots[index].value,
-                value,
-            ))),
-            Place::Empty { .. } if self.len == self.max_flows => Err(TableFull),
-            Place::Empty { index, probes } => {
-                self.slots[index] = Slot { tag, value, key };
-                self.len += 1;
-                self.probe_stats.record(probes);
-                Ok(None)
-            }
+    /// [`TableFull`] if the table holds `max_flows` entries; nothing is changed.
+    pub fn insert(&mut self, key: &FlowKey, value: u32) -> Result<(), TableFull> {
+        if self.len == self.max_flows {
+            return Err(TableFull);
         }
+        let tag = self.tag(key);
+        let mut index = self.home(tag);
+        let mut probes = 1;
+        while self.slots[index].tag != 0 {
+            index = (index + 1) & self.mask();
+            probes += 1;
+        }
+        self.slots[index] = Slot { tag, value };
+        self.len += 1;
+        self.probe_stats.record(probes);
+        Ok(())
     }
 
-    /// Removes `key` and returns its value, if it was there.
-    pub fn remove(&mut self, key: &FlowKey) -> Option<u32> {
-        let Place::Taken(index) = self.find(key, self.tag(key)) else {
-            return None;
+    /// Removes the flow of `key` that has `value`; true if it was there.
+    pub fn remove(&mut self, key: &FlowKey, value: u32) -> bool {
+        let Some(index) = self.find(self.tag(key), |candidate| candidate == value) else {
+            return false;
         };
-        let value = self.slots[index].value;
         self.close_gap(index);
         self.len -= 1;
-        Some(value)
+        true
     }
 
     /// Number of flows in the table.
@@ -268,12 +263,12 @@ impl FlowTable {
         &self.probe_stats
     }
 
-    /// All flows, in no particular order. Walks the whole array: for control, not for packets.
-    pub fn iter(&self) -> impl Iterator<Item = (FlowKey, u32)> + '_ {
+    /// The values of all flows, in no particular order. Walks the whole array: for control, not for packets.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots
             .iter()
             .filter(|slot| slot.tag != 0)
-            .map(|slot| (slot.key, slot.value))
+            .map(|slot| slot.value)
     }
 
     fn tag(&self, key: &FlowKey) -> u32 {
@@ -291,19 +286,17 @@ impl FlowTable {
     }
 
     /// Ends because at least half of the slots are empty.
-    fn find(&self, key: &FlowKey, tag: u32) -> Place {
+    fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         let mut index = self.home(tag);
-        let mut probes = 1;
         loop {
             let slot = &self.slots[index];
             if slot.tag == 0 {
-                return Place::Empty { index, probes };
+                return None;
             }
-            if slot.tag == tag && slot.key == *key {
-                return Place::Taken(index);
+            if slot.tag == tag && is_it(slot.value) {
+                return Some(index);
             }
             index = (index + 1) & self.mask();
-            probes += 1;
         }
     }
 
@@ -338,11 +331,6 @@ impl fmt::Debug for FlowTable {
             .field("slots", &self.slots.len())
             .finish_non_exhaustive()
     }
-}
-
-enum Place {
-    Taken(usize),
-    Empty { index: usize, probes: u32 },
 }
 
 fn widen(address: IpAddr) -> Ipv6Addr {

@@ -12,7 +12,8 @@
 //!
 //! | file | role | RFC |
 //! |---|---|---|
-//! | `stack` | flows, timers, order of work | 9293 3.10 |
+//! | `stack`, `queues` | flows, timers, order of work, whose turn it is | 9293 3.10 |
+//! | `slots`, `rest`, `pool` | where connections live: packed while they are idle, in a box of the pool else | |
 //! | `listener`, `handshake`, `syn_table`, `syn_cookie`, `isn` | before a connection | 9293, 4987, 6528 |
 //! | `open` | active and simultaneous open | 9293 |
 //! | `time_wait` | after a connection | 9293, 6191, 1337 |

@@ -45,11 +45,13 @@ impl Loss {
         grain: Duration,
         pool: &mut FlightPool,
     ) {
+        self.hold(pool).on_sent(end, now, grain, pool);
+    }
+
+    fn hold(&mut self, pool: &mut FlightPool) -> &mut Outstanding {
         let (sack, learnt) = (self.sack, &self.learnt);
-        let outstanding = self
-            .outstanding
-            .get_or_insert_with(|| pool.outstanding.hold(Outstanding::new(sack, learnt)));
-        outstanding.on_sent(end, now, grain, pool);
+        self.outstanding
+            .get_or_insert_with(|| pool.outstanding.hold(Outstanding::new(sack, learnt)))
     }
 
     /// `range` left again.
@@ -125,6 +127,9 @@ impl Loss {
         path: &Path,
         pool: &mut FlightPool,
     ) -> Delivered {
+        if self.learnt.probe.is_pending() {
+            self.hold(pool);
+        }
         match &mut self.outstanding {
             Some(outstanding) => outstanding.deliver(ack, blocks, path, pool),
             None => {
@@ -414,10 +419,12 @@ mod tests {
         loss.on_sent_again(&(0..1000), Instant::ZERO, Duration::ZERO, &mut pool);
         loss.on_probe_sent(1000, true);
         acknowledge(&mut loss, 1000, 1000, &mut pool);
-        assert!(loss.outstanding.is_some());
+        assert!(loss.outstanding.is_none() && loss.learnt.probe.is_pending());
+        let mut loss = loss.rest().expect("nothing is in flight").wake(1000);
+        assert!(loss.learnt.probe.is_pending());
         loss.on_sent(2000, Instant::ZERO, Duration::ZERO, &mut pool);
         acknowledge(&mut loss, 2000, 2000, &mut pool);
-        assert!(loss.outstanding.is_none());
+        assert!(loss.outstanding.is_none() && !loss.learnt.probe.is_pending());
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) struct Learnt {
     pub snd_una: u64,
     pub tolerance: Tolerance,
     pub telling_from: u64,
+    /// The last segment was probed for and acknowledged: what comes next tells whether once or twice.
+    pub probe: TailProbe,
 }
 
 /// Loss state of one flight.
@@ -87,7 +89,7 @@ impl Outstanding {
             phase: Phase::Open,
             flight: Flight::new(learnt.snd_una),
             rack: Rack::new(learnt.tolerance),
-            probe: TailProbe::default(),
+            probe: learnt.probe,
             path_probe: PathProbe::default(),
             skip: Skip::new(learnt.snd_una),
             undo: Undo::default(),
@@ -102,12 +104,17 @@ impl Outstanding {
             snd_una: self.flight.start(),
             tolerance: self.rack.tolerance(),
             telling_from: self.duplicates.telling_from(),
+            probe: if self.probe.is_pending() {
+                self.probe
+            } else {
+                TailProbe::default()
+            },
         }
     }
 
-    /// Whether nothing is in flight and nothing is waited for.
+    /// Whether nothing is in flight.
     pub(crate) fn is_over(&self) -> bool {
-        self.flight.is_empty() && !self.probe.is_pending()
+        self.flight.is_empty()
     }
 
     /// New data up to `end` left.

@@ -24,6 +24,7 @@ use crate::state::State;
 use crate::stats::{IcmpVerdict, SegmentDrop, StackCounters};
 use crate::syn_table::EntryId;
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
+use crate::timestamps::TimestampState;
 use crate::wheel::TimerWheel;
 
 /// Timers served per call of [`Stack::on_timers`]; the rest is due at once again.
@@ -103,7 +104,7 @@ impl Stack {
     pub fn on_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
         self.counters.segments_in += 1;
         self.now = now;
-        let receipt = match self.flows.get(&segment.key) {
+        let receipt = match self.slot_of(&segment.key) {
             Some(slot) => self.on_connection_segment(slot, now, segment),
             None => self.on_strange_segment(now, segment),
         };
@@ -132,7 +133,7 @@ impl Stack {
         if outcome.time_wait {
             connection.end(CloseReason::Finished, false);
             let remnant = remnant(connection);
-            self.time_wait.insert(remnant, now);
+            self.time_wait.insert(&remnant, now);
         }
         let origin = connection
             .receive
@@ -154,7 +155,7 @@ impl Stack {
     }
 
     fn on_strange_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
-        let after = match self.time_wait.answer(segment, now) {
+        let after = match self.time_wait.answer(segment, &self.config.secret, now) {
             Some(Answer::Acknowledge(header)) => {
                 return Receipt {
                     reply: Some(header),
@@ -206,7 +207,7 @@ impl Stack {
         let Some(slot) = self.slots.take(segment.key) else {
             return Receipt::dropped(SegmentDrop::ConnectionsFull);
         };
-        if self.flows.insert(segment.key, slot).is_err() {
+        if self.flows.insert(&segment.key, slot).is_err() {
             self.slots.free(slot);
             return Receipt::dropped(SegmentDrop::ConnectionsFull);
         }
@@ -230,11 +231,11 @@ impl Stack {
     /// The tuple is in use or in TIME-WAIT (take another local port), or there is no room.
     pub fn connect(&mut self, key: FlowKey, now: Instant) -> Result<ConnId, ConnectError> {
         let is_half_open = self.listener.table().find(&key).is_some();
-        if is_half_open || self.flows.get(&key).is_some() || self.time_wait.contains(&key) {
+        if is_half_open || self.slot_of(&key).is_some() || self.time_wait.contains(&key) {
             return Err(ConnectError::InUse);
         }
         let slot = self.slots.take(key).ok_or(ConnectError::Full)?;
-        if self.flows.insert(key, slot).is_err() {
+        if self.flows.insert(&key, slot).is_err() {
             self.slots.free(slot);
             return Err(ConnectError::Full);
         }
@@ -257,7 +258,7 @@ impl Stack {
     pub fn on_icmp(&mut self, now: Instant, error: &IcmpError) -> IcmpVerdict {
         let quoted = &error.quoted;
         let key = FlowKey::new(quoted.src, quoted.src_port, quoted.dst, quoted.dst_port);
-        let verdict = match self.flows.get(&key) {
+        let verdict = match self.slot_of(&key) {
             Some(slot) => self.on_connection_icmp(slot, now, error),
             // What a handshake has sent is short, and it is repeated anyway.
             None if self.listener.table().find(&key).is_some() => IcmpVerdict::Soft,
@@ -653,6 +654,11 @@ impl Stack {
         self.wheel.len() + self.half_open()
     }
 
+    fn slot_of(&self, key: &FlowKey) -> Option<u32> {
+        self.flows
+            .get(key, |slot| self.slots.key(slot) == Some(key))
+    }
+
     fn handshake_id(&self, entry: EntryId) -> ConnId {
         ConnId {
             slot: self.config.connections + u32::from(entry.index),
@@ -762,7 +768,7 @@ impl Stack {
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
         connection.release_buffers(&mut self.flights);
-        self.flows.remove(&connection.key);
+        self.flows.remove(&connection.key, slot);
         self.wheel.cancel(slot);
         self.queues.announce(slot, queued);
     }
@@ -803,6 +809,6 @@ fn remnant(connection: &mut Connection) -> Remnant {
         snd_nxt: connection.send.seq(connection.send.snd_nxt),
         rcv_nxt: connection.receive.ack_number(),
         window: connection.receive.unscaled_window(),
-        timestamps: ts.map(|state| (state.ts_recent(), state.offset())),
+        ts_recent: ts.map(TimestampState::ts_recent),
     }
 }

@@ -227,15 +227,20 @@ impl SynTable {
         if self.index.is_empty() {
             return None;
         }
-        let index = u16::try_from(self.index.get(key)?).ok()?;
+        let index = u16::try_from(self.lookup(key)?).ok()?;
         Some(self.id(index))
+    }
+
+    fn lookup(&self, key: &FlowKey) -> Option<u32> {
+        self.index
+            .get(key, |index| self.entries[index as usize].key == *key)
     }
 
     /// The live entry in a place, if any.
     pub(crate) fn at(&self, index: usize) -> Option<EntryId> {
         let index = u16::try_from(index).ok()?;
         let entry = self.entries.get(usize::from(index))?;
-        let live = self.index.get(&entry.key) == Some(u32::from(index));
+        let live = self.lookup(&entry.key) == Some(u32::from(index));
         live.then(|| self.id(index))
     }
 
@@ -245,7 +250,7 @@ impl SynTable {
         if index == NONE || self.find(&handshake.key).is_some() {
             return None;
         }
-        self.index.insert(handshake.key, u32::from(index)).ok()?;
+        self.index.insert(&handshake.key, u32::from(index)).ok()?;
         self.unlink(FREE, index);
         let entry = self.entry_mut(index);
         *entry = Entry {
@@ -456,7 +461,7 @@ impl SynTable {
     fn free(&mut self, index: u16) {
         let entry = self.entry(index);
         let (key, list) = (entry.key, entry.list());
-        self.index.remove(&key);
+        self.index.remove(&key, u32::from(index));
         self.sources.remove(&key);
         self.unlink(list, index);
         let entry = self.entry_mut(index);

@@ -29,7 +29,7 @@ pub(crate) enum ProbeEnd {
 }
 
 /// Probe state of one connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TailProbe {
     /// TLP.end_seq: SND.NXT after the probe that is not accounted for yet; 0 is none.
     end_seq: u64,
@@ -53,6 +53,21 @@ impl TailProbe {
     /// Whether another probe may be sent: none is out, and the path was measured since the last (section 7.3).
     pub(crate) fn is_allowed(&self) -> bool {
         self.end_seq == 0 && !self.unsampled && !self.wanted
+    }
+
+    /// A repetition of the last segment whose end is `end_seq`, acknowledged and not accounted for.
+    pub(crate) fn unaccounted(end_seq: u64, unsampled: bool) -> Self {
+        TailProbe {
+            end_seq,
+            is_retransmission: true,
+            unsampled,
+            wanted: false,
+        }
+    }
+
+    /// No round trip was measured since the last probe.
+    pub(crate) fn is_unsampled(&self) -> bool {
+        self.unsampled
     }
 
     /// Whether it is still to be seen what the last probe was good for.

@@ -1,17 +1,22 @@
-//! TIME-WAIT (RFC 9293 section 3.6.1): a compact table beside the connections.
+//! TIME-WAIT (RFC 9293 section 3.6.1): a compact table beside the connections, 64 bytes for each of its entries.
 //!
 //! Every entry lives equally long, so they leave in the order they came and a ring replaces timers. A repeated FIN
 //! begins the time again: the entry keeps its place, and goes to the end of the ring when its turn comes. When the
 //! ring is full the oldest entry leaves early. A RST is ignored (RFC 1337); a SYN that is provably newer opens the
 //! tuple anew (RFC 6191). Answers are limited as challenge ACKs are (RFC 5961 section 7).
+//!
+//! The entries of one hash value are chained through the ring. Times are 16 bits of 17 ms, relative to the latest
+//! time anybody told; after a silence longer than any life everything is over.
 
 use core::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use crate::clock::Instant;
 use crate::config::TIME_WAIT;
-use crate::flow_table::{FlowKey, FlowTable};
+use crate::flow_table::FlowKey;
+use crate::isn::{self, Secret};
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
 use crate::stats::SegmentDrop;
@@ -20,6 +25,11 @@ use crate::stats::SegmentDrop;
 /// other is wrong do not shout. Shorter than the second repeat of any FIN.
 const ANSWER_SPACING: Duration = Duration::from_millis(500);
 
+/// log2 of the nanoseconds in a tick: 16.8 ms, so that half of the 16-bit circle is 550 s.
+const TICK_SHIFT: u32 = 24;
+/// Nobody lives so long: twice 2 MSL, a FIN having come again in the last moment.
+const LONGEST_LIFE: Duration = Duration::from_secs(2 * TIME_WAIT.as_secs() + 1);
+
 /// What is remembered of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remnant {
@@ -27,20 +37,134 @@ pub(crate) struct Remnant {
     pub snd_nxt: SeqNumber,
     pub rcv_nxt: SeqNumber,
     pub window: u16,
-    /// TS.Recent and our timestamp offset.
-    pub timestamps: Option<(u32, u32)>,
+    /// TS.Recent, with timestamps. Our offset follows from the tuple.
+    pub ts_recent: Option<u32>,
+}
+
+/// A moment on a circle of 18 minutes.
+#[derive(Clone, Copy, Debug)]
+struct Tick(u16);
+
+impl Tick {
+    /// The last tick that has begun.
+    fn begun(now: Instant) -> Self {
+        // The low bits are the circle.
+        #[allow(clippy::cast_possible_truncation)]
+        Tick((now.as_nanos() >> TICK_SHIFT) as u16)
+    }
+
+    /// The first that is not before `time`: nothing is over early.
+    fn at(time: Instant) -> Self {
+        Tick::begun(time + Duration::from_nanos((1 << TICK_SHIFT) - 1))
+    }
+
+    fn is_past(self, now: Instant) -> bool {
+        Tick::begun(now).0.wrapping_sub(self.0) <= u16::MAX / 2
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    remnant: Remnant,
-    /// Its turn at the front of the ring.
-    due_at: Instant,
-    /// The end of its 2 MSL: later than `due_at` once a FIN came again.
-    expires_at: Instant,
+    /// The tuple as it is hashed: 12 or 36 bytes, and zeros.
+    tuple: [u8; 36],
+    window: u16,
+    expires_at: Tick,
     /// No further answer before.
-    silent_until: Instant,
-    live: bool,
+    silent_until: Tick,
+    flags: u8,
+    snd_nxt: SeqNumber,
+    rcv_nxt: SeqNumber,
+    ts_recent: u32,
+    /// The place of the next entry of the same hash value and one; 0 ends the chain.
+    next: u32,
+}
+
+impl Entry {
+    const IPV6: u8 = 1;
+    const TIMESTAMPS: u8 = 2;
+    /// In the table, and not only in the ring.
+    const LIVE: u8 = 4;
+    /// A FIN came again: not done when its turn comes.
+    const PROLONGED: u8 = 8;
+
+    fn new(remnant: &Remnant, now: Instant) -> Self {
+        let (tuple, family) = tuple_of(&remnant.key);
+        let timestamps = remnant.ts_recent.map_or(0, |_| Entry::TIMESTAMPS);
+        Entry {
+            tuple,
+            window: remnant.window,
+            expires_at: Tick::at(now + TIME_WAIT),
+            silent_until: Tick::begun(now),
+            flags: Entry::LIVE | family | timestamps,
+            snd_nxt: remnant.snd_nxt,
+            rcv_nxt: remnant.rcv_nxt,
+            ts_recent: remnant.ts_recent.unwrap_or(0),
+            next: 0,
+        }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn is_of(&self, tuple: &[u8; 36], family: u8) -> bool {
+        self.has(Entry::LIVE) && self.flags & Entry::IPV6 == family && self.tuple == *tuple
+    }
+
+    fn acknowledge(&mut self, segment: &Segment<'_>, secret: &Secret, now: Instant) -> Answer {
+        if !self.silent_until.is_past(now) {
+            return Answer::Drop(SegmentDrop::TimeWait);
+        }
+        self.silent_until = Tick::at(now + ANSWER_SPACING);
+        Answer::Acknowledge(self.acknowledgement(&segment.key, secret, now))
+    }
+
+    fn acknowledgement(&self, key: &FlowKey, secret: &Secret, now: Instant) -> TcpHeader {
+        // The low 32 bits are the timestamp clock.
+        #[allow(clippy::cast_possible_truncation)]
+        let clock = now.as_millis() as u32;
+        TcpHeader {
+            src_port: key.local_port(),
+            dst_port: key.remote_port(),
+            seq: self.snd_nxt.raw(),
+            ack: self.rcv_nxt.raw(),
+            flags: TcpFlags::ACK,
+            window: self.window,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps: self.has(Entry::TIMESTAMPS).then(|| Timestamps {
+                    value: clock.wrapping_add(isn::timestamp_offset(key, secret)),
+                    echo: self.ts_recent,
+                }),
+                ..TcpOptions::default()
+            },
+        }
+    }
+
+    /// RFC 6191: a SYN with a greater timestamp, or without timestamps a greater sequence number.
+    fn is_older_than(&self, syn: &TcpHeader) -> bool {
+        match syn
+            .options
+            .timestamps
+            .filter(|_| self.has(Entry::TIMESTAMPS))
+        {
+            Some(timestamps) => SeqNumber::new(self.ts_recent).lt(SeqNumber::new(timestamps.value)),
+            None => self.rcv_nxt.lt(SeqNumber::new(syn.seq)),
+        }
+    }
+}
+
+fn tuple_of(key: &FlowKey) -> ([u8; 36], u8) {
+    let digest = key.digest();
+    let bytes = digest.as_slice();
+    let mut tuple = [0; 36];
+    tuple[..bytes.len()].copy_from_slice(bytes);
+    let family = if bytes.len() == tuple.len() {
+        Entry::IPV6
+    } else {
+        0
+    };
+    (tuple, family)
 }
 
 /// What TIME-WAIT says to a segment.
@@ -55,165 +179,192 @@ pub(crate) enum Answer {
 }
 
 /// The connections in TIME-WAIT.
-#[derive(Debug)]
 pub(crate) struct TimeWaitTable {
-    flows: FlowTable,
-    ring: Vec<Option<Entry>>,
+    /// Per hash value the place of the first entry and one; 0 is none.
+    heads: Box<[u32]>,
+    hasher: SipHasher13,
+    /// Filled in its first round, then used again.
+    ring: Vec<Entry>,
+    capacity: usize,
     oldest: usize,
     len: usize,
+    live: u32,
+    newest: Instant,
 }
 
 impl TimeWaitTable {
     pub(crate) fn new(capacity: u32, hash_key: [u8; 16]) -> Self {
-        let capacity = capacity.max(1);
+        let capacity = capacity.max(1) as usize;
         TimeWaitTable {
-            flows: FlowTable::new(capacity, hash_key),
-            ring: vec![None; capacity as usize],
+            heads: vec![0; capacity].into_boxed_slice(),
+            hasher: SipHasher13::new_with_key(&hash_key),
+            ring: Vec::with_capacity(capacity),
+            capacity,
             oldest: 0,
             len: 0,
+            live: 0,
+            newest: Instant::ZERO,
         }
     }
 
     /// Entries that have not expired.
     pub(crate) fn len(&self) -> u32 {
-        self.flows.len()
+        self.live
     }
 
     /// Whether a tuple is in TIME-WAIT.
     pub(crate) fn contains(&self, key: &FlowKey) -> bool {
-        self.flows.get(key).is_some()
+        self.find(key).is_some()
     }
 
-    pub(crate) fn insert(&mut self, remnant: Remnant, now: Instant) {
+    pub(crate) fn insert(&mut self, remnant: &Remnant, now: Instant) {
         self.expire(now);
-        self.forget(&remnant.key);
-        if self.len == self.ring.len() {
+        if let Some(index) = self.find(&remnant.key) {
+            self.forget(index);
+        }
+        if self.len == self.capacity {
             let _ = self.take_oldest();
         }
-        let expires_at = now + TIME_WAIT;
-        self.append(Entry {
-            remnant,
-            due_at: expires_at,
-            expires_at,
-            silent_until: now,
-            live: true,
-        });
+        self.append(Entry::new(remnant, now));
     }
 
     /// Drops what is over; called once per turn. An entry is touched once per 2 MSL.
     pub(crate) fn expire(&mut self, now: Instant) {
+        // Short times mean nothing after so long a silence.
+        let all = now.saturating_since(self.newest) > LONGEST_LIFE;
+        self.newest = self.newest.max(now);
         while self.len > 0 {
-            match &self.ring[self.oldest] {
-                Some(entry) if entry.live && entry.due_at > now => break,
-                _ => {}
+            let entry = &self.ring[self.oldest];
+            let stays = entry.has(Entry::LIVE) && !entry.expires_at.is_past(now) && !all;
+            if stays && !entry.has(Entry::PROLONGED) {
+                break;
             }
             if let Some(mut entry) = self.take_oldest()
-                && entry.expires_at > now
+                && stays
             {
-                entry.due_at = entry.expires_at;
+                // Those that came after it may be due before.
+                entry.flags &= !Entry::PROLONGED;
                 self.append(entry);
             }
         }
     }
 
-    fn append(&mut self, entry: Entry) {
-        let index = (self.oldest + self.len) % self.ring.len();
-        if let Ok(value) = u32::try_from(index)
-            && self.flows.insert(entry.remnant.key, value).is_ok()
-        {
-            self.ring[index] = Some(entry);
-            self.len += 1;
+    fn append(&mut self, mut entry: Entry) {
+        let index = (self.oldest + self.len) % self.capacity;
+        let head = self.head_of(&entry);
+        entry.next = self.heads[head];
+        // At most 2^32 entries, of which the last has no place.
+        let Ok(place) = u32::try_from(index + 1) else {
+            return;
+        };
+        self.heads[head] = place;
+        if index < self.ring.len() {
+            self.ring[index] = entry;
+        } else {
+            self.ring.push(entry);
         }
+        self.len += 1;
+        self.live += 1;
     }
 
     /// Frees the first place of the ring. Who lived there is out of the table, and given back.
     fn take_oldest(&mut self) -> Option<Entry> {
-        let entry = self.ring[self.oldest].take().filter(|entry| entry.live);
-        if let Some(entry) = &entry {
-            self.flows.remove(&entry.remnant.key);
+        let entry = self.ring[self.oldest];
+        let is_live = entry.has(Entry::LIVE);
+        if is_live {
+            self.forget(self.oldest);
         }
-        self.oldest = (self.oldest + 1) % self.ring.len();
+        self.oldest = (self.oldest + 1) % self.capacity;
         self.len -= 1;
-        entry
+        is_live.then_some(entry)
     }
 
-    fn forget(&mut self, key: &FlowKey) {
-        if let Some(index) = self.flows.remove(key)
-            && let Some(entry) = &mut self.ring[index as usize]
-        {
-            entry.live = false;
+    /// Takes an entry out of its chain. Its place stays taken until its turn comes.
+    fn forget(&mut self, index: usize) {
+        let entry = &mut self.ring[index];
+        entry.flags &= !Entry::LIVE;
+        self.live -= 1;
+        let next = entry.next;
+        let head = self.head_of(&self.ring[index]);
+        let mut place = self.heads[head];
+        if place_of(place) == Some(index) {
+            self.heads[head] = next;
+            return;
         }
+        while let Some(before) = place_of(place) {
+            place = self.ring[before].next;
+            if place_of(place) == Some(index) {
+                self.ring[before].next = next;
+                return;
+            }
+        }
+    }
+
+    fn find(&self, key: &FlowKey) -> Option<usize> {
+        if self.live == 0 {
+            return None;
+        }
+        let (tuple, family) = tuple_of(key);
+        let mut place = self.heads[self.head_of_bytes(key.digest().as_slice())];
+        while let Some(index) = place_of(place) {
+            let entry = &self.ring[index];
+            if entry.is_of(&tuple, family) {
+                return Some(index);
+            }
+            place = entry.next;
+        }
+        None
+    }
+
+    fn head_of(&self, entry: &Entry) -> usize {
+        let len = if entry.has(Entry::IPV6) { 36 } else { 12 };
+        self.head_of_bytes(&entry.tuple[..len])
+    }
+
+    fn head_of_bytes(&self, bytes: &[u8]) -> usize {
+        // As even as the hash, for any number of chains.
+        let share = (self.hasher.hash(bytes) >> 32) * self.heads.len() as u64;
+        (share >> 32) as usize
     }
 
     /// What to say to a segment of this tuple; `None` if it is not in TIME-WAIT.
-    pub(crate) fn answer(&mut self, segment: &Segment<'_>, now: Instant) -> Option<Answer> {
-        let index = self.flows.get(&segment.key)? as usize;
-        let entry = self.ring[index].as_mut()?;
+    pub(crate) fn answer(
+        &mut self,
+        segment: &Segment<'_>,
+        secret: &Secret,
+        now: Instant,
+    ) -> Option<Answer> {
+        self.expire(now);
+        let index = self.find(&segment.key)?;
+        let entry = &mut self.ring[index];
         let header = segment.header;
-        let remnant = entry.remnant;
         if header.flags.contains(TcpFlags::RST) {
             return Some(Answer::Drop(SegmentDrop::TimeWaitReset));
         }
         if header.flags.contains(TcpFlags::SYN) {
-            if !header.flags.contains(TcpFlags::ACK) && is_newer(&remnant, header) {
-                self.forget(&segment.key);
-                return Some(Answer::Reopen {
-                    snd_nxt: remnant.snd_nxt,
-                });
+            if !header.flags.contains(TcpFlags::ACK) && entry.is_older_than(header) {
+                let snd_nxt = entry.snd_nxt;
+                self.forget(index);
+                return Some(Answer::Reopen { snd_nxt });
             }
-            return Some(entry.acknowledge(now));
+            return Some(entry.acknowledge(segment, secret, now));
         }
-        let exact = header.seq == remnant.rcv_nxt.raw() && segment.sequence_len() == 0;
+        let exact = header.seq == entry.rcv_nxt.raw() && segment.sequence_len() == 0;
         if exact {
             return Some(Answer::Drop(SegmentDrop::TimeWait));
         }
         let end = header.seq.wrapping_add(segment.sequence_len());
-        if header.flags.contains(TcpFlags::FIN) && end == remnant.rcv_nxt.raw() {
+        if header.flags.contains(TcpFlags::FIN) && end == entry.rcv_nxt.raw() {
             // Our last ACK was lost: 2 MSL begin again.
-            entry.expires_at = now + TIME_WAIT;
+            entry.expires_at = Tick::at(now + TIME_WAIT);
+            entry.flags |= Entry::PROLONGED;
         }
-        Some(entry.acknowledge(now))
+        Some(entry.acknowledge(segment, secret, now))
     }
 }
 
-impl Entry {
-    fn acknowledge(&mut self, now: Instant) -> Answer {
-        if now < self.silent_until {
-            return Answer::Drop(SegmentDrop::TimeWait);
-        }
-        self.silent_until = now + ANSWER_SPACING;
-        Answer::Acknowledge(acknowledgement(&self.remnant, now))
-    }
-}
-
-/// RFC 6191: a SYN with a greater timestamp, or without timestamps a greater sequence number.
-fn is_newer(remnant: &Remnant, header: &TcpHeader) -> bool {
-    match (remnant.timestamps, header.options.timestamps) {
-        (Some((recent, _)), Some(syn)) => SeqNumber::new(recent).lt(SeqNumber::new(syn.value)),
-        _ => remnant.rcv_nxt.lt(SeqNumber::new(header.seq)),
-    }
-}
-
-fn acknowledgement(remnant: &Remnant, now: Instant) -> TcpHeader {
-    // The low 32 bits are the timestamp clock.
-    #[allow(clippy::cast_possible_truncation)]
-    let clock = now.as_millis() as u32;
-    TcpHeader {
-        src_port: remnant.key.local_port(),
-        dst_port: remnant.key.remote_port(),
-        seq: remnant.snd_nxt.raw(),
-        ack: remnant.rcv_nxt.raw(),
-        flags: TcpFlags::ACK,
-        window: remnant.window,
-        urgent: 0,
-        options: TcpOptions {
-            timestamps: remnant.timestamps.map(|(recent, offset)| Timestamps {
-                value: clock.wrapping_add(offset),
-                echo: recent,
-            }),
-            ..TcpOptions::default()
-        },
-    }
+fn place_of(place: u32) -> Option<usize> {
+    place.checked_sub(1).map(|index| index as usize)
 }
 
 #[cfg(test)]
@@ -242,9 +393,9 @@ mod tests {
                 snd_nxt: SeqNumber::new(900),
                 rcv_nxt: SeqNumber::new(RCV_NXT),
                 window: 1000,
-                timestamps: None,
+                ts_recent: None,
             };
-            table.insert(remnant, at(0));
+            table.insert(&remnant, at(0));
         }
         table
     }
@@ -272,7 +423,9 @@ mod tests {
             header: &header,
             payload_len: 0,
         };
-        table.answer(&segment, now).expect("it is in TIME-WAIT")
+        table
+            .answer(&segment, &Secret::new([3; 32]), now)
+            .expect("it is in TIME-WAIT")
     }
 
     const FIN_ACK: TcpFlags = TcpFlags::FIN.union(TcpFlags::ACK);
@@ -338,5 +491,69 @@ mod tests {
         let table = table(&[1, 2, 3, 4, 5]);
         assert!(!table.contains(&key(1)));
         assert_eq!(table.len(), 4);
+    }
+
+    #[test]
+    fn an_entry_and_its_index_take_sixty_four_bytes() {
+        assert!(size_of::<Entry>() + size_of::<u32>() <= 64);
+        let table = TimeWaitTable::new(1000, [7; 16]);
+        assert_eq!((table.heads.len(), table.ring.capacity()), (1000, 1000));
+    }
+
+    #[test]
+    fn entries_of_one_chain_leave_one_by_one() {
+        // More entries than chains would have for themselves, and every one in the middle of some.
+        let ports: Vec<u16> = (1..=64).collect();
+        let mut table = TimeWaitTable::new(64, [7; 16]);
+        for port in &ports {
+            let remnant = Remnant {
+                key: key(*port),
+                snd_nxt: SeqNumber::new(900),
+                rcv_nxt: SeqNumber::new(RCV_NXT),
+                window: 1000,
+                ts_recent: None,
+            };
+            table.insert(&remnant, at(0));
+        }
+        for gone in 0..64 {
+            // Not in the order they came.
+            let port = gone * 37 % 64 + 1;
+            assert_eq!(table.len(), 64 - u32::from(gone));
+            let _ = says(&mut table, port, TcpFlags::SYN, RCV_NXT + 1, at(1));
+            assert!(!table.contains(&key(port)));
+        }
+        table.expire(at(61));
+        assert_eq!(table.len, 0);
+    }
+
+    #[test]
+    fn everything_is_over_after_a_silence_of_many_circles() {
+        let mut table = table(&[1, 2]);
+        // Sixteen bits of ticks later the short times say what they said at first.
+        table.expire(Instant::from_nanos(3 << (16 + TICK_SHIFT)) + Duration::from_secs(1));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn the_answer_carries_the_timestamps_of_the_connection() {
+        // RFC 7323 section 3.2.
+        let mut table = TimeWaitTable::new(4, [7; 16]);
+        let remnant = Remnant {
+            key: key(1),
+            snd_nxt: SeqNumber::new(900),
+            rcv_nxt: SeqNumber::new(RCV_NXT),
+            window: 1000,
+            ts_recent: Some(77),
+        };
+        table.insert(&remnant, at(0));
+        let Answer::Acknowledge(header) = says(&mut table, 1, FIN_ACK, RCV_NXT - 1, at(30)) else {
+            panic!("a FIN is acknowledged");
+        };
+        let offset = isn::timestamp_offset(&key(1), &Secret::new([3; 32]));
+        let expected = Timestamps {
+            value: offset.wrapping_add(30_000),
+            echo: 77,
+        };
+        assert_eq!(header.options.timestamps, Some(expected));
     }
 }

@@ -70,10 +70,6 @@ impl TimestampState {
         self.ts_recent
     }
 
-    pub(crate) fn offset(&self) -> u32 {
-        self.offset
-    }
-
     /// Round trip by RTTM (RFC 7323 section 4), or `None` for an echo we never sent.
     pub(crate) fn round_trip(&self, echo: u32, now: Instant) -> Option<Duration> {
         let elapsed = self.value(now).wrapping_sub(echo);

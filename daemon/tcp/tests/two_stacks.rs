@@ -6,6 +6,7 @@
 
 #[path = "simulation/chance.rs"]
 mod chance;
+#[expect(dead_code, reason = "the simulation uses more of it")]
 #[path = "simulation/link.rs"]
 mod link;
 #[path = "two_stacks/world.rs"]

@@ -3,6 +3,7 @@
 use super::Loss;
 use crate::outstanding::Learnt;
 use crate::rack::Tolerance;
+use crate::tail_probe::TailProbe;
 
 /// What is left of a [`Loss`] with nothing in flight.
 #[derive(Clone, Copy, Debug)]
@@ -10,15 +11,19 @@ pub(crate) struct RestingLoss {
     telling_from: u64,
     tolerance: Tolerance,
     sack: bool,
+    probe_pending: bool,
+    probe_unsampled: bool,
 }
 
 impl Loss {
-    /// The packed form; `None` while something is in flight or awaited.
+    /// The packed form; `None` while something is in flight, or its memory was not given back yet.
     pub(crate) fn rest(&self) -> Option<RestingLoss> {
         self.outstanding.is_none().then_some(RestingLoss {
             telling_from: self.learnt.telling_from,
             tolerance: self.learnt.tolerance,
             sack: self.sack,
+            probe_pending: self.learnt.probe.is_pending(),
+            probe_unsampled: self.learnt.probe.is_unsampled(),
         })
     }
 }
@@ -32,6 +37,11 @@ impl RestingLoss {
                 snd_una,
                 tolerance: self.tolerance,
                 telling_from: self.telling_from,
+                probe: if self.probe_pending {
+                    TailProbe::unaccounted(snd_una, self.probe_unsampled)
+                } else {
+                    TailProbe::default()
+                },
             },
             outstanding: None,
         }

@@ -22,7 +22,7 @@ use sluice_tcp::{
     Autotune, CloseReason, ConnId, ConnectionRecord, ControlView, Disposition, Events, Segment,
     Stack, StackConfig,
 };
-use sluice_wire::{AccEcnOrder, Ecn, TcpFlags, TcpHeader};
+use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::expand::{at, option_bytes, pieces, relative, resolve, with_prologues};
 use crate::frame::{self, Wire, WireError};
