@@ -73,6 +73,8 @@ reasons! {
     Tcp = 16, "tcp";
     /// ARP, NDP or ICMP for an address that Sluice answers for itself.
     Owned = 17, "owned";
+    /// A SYN that the gate dropped before and that its sender repeats: it passes at a rate of its own.
+    SynAgain = 18, "syn_again";
     /// For a socket, the queue has none, and the service is up: the kernel would answer RST.
     NoSocket = 32, "no_socket";
     /// For a served address, and the headers end early.
