@@ -5,6 +5,8 @@
 //! also compares lengths and ranges, and plain sockets where a client must misbehave. A number that a test waits
 //! for is polled with a limit; nothing sleeps and hopes.
 
+#[path = "veth/attacks/mod.rs"]
+mod attacks;
 #[path = "veth/client.rs"]
 mod client;
 #[path = "veth/daemon.rs"]
@@ -15,6 +17,9 @@ mod faults;
 mod lab;
 #[path = "veth/lifecycle.rs"]
 mod lifecycle;
+#[expect(dead_code, reason = "the link emulator uses more of it")]
+#[path = "../../bench/src/link/port.rs"]
+mod port;
 #[path = "veth/queues.rs"]
 mod queues;
 #[path = "veth/report.rs"]
@@ -23,5 +28,7 @@ mod report;
 mod site;
 #[path = "veth/startup.rs"]
 mod startup;
+#[path = "veth/raw.rs"]
+mod raw;
 #[path = "veth/transfers.rs"]
 mod transfers;
