@@ -183,7 +183,7 @@ fn measured(
 }
 
 /// Downloads a file: bytes and seconds, as curl counts them.
-fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
+pub fn fetch(lab: &Lab, name: &str, cpu: u32) -> Result<(u64, f64), Error> {
     let cpu = cpu.to_string();
     let url = url(name);
     let args = [

@@ -11,6 +11,7 @@ mod egress;
 mod handoff;
 mod host;
 mod idle;
+mod idle_line;
 mod ingress;
 mod pressure;
 mod report;
@@ -29,6 +30,7 @@ use crate::control::{Command, WorkerControl};
 use crate::exchange::Exchange;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
+use idle_line::IdleLine;
 use pressure::Pressure;
 
 pub use egress::TX_FRAMES_MAX;
@@ -82,6 +84,7 @@ pub struct Worker {
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
     pressure: Pressure,
+    idle_line: IdleLine,
     handoff: Option<Handoff>,
     counters: WorkerCounters,
     drain_at: Option<Instant>,
@@ -116,6 +119,7 @@ impl Worker {
             is_waiting: vec![false; connections],
             to_ask: 0,
             pressure: Pressure::new(now),
+            idle_line: IdleLine::new(connections),
             handoff,
             counters: WorkerCounters::default(),
             drain_at: None,
@@ -136,6 +140,7 @@ impl Worker {
         let freed = self.services.poll(unix_seconds);
         busy |= self.serve(now, freed);
         busy |= self.relieve(now);
+        self.make_room(now);
         busy |= self.transmit(clock());
         self.kick();
         busy

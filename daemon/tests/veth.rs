@@ -22,13 +22,13 @@ mod lifecycle;
 mod port;
 #[path = "veth/queues.rs"]
 mod queues;
+#[path = "veth/raw.rs"]
+mod raw;
 #[path = "veth/report.rs"]
 mod report;
 #[path = "veth/site.rs"]
 mod site;
 #[path = "veth/startup.rs"]
 mod startup;
-#[path = "veth/raw.rs"]
-mod raw;
 #[path = "veth/transfers.rs"]
 mod transfers;

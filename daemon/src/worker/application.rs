@@ -29,6 +29,7 @@ impl Worker {
         let slot = conn.slot();
         if events.closed.is_some() {
             self.is_waiting[slot] = false;
+            self.idle_line.leave(slot);
             if let Some(mut exchange) = self.exchanges[slot].take() {
                 exchange.teardown(&mut self.services);
             }
@@ -93,6 +94,7 @@ impl Worker {
             self.stack.close(conn, now);
         }
         self.stack.set_deadline(conn, deadline);
+        self.note_idle(conn, now);
     }
 
     /// Advances a connection that had no event, as when a drain begins.

@@ -538,6 +538,13 @@ impl Stack {
         self.listener.is_flooded()
     }
 
+    /// Whether a connection slot is free: without one, SYNs are dropped. A slot becomes free when
+    /// [`poll_event`](Self::poll_event) has said that its connection is gone.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.config.connections as usize
+    }
+
     /// Entries in TIME-WAIT.
     #[must_use]
     pub fn time_wait(&self) -> u32 {
@@ -590,10 +597,6 @@ impl Stack {
         slot.connection
             .as_mut()
             .filter(|_| slot.generation == conn.generation)
-    }
-
-    fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.slots.len() < self.config.connections as usize
     }
 
     fn take_slot(&mut self) -> Option<u32> {

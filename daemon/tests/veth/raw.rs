@@ -3,7 +3,7 @@
 //! The peer has addresses that the client's kernel does not own, so nobody answers for it. A [`Wire`] sends and
 //! receives whole frames; a [`Flow`] is one side of a TCP conversation that does exactly what it is told.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +29,9 @@ pub const SYN_ACK: TcpFlags = TcpFlags::SYN.union(TcpFlags::ACK);
 /// Addresses of the peer, in the networks of the lab and owned by nobody.
 pub const STRANGER_V4: &str = "192.0.2.77";
 pub const STRANGER_V6: &str = "2001:db8::77";
+
+/// Frames without a pause: a quarter of the smallest ring on their way.
+const BURST: u64 = 128;
 
 /// An answer of the daemon takes less, on a machine that does other things too.
 pub const ANSWER: Duration = Duration::from_secs(3);
@@ -105,6 +108,7 @@ pub struct Wire {
     pub server_v6: SocketAddr,
     /// From the peer to the server.
     pub link: LinkHeader,
+    sent: Cell<u64>,
     backlog: RefCell<VecDeque<Seen>>,
     /// Frames for the peer that are no TCP: ICMP, or what nobody should send.
     others: RefCell<Vec<Vec<u8>>>,
@@ -123,6 +127,7 @@ impl Wire {
                 src: mac(&lab.client),
                 vlan: VlanTags::NONE,
             },
+            sent: Cell::new(0),
             backlog: RefCell::default(),
             others: RefCell::default(),
         }
@@ -163,8 +168,13 @@ impl Wire {
         }
     }
 
-    /// Sends a frame, and waits where the device has no room for it.
+    /// Sends a frame, and waits where the device has no room for it. A pause after some frames lets the daemon empty
+    /// its ring: a test counts what it sent.
     pub fn send(&self, frame: &[u8]) {
+        self.sent.set(self.sent.get() + 1);
+        if self.sent.get() % BURST == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
         let begun = Instant::now();
         while !self
             .port
@@ -320,9 +330,7 @@ impl<'a> Flow<'a> {
 
     /// A segment as it would be right now.
     pub fn sketch(&self, flags: TcpFlags, payload: &[u8]) -> Sketch {
-        let mut sketch = self
-            .wire
-            .sketch(self.me, flags, self.snd_nxt, self.rcv_nxt);
+        let mut sketch = self.wire.sketch(self.me, flags, self.snd_nxt, self.rcv_nxt);
         sketch.header.window = self.window;
         sketch.header.options.timestamps = self.timestamp.map(|echo| sluice_wire::Timestamps {
             value: self.my_clock,
@@ -347,7 +355,12 @@ impl<'a> Flow<'a> {
     }
 
     pub fn ask(&mut self, path: &str) {
-        self.send(PSH_ACK, request(path).as_bytes());
+        self.ask_text(&request(path));
+    }
+
+    /// Sends this as a request, which has no segment longer than it.
+    pub fn ask_text(&mut self, text: &str) {
+        self.send(PSH_ACK, text.as_bytes());
     }
 
     /// The next segment of this conversation.
@@ -397,9 +410,8 @@ impl<'a> Flow<'a> {
     /// Reads a whole response and compares its body.
     pub fn read_file(&mut self, file: &std::path::Path) {
         let body = fs::read(file).expect("the file is served");
-        let all = self.read_until(|bytes| {
-            split(bytes).is_some_and(|(_, rest)| rest.len() >= body.len())
-        });
+        let all =
+            self.read_until(|bytes| split(bytes).is_some_and(|(_, rest)| rest.len() >= body.len()));
         let (head, rest) = split(&all).expect("a head");
         assert!(head.starts_with(b"HTTP/1.1 200 "), "{head:?}");
         assert!(rest == body, "the content differs");

@@ -134,10 +134,7 @@ impl Bed {
             report.get("frames_total"),
             self.base.report.get("frames_total")
         );
-        let kept = self
-            .daemon
-            .resident()
-            .saturating_sub(self.base.resident);
+        let kept = self.daemon.resident().saturating_sub(self.base.resident);
         assert!(kept <= KEPT, "{} KiB more than before", kept >> 10);
         self.daemon.finish();
     }

@@ -206,8 +206,7 @@ fn unknown_options_are_stepped_over() {
     let me = bed.wire.stranger(1);
     let answer = bed.wire.find(ANSWER, |seen| seen.to == me);
     assert!(answer.is_some_and(|seen| seen.has(SYN_ACK)));
-    bed.wire
-        .send(&bed.wire.sketch(me, RST, 1001, 0).frame());
+    bed.wire.send(&bed.wire.sketch(me, RST, 1001, 0).frame());
     bed.healthy();
 }
 
@@ -261,8 +260,7 @@ fn the_sum_of_the_pseudo_header_alone_is_taken_from_a_virtual_peer_and_only_if_i
     bed.wire.send(&syn.partial_frame());
     let answer = bed.wire.find(ANSWER, |seen| seen.to == me);
     assert!(answer.is_some_and(|seen| seen.has(SYN_ACK)));
-    bed.wire
-        .send(&bed.wire.sketch(me, RST, 1001, 0).frame());
+    bed.wire.send(&bed.wire.sketch(me, RST, 1001, 0).frame());
     bed.healthy();
 }
 
