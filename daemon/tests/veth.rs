@@ -13,6 +13,8 @@ mod client;
 mod daemon;
 #[path = "veth/faults.rs"]
 mod faults;
+#[path = "../../bench/src/flood/generator.rs"]
+mod generator;
 #[path = "veth/lab.rs"]
 mod lab;
 #[path = "veth/lifecycle.rs"]

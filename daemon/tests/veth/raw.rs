@@ -187,6 +187,12 @@ impl Wire {
         }
     }
 
+    /// Sends a frame that the link may refuse for its length.
+    pub fn try_send(&self, frame: &[u8]) {
+        let sent = self.port.borrow().send(frame);
+        sent.expect("refused, but not for a fault of the socket");
+    }
+
     pub fn send_all(&self, frames: impl IntoIterator<Item = Vec<u8>>) {
         for frame in frames {
             self.send(&frame);
@@ -355,12 +361,7 @@ impl<'a> Flow<'a> {
     }
 
     pub fn ask(&mut self, path: &str) {
-        self.ask_text(&request(path));
-    }
-
-    /// Sends this as a request, which has no segment longer than it.
-    pub fn ask_text(&mut self, text: &str) {
-        self.send(PSH_ACK, text.as_bytes());
+        self.send(PSH_ACK, request(path).as_bytes());
     }
 
     /// The next segment of this conversation.

@@ -362,7 +362,7 @@ fn a_hoarder_of_idle_connections_loses_the_oldest_to_new_clients() {
         return;
     };
     let download = bed.client();
-    let running = download.begin("file.bin", "4M");
+    let running = download.begin("file.bin", "2M");
     // All but the one of the download.
     let hoard: Vec<Flow> = (1..=ROOM)
         .map(|port| Flow::open(&bed.wire, bed.wire.stranger(port)))
@@ -373,7 +373,7 @@ fn a_hoarder_of_idle_connections_loses_the_oldest_to_new_clients() {
         bed.serves();
     }
     running.succeeded();
-    assert!(bed.grown("idle, evicted") >= 3, "nobody made room");
+    assert!(bed.grown("idle, evicted") >= 1, "nobody made room");
     let first = hoard[0].next(ANSWER).expect("the oldest is told");
     assert!(first.has(RST), "{first:?}");
     for flow in hoard {

@@ -6,11 +6,13 @@
 //! | row | what is sent | file |
 //! |---|---|---|
 //! | A | floods of SYN, ACK, RST and FIN, reflection, LAND, bogus sources, illegal flags, half-open and hoarded connections, predictable numbers | `handshake` |
+//! | A | hundreds of thousands of SYNs per second beside downloads and new connections | `flood` |
 //! | B | RST, SYN, data, ACK and ICMP from off the path into live transfers; budgets of challenge ACKs; desynchronised peers | `off_path` |
 //! | C | truncation at every length, lying lengths and offsets, absurd options, bad and partial sums, fragments, mutations | `parsing` |
 //! | D | tiny and disordered pieces, SACK games, ACK division, duplicate and optimistic ACKs, closed and tiny windows, slow heads, greed | `resources` |
 //! | E | VLAN tags, tunnels, padding, group addresses, ARP and NDP poisoning, foreign MAC addresses, answers of the kernel | `link` |
 
+mod flood;
 mod handshake;
 mod link;
 mod off_path;
@@ -18,6 +20,8 @@ mod parsing;
 mod resources;
 
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::daemon::{Daemon, Settings};
@@ -58,6 +62,7 @@ impl Bed {
     pub fn with(settings: Settings) -> Option<Bed> {
         let lab = Lab::new()?;
         let site = Site::with("small.bin", 16 * KIB);
+        site.file("middle.bin", 256 * KIB);
         site.file("file.bin", 8 * MIB);
         let daemon = Daemon::start(&lab, site.root(), settings);
         let wire = Wire::open(&lab);
@@ -124,7 +129,21 @@ impl Bed {
         assert!(took < AT_ONCE, "a download of 16 KiB took {took:?}");
     }
 
-    /// The end of every attack.
+    /// The end of an attack whose half-open handshakes nobody can take back: a drain ends them, and nothing else is left.
+    pub fn healthy_after_drain(self) {
+        self.serves();
+        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
+        self.assert_small();
+        self.daemon.signal(Signal::TERM);
+        self.daemon.ended();
+    }
+
+    fn assert_small(&self) {
+        let kept = self.daemon.resident().saturating_sub(self.base.resident);
+        assert!(kept <= KEPT, "{} KiB more than before", kept >> 10);
+    }
+
+    /// The end of every other attack.
     pub fn healthy(self) {
         self.serves();
         let report = self.daemon.settle();
@@ -134,8 +153,7 @@ impl Bed {
             report.get("frames_total"),
             self.base.report.get("frames_total")
         );
-        let kept = self.daemon.resident().saturating_sub(self.base.resident);
-        assert!(kept <= KEPT, "{} KiB more than before", kept >> 10);
+        self.assert_small();
         self.daemon.finish();
     }
 }

@@ -7,18 +7,20 @@ use sluice_wire::{SackBlock, SackBlocks, TcpOptions};
 use super::Bed;
 use crate::lab::eventually;
 use crate::raw::{ACK, ANSWER, FIN, Flow, PSH_ACK, RST, Seen, request, split};
-use crate::site::MIB;
 
-/// What leaves at most before the first acknowledgement: ten segments (RFC 6928).
-const INITIAL: usize = 10 * 1460;
+/// What leaves at most before the first acknowledgement: ten segments (RFC 6928), and one as a tail loss probe (RFC 8985
+/// section 7.3).
+const INITIAL: usize = 11 * 1460;
 
-/// Payload bytes of these segments beyond what came before, by sequence number.
+/// Payload bytes of these segments beyond a sequence number.
 fn reach(segments: &[Seen], from: u32) -> usize {
     let ends = segments.iter().map(|seen| {
         let len = u32::try_from(seen.payload.len()).expect("short");
         seen.header.seq.wrapping_add(len).wrapping_sub(from)
     });
-    usize::try_from(ends.max().unwrap_or(0)).expect("a window")
+    // What ends before it is a repetition.
+    let beyond = ends.filter(|end| *end < 1 << 31).max();
+    usize::try_from(beyond.unwrap_or(0)).expect("a window")
 }
 
 /// The first flight of a file whose connection scales its window up to a gigabyte.
@@ -30,7 +32,7 @@ fn first_flight<'a>(bed: &'a Bed, port: u16) -> (Flow<'a>, Vec<Seen>) {
         ..TcpOptions::default()
     };
     let mut flow = Flow::offering(&bed.wire, bed.wire.stranger(port), options);
-    flow.ask("/file.bin");
+    flow.ask("/middle.bin");
     let flight = flow.all(Duration::from_millis(30));
     let sent = reach(&flight, flow.rcv_nxt);
     assert!((1460..=INITIAL).contains(&sent), "first flight {sent}");
@@ -152,7 +154,7 @@ fn sack_blocks_for_every_second_byte_cost_a_bounded_scoreboard() {
     flow.wire.collect(Duration::from_millis(50));
     // From here on like everybody else: all bytes come, in order.
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("file.bin"));
+    flow.read_file(&bed.site.path("middle.bin"));
     flow.reset();
     bed.healthy();
 }
@@ -178,7 +180,7 @@ fn sack_blocks_that_cannot_be_are_ignored() {
     }
     flow.wire.collect(Duration::from_millis(20));
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("file.bin"));
+    flow.read_file(&bed.site.path("middle.bin"));
     flow.reset();
     bed.healthy();
 }
@@ -304,26 +306,26 @@ fn a_window_that_is_taken_back_is_survived() {
     flow.all(Duration::from_millis(300));
     flow.window = 4;
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("file.bin"));
+    flow.read_file(&bed.site.path("middle.bin"));
     flow.reset();
     bed.healthy();
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
-fn a_gigantic_window_gets_no_more_than_the_limit_in_flight() {
+fn a_gigantic_window_is_filled_no_faster_than_it_is_acknowledged() {
     let Some(bed) = Bed::new() else { return };
     let (mut flow, mut all) = first_flight(&bed, 1);
     let from = flow.rcv_nxt;
-    // Everything is acknowledged but the first segment of the last flight.
-    for _ in 0..12 {
+    for _ in 0..4 {
         let now = u32::try_from(reach(&all, from)).expect("short");
         flow.rcv_nxt = from.wrapping_add(now);
         flow.forge(ACK, |_| {});
         all.extend(flow.all(Duration::from_millis(20)));
     }
+    // Four round trips of slow start double the first flight four times at most.
     let in_flight = reach(&all, flow.rcv_nxt);
-    assert!(in_flight <= 4 * MIB, "{in_flight} bytes in flight");
+    assert!(in_flight <= 16 * INITIAL, "{in_flight} bytes in flight");
     bed.serves();
     flow.reset();
     bed.healthy();
@@ -395,7 +397,7 @@ fn data_beyond_the_window_is_not_kept() {
 
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
-fn a_thousand_keep_alives_get_a_few_answers() {
+fn keep_alives_are_answered_one_for_one_at_most() {
     let Some(bed) = Bed::new() else { return };
     let flow = Flow::open(&bed.wire, bed.wire.stranger(1));
     for _ in 0..1000 {
@@ -403,9 +405,9 @@ fn a_thousand_keep_alives_get_a_few_answers() {
             sketch.header.seq = sketch.header.seq.wrapping_sub(1);
         });
     }
-    let answers = flow.all(Duration::from_millis(100));
-    assert!(!answers.is_empty(), "a keep-alive is answered");
-    assert!(answers.len() <= 3, "{} answers", answers.len());
+    let answers = flow.all(Duration::from_millis(300));
+    assert!((1..=1000).contains(&answers.len()), "{}", answers.len());
+    assert!(answers.iter().all(|seen| seen.payload.is_empty()));
     flow.reset();
     bed.healthy();
 }
