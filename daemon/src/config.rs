@@ -89,6 +89,8 @@ pub struct Xdp {
     pub huge_pages: HugePages,
     /// Whether the XDP program limits SYNs during a flood.
     pub syn_gate: SynGate,
+    /// How bulk data gets to the interface.
+    pub tx_lane: TxLane,
 }
 
 /// Receive queues of the interface.
@@ -194,6 +196,18 @@ choice! {
 }
 
 choice! {
+    /// `xdp.tx_lane`: the way of bulk data to the interface.
+    TxLane {
+        /// `Tso`, but `Copy` where the queues are bound in zero-copy mode.
+        Auto = "auto",
+        /// One frame per segment through the ring of AF_XDP.
+        Copy = "copy",
+        /// Runs of segments as super-segments through a packet socket; the rest as `Copy`.
+        Tso = "tso",
+    }
+}
+
+choice! {
     /// `xdp.checksum_rx`: received TCP checksums.
     ChecksumRx {
         /// `AcceptPartial` on veth, tun and tap, else `Verify`.
@@ -279,6 +293,7 @@ impl Default for Xdp {
             cores: None,
             huge_pages: HugePages::Auto,
             syn_gate: SynGate::Auto,
+            tx_lane: TxLane::Auto,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod application;
 mod egress;
+mod gso_lane;
 mod handoff;
 mod host;
 mod idle;
@@ -15,12 +16,13 @@ mod idle_line;
 mod ingress;
 mod pressure;
 mod report;
+mod train;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use sluice_afxdp::{Queue, RxBatch};
+use sluice_afxdp::{GsoSocket, Queue, RxBatch};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::{ConnId, Stack, StackConfig};
 use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
@@ -30,6 +32,7 @@ use crate::control::{Command, WorkerControl};
 use crate::exchange::Exchange;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
+use gso_lane::GsoLane;
 use idle_line::IdleLine;
 use pressure::Pressure;
 
@@ -42,8 +45,6 @@ pub use report::{WorkerCounters, WorkerReport};
 const RX_BATCH_FRAMES: usize = 256;
 /// After the drain deadline the resets still leave and their frames come back.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Packets built per turn, about one TX ring kick's worth (kernel budget) of full frames.
-const TX_BATCH_PACKETS: usize = 256;
 
 /// What a worker is told at construction.
 #[derive(Clone, Debug)]
@@ -86,6 +87,8 @@ pub struct Worker {
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
+    /// The TSO lane, if this worker has one.
+    gso: Option<GsoLane>,
     counters: WorkerCounters,
     drain_at: Option<Instant>,
 }
@@ -121,10 +124,24 @@ impl Worker {
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,
+            gso: None,
             counters: WorkerCounters::default(),
             drain_at: None,
             config,
         }
+    }
+
+    /// Sends runs of segments as super-segments through `socket`, which is on the interface of the queue.
+    #[must_use]
+    pub fn with_gso(mut self, socket: GsoSocket) -> Self {
+        self.gso = Some(GsoLane::new(socket, self.peers.len()));
+        self
+    }
+
+    /// The lane of bulk data, as the configuration calls it.
+    #[must_use]
+    pub fn tx_lane(&self) -> &'static str {
+        if self.gso.is_some() { "tso" } else { "copy" }
     }
 
     /// One turn at the time that `clock` gives. True if anything happened, so that an idle loop may sleep.

@@ -186,7 +186,12 @@ fn turns_of_a_busy_worker_do_not_touch_the_allocator() {
         blocks: 8,
         ..Setup::default()
     };
+    let super_segments = Setup {
+        gso: true,
+        ..plain.clone()
+    };
     let cases = [
+        ("super-segments", super_segments, 50),
         ("a warm site", plain.clone(), 0),
         ("a link that loses every 50th frame", plain, 50),
         ("chains of frames, summed in software", jumbo, 0),

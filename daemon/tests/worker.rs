@@ -15,6 +15,7 @@
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
+//! | `super_segments` | the TSO lane |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
 //! | `chance` | everything at once, from a seed |
 //!
@@ -46,5 +47,7 @@ mod site;
 mod slow;
 #[path = "worker/strangers.rs"]
 mod strangers;
+#[path = "worker/super_segments.rs"]
+mod super_segments;
 #[path = "worker/workers.rs"]
 mod workers;

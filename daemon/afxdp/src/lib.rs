@@ -7,7 +7,8 @@
 //!   [`RxBatch`] and takes packets built in [`TxFrame`]s.
 //! - `frame` keeps who owns each frame; [`Ledger`] sums to the total at all times.
 //! - `ring` is the only memory shared with somebody who runs at the same time: two indices, two barriers each way.
-//! - `syscall`, `netlink` and `queue::open` are all that knows the kernel; [`testing::MemoryNic`] stands in for it over
+//! - [`GsoSocket`] is the other way out: super-segments of a flow through a packet socket, from memory of the caller.
+//! - `syscall`, `netlink`, `gso` and `queue::open` are all that knows the kernel; [`testing::MemoryNic`] stands in for it over
 //!   the same rings, so that everything above runs without NIC and root.
 //!
 //! Multi-buffer, TX metadata, the TX budget and huge pages are used where kernel and driver have them; [`Bound`] reports
@@ -24,6 +25,8 @@
 mod batch;
 mod error;
 mod frame;
+#[cfg(not(loom))]
+mod gso;
 mod kick;
 #[cfg(not(loom))]
 mod netlink;
@@ -40,6 +43,8 @@ mod umem;
 pub use batch::{Packets, RxBatch, RxPacket};
 pub use error::{OpenError, UmemError};
 pub use frame::{Ledger, RxFrame, TxFrame};
+#[cfg(not(loom))]
+pub use gso::{GsoCut, GsoError, GsoSocket, GsoTwin, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES};
 pub use kick::Kick;
 pub use queue::{Bind, Queue, QueueConfig, TxChecksum};
 pub use stats::{Bound, QueueCounters, XdpStatistics};

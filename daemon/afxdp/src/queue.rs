@@ -32,6 +32,8 @@ mod open;
 mod tests;
 
 pub use config::{Bind, QueueConfig};
+#[cfg(not(loom))]
+pub(crate) use open::set_send_buffer;
 
 /// One queue of one interface. See the module documentation for the order of calls.
 pub struct Queue {

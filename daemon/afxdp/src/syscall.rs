@@ -103,6 +103,34 @@ pub(crate) fn bind_xdp(fd: BorrowedFd<'_>, address: &libc::sockaddr_xdp) -> io::
     check(result).map(drop)
 }
 
+/// `bind(2)` of a packet socket to an interface, without a protocol: it receives nothing.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+    let interface =
+        c_int::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let address = libc::sockaddr_ll {
+        sll_family: AF_PACKET,
+        sll_protocol: 0,
+        sll_ifindex: interface,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: pointer and length describe `address`, which the kernel reads during the call.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            core::ptr::from_ref(&address).cast::<libc::sockaddr>(),
+            socklen::<libc::sockaddr_ll>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// `AF_PACKET` in the width of the address structure.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 17
+const AF_PACKET: u16 = libc::AF_PACKET as u16;
+
 /// Wakes the transmit side of an AF_XDP socket: `sendto(2)` of nothing, `MSG_DONTWAIT`.
 #[inline]
 pub(crate) fn wake_tx(fd: BorrowedFd<'_>) -> Result<(), c_int> {

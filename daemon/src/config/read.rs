@@ -176,6 +176,7 @@ fn xdp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Xdp {
     });
     section.set(&mut xdp.huge_pages, "huge_pages", diagnostics, choice);
     section.set(&mut xdp.syn_gate, "syn_gate", diagnostics, choice);
+    section.set(&mut xdp.tx_lane, "tx_lane", diagnostics, choice);
     contradictions(&xdp, &mut section, diagnostics);
     section.finish(diagnostics);
     xdp

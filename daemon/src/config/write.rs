@@ -99,6 +99,7 @@ fn xdp(file: &mut File, config: &Config) {
     file.set_or("cores", cores, "chosen at start");
     file.set("huge_pages", quoted(xdp.huge_pages));
     file.set("syn_gate", quoted(xdp.syn_gate));
+    file.set("tx_lane", quoted(xdp.tx_lane));
 }
 
 /// The text so far.

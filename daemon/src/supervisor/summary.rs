@@ -166,6 +166,10 @@ fn rings(reports: &[&WorkerReport]) -> String {
     let mut rows = summed(reports.iter().map(|report| queue_rows(&report.queue)));
     rows.extend([
         ("tx_not_built", sum(&|r| r.worker.tx_not_built)),
+        ("gso_sent", sum(&|r| r.worker.gso_sent)),
+        ("gso_segments", sum(&|r| r.worker.gso_segments)),
+        ("gso_not_taken", sum(&|r| r.worker.gso_not_taken)),
+        ("gso_dropped", sum(&|r| r.worker.gso_dropped)),
         ("kicks_link_down", sum(&|r| r.worker.link_down)),
         ("kicks_queue_lost", sum(&|r| r.worker.queue_lost)),
         ("sleeps", sum(&|r| r.worker.sleeps)),

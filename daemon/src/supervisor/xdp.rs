@@ -85,6 +85,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         built.push(worker);
     }
     let bound: Vec<Bound> = built.iter().map(|worker| worker.queue().bound()).collect();
+    let lanes = distinct(&built, |worker| worker.tx_lane());
     let mut workers = Team::new();
     for (seat, worker) in plan.seats.iter().zip(built) {
         workers.spawn("sluice-w", seat, move |side| worker.run(side))?;
@@ -114,7 +115,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     Ok(Box::new(XdpService {
         workers,
         steer,
-        description: describe(link, &attached, &bound, &queues, &endpoints),
+        description: describe(link, &attached, &bound, &lanes, &queues, &endpoints),
         attached,
         interface: (link.name.clone(), link.index),
         reserved,
@@ -126,18 +127,20 @@ fn describe(
     link: &InterfaceFacts,
     attached: &Attached,
     bound: &[Bound],
+    lanes: &str,
     queues: &[u32],
     endpoints: &[SocketAddr],
 ) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     format!(
-        "backend=xdp interface={} driver={} mtu={} attach={} bind={} checksum={} multi_buffer={} tx_budget={} \
+        "backend=xdp interface={} driver={} mtu={} attach={} bind={} tx_lane={} checksum={} multi_buffer={} tx_budget={} \
          pages={} queues={queues:?} serving {}",
         link.name,
         link.driver(),
         link.mtu,
         attached.mode.name(),
         distinct(bound, |b| if b.zero_copy { "zero-copy" } else { "copy" }),
+        lanes,
         distinct(bound, |b| if b.tx_checksum {
             "offload"
         } else {
@@ -151,8 +154,8 @@ fn describe(
 }
 
 /// What the queues have in common, or everything that occurs: `copy`, `copy,zero-copy`.
-fn distinct<T: ToString>(bound: &[Bound], of: impl Fn(&Bound) -> T) -> String {
-    let words: BTreeSet<String> = bound.iter().map(|bound| of(bound).to_string()).collect();
+fn distinct<S, T: ToString>(queues: &[S], of: impl Fn(&S) -> T) -> String {
+    let words: BTreeSet<String> = queues.iter().map(|queue| of(queue).to_string()).collect();
     Vec::from_iter(words).join(",")
 }
 

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use sluice_afxdp::{self as afxdp, Queue, QueueConfig, Umem, UmemConfig};
+use sluice_afxdp::{self as afxdp, Bound, GsoSocket, Queue, QueueConfig, Umem, UmemConfig};
 use sluice_disk::{Disk, DiskConfig};
 use sluice_tcp::StackConfig;
 use sluice_tcp::config::KeepAlive;
@@ -27,6 +27,16 @@ const KEEP_ALIVE_PROBES: u8 = 9;
 
 /// Bytes in flight on one connection at most: the blocks it may pin, less two that straddle its ends.
 const SEND_LIMIT: usize = (crate::services::BLOCKS_PER_CONNECTION - 2) * sluice_disk::BLOCK_BYTES;
+
+/// Whether bulk data of a queue leaves as super-segments. A driver in zero-copy mode takes frames without the skb that
+/// makes them dear, and which lane is faster there has not been measured.
+fn takes_tso_lane(lane: config::TxLane, bound: &Bound) -> bool {
+    match lane {
+        config::TxLane::Auto => !bound.zero_copy,
+        config::TxLane::Copy => false,
+        config::TxLane::Tso => true,
+    }
+}
 
 /// Builds one worker per queue from the same ingredients.
 pub(super) struct Builder<'a> {
@@ -74,8 +84,37 @@ impl Builder<'_> {
             served_root(self.config)?,
             &services_config(self.config, self.limits),
         );
+        let bound = opened.bound();
         let worker = self.worker_config();
-        Ok(Worker::new(worker, opened, services, handoff, monotonic()))
+        let worker = Worker::new(worker, opened, services, handoff, monotonic());
+        Ok(match self.gso_socket(&bound)? {
+            Some(socket) => worker.with_gso(socket),
+            None => worker,
+        })
+    }
+
+    /// The socket of the TSO lane, if the queue is to have one. Where the configuration leaves the choice, one that
+    /// cannot be had is a warning.
+    fn gso_socket(&self, bound: &Bound) -> Result<Option<GsoSocket>, Failure> {
+        let lane = self.config.xdp.tx_lane;
+        if !takes_tso_lane(lane, bound) {
+            return Ok(None);
+        }
+        match GsoSocket::open(self.link.index, self.limits.queue.send_buffer) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) => {
+                let problem = Problem::new(
+                    format!("cannot open a packet socket on {}", self.link.name),
+                    format!("{error}, and the TSO lane sends through one"),
+                    "CAP_NET_RAW, and AF_PACKET in RestrictAddressFamilies= of the unit, or tx_lane = \"copy\"",
+                );
+                if lane == config::TxLane::Tso {
+                    return Err(problem.into());
+                }
+                super::log(&format!("warning: {problem}"));
+                Ok(None)
+            }
+        }
     }
 
     fn queue_config(&self, queue: u32) -> QueueConfig {

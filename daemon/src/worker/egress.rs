@@ -10,9 +10,12 @@ use sluice_tcp::Outgoing;
 use sluice_tcp::clock::Instant;
 use sluice_wire::{Ecn, LinkHeader, TcpEmit, TcpHeader, Unsealed, checksum};
 
-use super::{TX_BATCH_PACKETS, Worker};
+use super::Worker;
 use crate::exchange::Exchange;
 use crate::services::Services;
+
+/// Packets built per turn, about one TX ring kick's worth (kernel budget) of full frames.
+pub(super) const TX_BATCH_PACKETS: usize = 256;
 
 /// Frames of the longest packet we build: 9,000 bytes of MTU in chunks of 4 KiB. Fewer where the queue is bound
 /// without chains.
@@ -21,6 +24,9 @@ pub const TX_FRAMES_MAX: usize = 3;
 impl Worker {
     /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
+        if self.gso.is_some() {
+            return self.transmit_trains(now);
+        }
         let mut sent = 0;
         while sent < TX_BATCH_PACKETS && self.queue.tx_slots() as usize >= self.tx_frames_max {
             let Some(outgoing) = self.stack.poll_transmit(now) else {
@@ -32,14 +38,14 @@ impl Worker {
         sent > 0
     }
 
-    fn send_segment(&mut self, outgoing: &Outgoing, now: Instant) {
+    pub(super) fn send_segment(&mut self, outgoing: &Outgoing, now: Instant) {
         let slot = outgoing.conn.slot();
         let len = usize::try_from(outgoing.payload.end - outgoing.payload.start).unwrap_or(0);
         let emit = TcpEmit {
             link: &self.peers[slot],
             src: outgoing.key.local(),
             dst: outgoing.key.remote(),
-            ecn: if outgoing.ect { Ecn::Ect0 } else { Ecn::NotEct },
+            ecn: ecn(outgoing),
             header: &outgoing.header,
             payload_len: len,
         };
@@ -67,6 +73,11 @@ impl Worker {
         if !frames.seal_and_send(&mut self.queue, unsealed, payload_sum) {
             self.counters.tx_not_built += 1;
             return;
+        }
+        if let Some(gso) = &mut self.gso
+            && len > 0
+        {
+            gso.on_queued(slot);
         }
         if let Some(exchange) = exchange {
             exchange.sent(outgoing.payload.end, now, &mut self.services);
@@ -128,13 +139,24 @@ impl Worker {
 
     /// Tells the kernel about queued frames, once per turn.
     pub(super) fn kick(&mut self) {
-        match self.queue.kick() {
+        let kick = self.queue.kick();
+        if let Some(gso) = &mut self.gso
+            && self.queue.tx_queued() == 0
+        {
+            gso.on_drained();
+        }
+        match kick {
             Kick::Down => self.counters.link_down += 1,
             Kick::Gone | Kick::Wedged(_) => self.counters.queue_lost += 1,
             // Counted by the queue itself; what is left is kicked again next turn.
             Kick::Idle | Kick::Done | Kick::Again | Kick::FrameLost | Kick::NoMemory => {}
         }
     }
+}
+
+/// The ECN field of a segment's IP header.
+pub(super) fn ecn(outgoing: &Outgoing) -> Ecn {
+    if outgoing.ect { Ecn::Ect0 } else { Ecn::NotEct }
 }
 
 /// Where the payload of one segment comes from.

@@ -13,6 +13,14 @@ pub struct WorkerCounters {
     /// Segments that could not be built for want of frames or bytes, or that the queue refused; they count as lost
     /// on the way.
     pub tx_not_built: u64,
+    /// Super-segments sent by the TSO lane.
+    pub gso_sent: u64,
+    /// Segments in them.
+    pub gso_segments: u64,
+    /// Super-segments that the lane did not take and the ring carried.
+    pub gso_not_taken: u64,
+    /// Super-segments dropped behind the lane, by queueing discipline, device or a link that is down.
+    pub gso_dropped: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
     pub not_ours: u64,
     /// Segments whose request bytes found no memory, which ended their connections.
@@ -33,6 +41,10 @@ impl Default for WorkerCounters {
     fn default() -> Self {
         WorkerCounters {
             tx_not_built: 0,
+            gso_sent: 0,
+            gso_segments: 0,
+            gso_not_taken: 0,
+            gso_dropped: 0,
             not_ours: 0,
             request_not_kept: 0,
             link_down: 0,

@@ -22,6 +22,11 @@ pub(crate) struct ChallengeBudget {
 }
 
 impl ChallengeBudget {
+    /// Nothing of it is used: it is as it was made.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        now >= self.period_end && now >= self.next_at
+    }
+
     /// Takes one answer from the budget if there is one. `noise` jitters the spacing so that its phase
     /// cannot be probed; any value that differs between connections will do.
     pub(crate) fn take(&mut self, now: Instant, noise: u32) -> bool {

@@ -17,12 +17,14 @@ mod cubic;
 mod dctcp;
 mod hystart;
 mod new_reno;
+mod rest;
 mod window;
 
 pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
 pub use new_reno::NewReno;
+pub(crate) use rest::RestingController;
 use window::Window;
 pub(crate) use window::initial_window;
 

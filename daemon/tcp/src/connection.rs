@@ -54,7 +54,6 @@ pub(crate) struct Connection {
     /// Where the wheel holds this connection; never later than the earliest deadline.
     pub scheduled_at: Option<Instant>,
     pub events: Events,
-    pub in_event_queue: bool,
     /// Over: nothing more than a last segment leaves.
     pub finish: Option<CloseReason>,
     pub reset_wanted: bool,
@@ -139,7 +138,6 @@ impl Connection {
             deadlines: Deadlines::new(),
             scheduled_at: None,
             events: Events::default(),
-            in_event_queue: false,
             finish: None,
             reset_wanted: false,
             syn_wanted: true,

@@ -25,6 +25,10 @@ use crate::seq::SeqNumber;
 use crate::validation::{Validation, WindowUse};
 use crate::verdict::Verdict;
 
+mod rest;
+
+pub(crate) use rest::{Model, RestingControl};
+
 /// The parts that steer a connection, besides [`Connection::congestion`].
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -299,8 +303,17 @@ impl Connection {
         }
     }
 
+    /// After a rest: the pacer has nothing but a rate.
+    pub(crate) fn resume_pacing(&mut self, config: &StackConfig) {
+        self.set_pacing(Instant::ZERO, config);
+    }
+
     fn refresh_pacing(&mut self, env: &Env<'_>) {
-        let Some(config) = &env.config.pacing else {
+        self.set_pacing(env.now, env.config);
+    }
+
+    fn set_pacing(&mut self, now: Instant, config: &StackConfig) {
+        let Some(config) = &config.pacing else {
             return;
         };
         let rate = match (self.rtt.min_rtt(), self.rtt.srtt()) {
@@ -310,7 +323,7 @@ impl Connection {
             _ => None,
         };
         let smss = self.send.smss();
-        self.control.pacer.set_rate(env.now, rate, smss, config);
+        self.control.pacer.set_rate(now, rate, smss, config);
     }
 }
 

@@ -26,10 +26,12 @@ pub(crate) enum Timer {
     Driver,
     /// The pacer lets the next segment go.
     Pacing,
+    /// If nothing has happened since, the connection can be packed.
+    Rest,
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 8] = [
+    pub(crate) const ALL: [Timer; 9] = [
         Timer::Retransmit,
         Timer::Reorder,
         Timer::TailProbe,
@@ -38,10 +40,9 @@ impl Timer {
         Timer::FinWait2,
         Timer::Driver,
         Timer::Pacing,
+        Timer::Rest,
     ];
 }
-
-const NEVER: Instant = Instant::from_nanos(u64::MAX);
 
 /// One optional deadline per [`Timer`].
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +51,12 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
+    /// A deadline that is not set: the end of the clock.
+    pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
+
     pub(crate) fn new() -> Self {
         Deadlines {
-            at: [NEVER; Timer::ALL.len()],
+            at: [Self::NEVER; Timer::ALL.len()],
         }
     }
 
@@ -61,7 +65,7 @@ impl Deadlines {
     }
 
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.at[timer as usize] = NEVER;
+        self.at[timer as usize] = Self::NEVER;
     }
 
     /// When it is due; the end of the clock if it is not set.
@@ -69,8 +73,17 @@ impl Deadlines {
         self.at[timer as usize]
     }
 
+    /// Nothing is due but what the driver and the keep-alive wait for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let waiting = |timer: &Timer| !matches!(timer, Timer::Driver | Timer::KeepAlive);
+        !Timer::ALL
+            .iter()
+            .filter(|timer| waiting(timer))
+            .any(|timer| self.is_set(*timer))
+    }
+
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.at[timer as usize] != NEVER
+        self.at[timer as usize] != Self::NEVER
     }
 
     /// Clears `timer` and says true if it was due at `now`.
@@ -83,8 +96,8 @@ impl Deadlines {
     }
 
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        let earliest = self.at.into_iter().min().unwrap_or(NEVER);
-        (earliest != NEVER).then_some(earliest)
+        let earliest = self.at.into_iter().min().unwrap_or(Self::NEVER);
+        (earliest != Self::NEVER).then_some(earliest)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a stack tells its driver about a connection.
 
-/// Names one connection of a stack. The generation tells a reused slot from its former owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names one connection of a stack. The generation tells a reused slot from its former owner; the default is the first
+/// connection a stack ever has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnId {
     pub(crate) slot: u32,
     pub(crate) generation: u32,

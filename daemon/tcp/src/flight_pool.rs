@@ -8,9 +8,11 @@
 
 use std::collections::VecDeque;
 
+use crate::control::Model;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
 use crate::outstanding::{Learnt, Outstanding};
+use crate::pool::Pool;
 
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
 const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
@@ -27,33 +29,31 @@ pub(crate) struct FlightPool {
     free: [Vec<VecDeque<Run>>; CLASSES.len()],
     /// Runs that may still be allocated in larger rings.
     budget: usize,
-    // Boxed because the box is what a connection holds: it moves without copying.
-    #[allow(clippy::vec_box)]
-    outstanding: Vec<Box<Outstanding>>,
+    /// Rings ever made.
+    made: [usize; CLASSES.len()],
+    /// State of loss detection.
+    pub outstanding: Pool<Outstanding>,
+    /// Models of connections at rest.
+    pub models: Pool<Model>,
     /// Of connections whose delivery rate is measured.
     pub markers: MarkerPool,
 }
 
 impl FlightPool {
-    /// For `connections` connections. The lists of what is free are as long as they can get, and hold what the first
-    /// of them need.
+    /// For `connections` connections: what the first of them need is there. The lists of what is free grow with what
+    /// is made, so that giving back never allocates.
     pub(crate) fn new(connections: u32) -> Self {
         let connections = connections as usize;
         let budget = connections
             .saturating_mul(BUDGET_PER_CONNECTION)
             .max(BUDGET_MIN);
         let mut pool = FlightPool {
-            free: core::array::from_fn(|class| {
-                let most = if class == 0 {
-                    connections
-                } else {
-                    budget / CLASSES[class]
-                };
-                Vec::with_capacity(most)
-            }),
+            free: [const { Vec::new() }; CLASSES.len()],
             budget,
-            outstanding: Vec::with_capacity(connections),
-            markers: MarkerPool::new(connections),
+            made: [0; CLASSES.len()],
+            outstanding: Pool::new(),
+            models: Pool::new(),
+            markers: MarkerPool::new(),
         };
         pool.stock(connections);
         pool
@@ -62,16 +62,14 @@ impl FlightPool {
     fn stock(&mut self, connections: usize) {
         for (class, stock) in STOCK.into_iter().enumerate() {
             for _ in 0..stock.min(connections) {
-                if class > 0 {
-                    self.budget -= CLASSES[class];
+                if let Some(ring) = self.make(class) {
+                    self.free[class].push(ring);
                 }
-                self.free[class].push(VecDeque::with_capacity(CLASSES[class]));
             }
         }
-        for _ in 0..STOCK[0].min(connections) {
-            let fresh = Outstanding::new(true, &Learnt::default());
-            self.outstanding.push(Box::new(fresh));
-        }
+        self.outstanding.stock(STOCK[0].min(connections), || {
+            Outstanding::new(true, &Learnt::default())
+        });
     }
 
     /// Replaces `ring` by one of the next size with the same content; false if there is none.
@@ -98,9 +96,17 @@ impl FlightPool {
         if let Some(ring) = self.free[class].pop() {
             return Some(ring);
         }
+        self.make(class)
+    }
+
+    /// A new ring, and room in the list for the time when it is free.
+    fn make(&mut self, class: usize) -> Option<VecDeque<Run>> {
         if class > 0 {
             self.budget = self.budget.checked_sub(CLASSES[class])?;
         }
+        self.made[class] += 1;
+        let free = &mut self.free[class];
+        free.reserve(self.made[class] - free.len());
         Some(VecDeque::with_capacity(CLASSES[class]))
     }
 
@@ -110,22 +116,6 @@ impl FlightPool {
         if let Some(class) = CLASSES.iter().rposition(|size| *size <= ring.capacity()) {
             self.free[class].push(ring);
         }
-    }
-
-    /// Memory for `state`.
-    pub(crate) fn hold(&mut self, state: Outstanding) -> Box<Outstanding> {
-        match self.outstanding.pop() {
-            Some(mut held) => {
-                *held = state;
-                held
-            }
-            None => Box::new(state),
-        }
-    }
-
-    /// State that is not needed any more; its ring was given back.
-    pub(crate) fn let_go(&mut self, state: Box<Outstanding>) {
-        self.outstanding.push(state);
     }
 }
 

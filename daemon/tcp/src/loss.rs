@@ -14,6 +14,10 @@ use crate::outstanding::{Learnt, Outstanding};
 use crate::rack::Path;
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
+mod rest;
+
+pub(crate) use rest::RestingLoss;
+
 /// Loss recovery of one connection.
 #[derive(Debug)]
 pub(crate) struct Loss {
@@ -42,7 +46,7 @@ impl Loss {
         let (sack, learnt) = (self.sack, &self.learnt);
         let outstanding = self
             .outstanding
-            .get_or_insert_with(|| pool.hold(Outstanding::new(sack, learnt)));
+            .get_or_insert_with(|| pool.outstanding.hold(Outstanding::new(sack, learnt)));
         outstanding.on_sent(end, now, grain, pool);
     }
 
@@ -238,13 +242,13 @@ impl Loss {
         if let Some(mut outstanding) = self.outstanding.take() {
             outstanding.release(pool);
             self.learnt = outstanding.learnt();
-            pool.let_go(outstanding);
+            pool.outstanding.give_back(outstanding);
         }
     }
 
     /// Gives the memory back if nothing is in flight. To be called when nothing more can leave, not as soon as
     /// everything is acknowledged: a flow whose acknowledgements come in clumps is not idle between two of them.
-    pub(crate) fn rest(&mut self, pool: &mut FlightPool) {
+    pub(crate) fn clear(&mut self, pool: &mut FlightPool) {
         if self.is(Outstanding::is_over) {
             self.release(pool);
         }
@@ -279,7 +283,7 @@ mod tests {
         let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
         let _ = loss.judge(&ack, &delivered, &PATH, pool);
         loss.regulate(delivered.bytes, true, 1000, 10_000);
-        loss.rest(pool);
+        loss.clear(pool);
     }
 
     #[test]

@@ -30,14 +30,25 @@ pub(crate) struct Marker {
 #[derive(Debug)]
 pub(crate) struct MarkerPool {
     free: Vec<VecDeque<Marker>>,
+    made: usize,
 }
 
 impl MarkerPool {
-    /// For `connections` connections. Nothing is in it yet.
-    pub(crate) fn new(connections: usize) -> Self {
+    /// Nothing is in it yet.
+    pub(crate) fn new() -> Self {
         MarkerPool {
-            free: Vec::with_capacity(connections),
+            free: Vec::new(),
+            made: 0,
         }
+    }
+
+    fn take(&mut self) -> VecDeque<Marker> {
+        self.free.pop().unwrap_or_else(|| {
+            self.made += 1;
+            // Giving it back will not allocate.
+            self.free.reserve(self.made);
+            VecDeque::with_capacity(MARKERS_MAX)
+        })
     }
 }
 
@@ -57,6 +68,11 @@ impl Markers {
         }
     }
 
+    /// Nothing that is timed is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// New data up to `end` left with a congestion window of `cwnd` bytes.
     pub(crate) fn on_sent(
         &mut self,
@@ -66,8 +82,7 @@ impl Markers {
         pool: &mut MarkerPool,
     ) {
         if self.ring.capacity() == 0 {
-            let fresh = || VecDeque::with_capacity(MARKERS_MAX);
-            self.ring = pool.free.pop().unwrap_or_else(fresh);
+            self.ring = pool.take();
         }
         let distance = u64::from(cwnd) / PER_WINDOW;
         let due = self.ring.is_empty() || end >= self.last + distance;
@@ -163,7 +178,7 @@ mod tests {
             let mut bed = Bed {
                 markers: Markers::new(),
                 rate: DeliveryRate::new(at(0)),
-                pool: MarkerPool::new(1),
+                pool: MarkerPool::new(),
             };
             for i in 0..u64::from(segments) {
                 let record = bed.rate.on_sent(at(i), i * SMSS, SMSS);

@@ -134,6 +134,11 @@ impl Pacer {
         self.rate
     }
 
+    /// Everything that was sent would have left by now at the pacing rate.
+    pub(crate) fn is_clear(&self, now: Instant) -> bool {
+        self.cleared_at <= now
+    }
+
     /// When a segment of `len` bytes may leave: `None` for now.
     pub(crate) fn release_at(&mut self, now: Instant, len: u32) -> Option<Instant> {
         if self.rate == 0 || self.unpaced_bytes > 0 {

@@ -14,6 +14,10 @@ use sluice_wire::{SackBlock, SackBlocks};
 use crate::ranges::{Pieces, RangeSet};
 use crate::seq::SeqNumber;
 
+mod rest;
+
+pub(crate) use rest::RestingReceiver;
+
 /// Out-of-order ranges held at once. More holes than this in one receive window means the sender loses every
 /// other segment; the newest range is then refused and comes again.
 pub(crate) const HELD_MAX: usize = 8;

@@ -7,6 +7,10 @@
 
 use core::time::Duration;
 
+mod rest;
+
+pub(crate) use rest::RestingRtt;
+
 /// What to use after a SYN or SYN-ACK was repeated, until the first sample (RFC 6298 5.7).
 const RTO_AFTER_HANDSHAKE_LOSS: Duration = Duration::from_secs(3);
 

@@ -12,6 +12,10 @@ use core::ops::Range;
 use crate::clock::Instant;
 use crate::seq::SeqNumber;
 
+mod rest;
+
+pub(crate) use rest::RestingSender;
+
 /// Send sequence space of one connection.
 #[derive(Debug)]
 pub(crate) struct Sender {

@@ -1,38 +1,28 @@
 //! All connections of one worker: flows, timers and the order of work.
 
-use std::collections::VecDeque;
-
 use sluice_wire::TcpHeader;
 
 use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::{Connection, Env};
+use crate::deadlines::Timer;
 use crate::events::{CloseReason, ConnId, Events};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::{FlowKey, FlowTable};
 use crate::handshake::Handshake;
 use crate::listener::{self, Arrival, Listener};
+use crate::queues::Queues;
 use crate::segment::{ControlView, Disposition, Outgoing, Receipt, Segment, SendView};
 use crate::seq::SeqNumber;
+use crate::slots::Slots;
 use crate::state::State;
 use crate::stats::{SegmentDrop, StackCounters};
 use crate::syn_table::EntryId;
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
 use crate::wheel::TimerWheel;
 
-/// Segments one connection may send before the next has its turn: keeps a flow's state in cache for a burst
-/// and still shares the ring (deficit round robin with a quantum of 16 segments).
-const TURN_SEGMENTS: u32 = 16;
 /// Timers served per call of [`Stack::on_timers`]; the rest is due at once again.
 const TIMERS_PER_TURN: u32 = 1024;
-
-#[derive(Debug, Default)]
-struct Slot {
-    generation: u32,
-    /// Of the slot and not of its connection: the entry may outlive that.
-    in_transmit_queue: bool,
-    connection: Option<Connection>,
-}
 
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +57,10 @@ impl core::error::Error for ConnectError {}
 pub struct Stack {
     config: StackConfig,
     flows: FlowTable,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    pub(crate) slots: Slots,
     wheel: TimerWheel,
     flights: FlightPool,
-    transmit: VecDeque<u32>,
-    turn_left: u32,
-    events: VecDeque<u32>,
+    queues: Queues,
     time_wait: TimeWaitTable,
     listener: Listener,
     counters: StackCounters,
@@ -85,16 +72,12 @@ impl Stack {
     pub fn new(mut config: StackConfig, now: Instant) -> Self {
         let capacity = config.connections.max(1);
         config.connections = capacity;
-        let reserve = capacity as usize;
         Stack {
             flows: FlowTable::new(capacity, config.flow_hash_key),
-            slots: Vec::with_capacity(reserve),
-            free: Vec::with_capacity(reserve),
+            slots: Slots::new(capacity),
             wheel: TimerWheel::new(capacity, now),
             flights: FlightPool::new(capacity),
-            transmit: VecDeque::with_capacity(reserve),
-            turn_left: TURN_SEGMENTS,
-            events: VecDeque::with_capacity(reserve),
+            queues: Queues::new(capacity as usize),
             time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
             listener: Listener::new(&config, now),
             counters: StackCounters::default(),
@@ -140,7 +123,7 @@ impl Stack {
             .offset_of(SeqNumber::new(segment.header.seq));
         self.settle(slot);
         Receipt {
-            conn: Some(self.id(slot)),
+            conn: Some(self.slots.id(slot)),
             disposition: match (outcome.foreign, outcome.dropped) {
                 (true, _) => Disposition::Unknown,
                 (false, Some(reason)) => Disposition::Dropped(reason),
@@ -166,7 +149,7 @@ impl Stack {
             Some(Answer::Reopen { snd_nxt }) => Some(snd_nxt),
             None => None,
         };
-        let room = self.has_room();
+        let room = self.slots.has_room();
         let mut env = Env {
             now,
             config: &self.config,
@@ -204,11 +187,11 @@ impl Stack {
         handshake: &Handshake,
         entry: Option<EntryId>,
     ) -> Receipt {
-        let Some(slot) = self.take_slot() else {
+        let Some(slot) = self.slots.take(segment.key) else {
             return Receipt::dropped(SegmentDrop::ConnectionsFull);
         };
         if self.flows.insert(segment.key, slot).is_err() {
-            self.free.push(slot);
+            self.slots.free(slot);
             return Receipt::dropped(SegmentDrop::ConnectionsFull);
         }
         let mut env = Env {
@@ -219,7 +202,7 @@ impl Stack {
         };
         self.listener.complete(handshake, entry, &mut env);
         let connection = Connection::from_handshake(handshake, &env);
-        self.slots[slot as usize].connection = Some(connection);
+        self.slots.place(slot, connection);
         self.on_connection_segment(slot, now, segment)
     }
 
@@ -234,9 +217,9 @@ impl Stack {
         if is_half_open || self.flows.get(&key).is_some() || self.time_wait.contains(&key) {
             return Err(ConnectError::InUse);
         }
-        let slot = self.take_slot().ok_or(ConnectError::Full)?;
+        let slot = self.slots.take(key).ok_or(ConnectError::Full)?;
         if self.flows.insert(key, slot).is_err() {
-            self.free.push(slot);
+            self.slots.free(slot);
             return Err(ConnectError::Full);
         }
         let env = Env {
@@ -246,9 +229,9 @@ impl Stack {
             flights: &mut self.flights,
         };
         let connection = Connection::active(key, &env);
-        self.slots[slot as usize].connection = Some(connection);
+        self.slots.place(slot, connection);
         self.settle(slot);
-        Ok(self.id(slot))
+        Ok(self.slots.id(slot))
     }
 
     /// The answer to a segment that belongs to no worker: a RST, or nothing (RFC 9293 section 3.10.7.1).
@@ -284,8 +267,11 @@ impl Stack {
                 continue;
             };
             connection.scheduled_at = None;
+            let may_rest = connection.deadlines.take_due(Timer::Rest, now);
             connection.on_timers(&mut env);
-            self.settle(slot);
+            if !(may_rest && self.lay_to_rest(slot, now)) {
+                self.settle(slot);
+            }
         }
     }
 
@@ -301,18 +287,15 @@ impl Stack {
 
     /// The next connection with news.
     pub fn poll_event(&mut self) -> Option<(ConnId, Events)> {
-        while let Some(slot) = self.events.pop_front() {
-            let id = self.id(slot);
-            let entry = &mut self.slots[slot as usize];
-            let Some(connection) = entry.connection.as_mut() else {
+        while let Some(slot) = self.queues.next_event() {
+            let id = self.slots.id(slot);
+            Queues::heard(self.slots.queued(slot));
+            let Some((connection, _)) = self.slots.awake(slot) else {
                 continue;
             };
-            connection.in_event_queue = false;
             let events = core::mem::take(&mut connection.events);
             if events.closed.is_some() {
-                entry.connection = None;
-                entry.generation = entry.generation.wrapping_add(1);
-                self.free.push(slot);
+                self.slots.free(slot);
             }
             return Some((id, events));
         }
@@ -322,7 +305,7 @@ impl Stack {
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        !self.transmit.is_empty() || self.listener.table().has_due()
+        self.queues.wants_transmit() || self.listener.table().has_due()
     }
 
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
@@ -330,52 +313,49 @@ impl Stack {
         if self.listener.table().has_due() {
             return self.next_of_handshakes(now);
         }
-        while let Some(&slot) = self.transmit.front() {
-            let Some((connection, mut env)) = split(
-                &mut self.slots,
-                &self.config,
-                &mut self.counters,
-                &mut self.flights,
-                slot,
-                now,
-            ) else {
-                self.leave_transmit_queue();
+        while let Some(slot) = self.queues.transmitter() {
+            let Some((connection, queued)) = self.slots.awake(slot) else {
+                self.queues.end_turn(self.slots.queued(slot));
                 continue;
+            };
+            let mut env = Env {
+                now,
+                config: &self.config,
+                counters: &mut self.counters,
+                flights: &mut self.flights,
             };
             if let Some((header, payload)) = connection.next_segment(&mut env) {
                 let key = connection.key;
-                let has_news = !connection.events.is_empty() && !connection.in_event_queue;
-                connection.in_event_queue |= has_news;
                 let ect = connection.control.ecn.take_ect();
-                self.counters.segments_out += 1;
-                if has_news {
-                    self.events.push_back(slot);
+                if !connection.events.is_empty() {
+                    self.queues.announce(slot, queued);
                 }
-                self.take_turn();
+                self.counters.segments_out += 1;
+                self.queues.take_turn();
                 return Some(Outgoing {
-                    conn: self.id(slot),
+                    conn: self.slots.id(slot),
                     key,
                     header,
                     payload,
                     ect,
                 });
             }
-            connection.loss.rest(env.flights);
+            connection.loss.clear(env.flights);
             if connection.finish.is_none() && connection.send.is_stalled_by_window() {
                 arm_persist(connection, now);
             }
-            self.leave_transmit_queue();
+            let is_fresh = connection.send.is_fresh();
+            self.queues.end_turn(queued);
+            if is_fresh && self.lay_to_rest(slot, now) {
+                continue;
+            }
+            if let Some((connection, _)) = self.slots.awake(slot) {
+                connection.expect_rest(now);
+            }
             self.retire_if_done(slot);
             self.schedule(slot);
         }
         None
-    }
-
-    fn leave_transmit_queue(&mut self) {
-        if let Some(slot) = self.transmit.pop_front() {
-            self.slots[slot as usize].in_transmit_queue = false;
-            self.turn_left = TURN_SEGMENTS;
-        }
     }
 
     fn next_of_handshakes(&mut self, now: Instant) -> Option<Outgoing> {
@@ -394,14 +374,6 @@ impl Stack {
             payload: 0..0,
             ect: false,
         })
-    }
-
-    fn take_turn(&mut self) {
-        self.turn_left -= 1;
-        if self.turn_left == 0 {
-            self.turn_left = TURN_SEGMENTS;
-            self.transmit.rotate_left(1);
-        }
     }
 
     /// The driver can produce the bytes of the stream up to `until`. With `more_follows` a short segment
@@ -441,8 +413,13 @@ impl Stack {
 
     /// Sets or clears the driver's own deadline, reported as [`Events::deadline`].
     pub fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
-        use crate::deadlines::Timer;
-        if let Some(connection) = self.get_mut(conn) {
+        if !self.slots.is_live(conn) {
+            return;
+        }
+        if let Some(resting) = self.slots.resting(conn.slot) {
+            resting.set_deadline(at);
+            self.schedule_resting(conn.slot);
+        } else if let Some((connection, _)) = self.slots.awake(conn.slot) {
             match at {
                 Some(at) if connection.finish.is_none() => {
                     connection.deadlines.set(Timer::Driver, at);
@@ -462,19 +439,20 @@ impl Stack {
     /// Stream offset up to which the peer's bytes were delivered in order.
     #[must_use]
     pub fn delivered(&self, conn: ConnId) -> u64 {
-        self.get(conn).map_or(0, |c| c.receive.delivered())
+        self.view(conn, |connection| connection.receive.delivered())
+            .unwrap_or(0)
     }
 
     /// The sending side of a connection, or `None` if it is gone.
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
-        self.get(conn).map(Connection::send_view)
+        self.view(conn, Connection::send_view)
     }
 
     /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
     #[must_use]
     pub fn control_view(&self, conn: ConnId) -> Option<ControlView> {
-        self.get(conn).map(Connection::control_view)
+        self.view(conn, Connection::control_view)
     }
 
     /// State of a connection or of a handshake, or `None` if it is gone.
@@ -484,18 +462,12 @@ impl Stack {
             let is_live = self.listener.table().is_live(entry);
             return is_live.then_some(State::SynReceived);
         }
-        self.get(conn).map(|c| c.state)
+        self.view(conn, |connection| connection.state)
     }
 
     /// Every live connection, for drain and for diagnostics. Walks all slots.
     pub fn connections(&self) -> impl Iterator<Item = ConnId> + '_ {
-        (0u32..)
-            .zip(&self.slots)
-            .filter(|(_, slot)| slot.connection.is_some())
-            .map(|(index, slot)| ConnId {
-                slot: index,
-                generation: slot.generation,
-            })
+        self.slots.iter()
     }
 
     /// The live connection in a slot, or the handshake (see [`ConnId::slot`]), if any.
@@ -505,18 +477,19 @@ impl Stack {
             let entry = self.listener.table().at(place)?;
             return Some(self.handshake_id(entry));
         }
-        let entry = self.slots.get(slot)?;
-        entry.connection.as_ref()?;
-        Some(ConnId {
-            slot: u32::try_from(slot).ok()?,
-            generation: entry.generation,
-        })
+        self.slots.at(slot)
     }
 
     /// Live connections and handshakes under way, TIME-WAIT not.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.flows.len() + self.half_open()
+    }
+
+    /// Connections that are awake. The others rest: they take a fraction of the memory.
+    #[must_use]
+    pub fn awake(&self) -> usize {
+        self.slots.awake_count()
     }
 
     /// Whether no connection is live and no handshake under way.
@@ -542,7 +515,7 @@ impl Stack {
     /// [`poll_event`](Self::poll_event) has said that its connection is gone.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.slots.len() < self.config.connections as usize
+        self.slots.has_room()
     }
 
     /// Entries in TIME-WAIT.
@@ -563,13 +536,6 @@ impl Stack {
         self.wheel.len() + self.half_open()
     }
 
-    fn id(&self, slot: u32) -> ConnId {
-        ConnId {
-            slot,
-            generation: self.slots[slot as usize].generation,
-        }
-    }
-
     fn handshake_id(&self, entry: EntryId) -> ConnId {
         ConnId {
             slot: self.config.connections + u32::from(entry.index),
@@ -585,59 +551,42 @@ impl Stack {
         })
     }
 
-    fn get(&self, conn: ConnId) -> Option<&Connection> {
-        let slot = self.slots.get(conn.slot as usize)?;
-        slot.connection
-            .as_ref()
-            .filter(|_| slot.generation == conn.generation)
+    fn view<T>(&self, conn: ConnId, look: impl FnOnce(&Connection) -> T) -> Option<T> {
+        self.slots.view(conn, &self.config, look)
     }
 
     fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(conn.slot as usize)?;
-        slot.connection
-            .as_mut()
-            .filter(|_| slot.generation == conn.generation)
-    }
-
-    fn take_slot(&mut self) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            return Some(slot);
-        }
-        if self.slots.len() >= self.config.connections as usize {
+        if !self.slots.is_live(conn) {
             return None;
         }
-        let slot = u32::try_from(self.slots.len()).ok()?;
-        self.slots.push(Slot::default());
-        Some(slot)
+        self.slots
+            .wake(conn.slot, &self.config, &mut self.flights.models)
     }
 
     /// After anything happened on a connection: queue its events, let it transmit, keep its timer.
     fn settle(&mut self, slot: u32) {
         self.retire_if_done(slot);
-        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+        let Some((connection, queued)) = self.slots.awake(slot) else {
             return;
         };
-        if !connection.events.is_empty() && !connection.in_event_queue {
-            connection.in_event_queue = true;
-            self.events.push_back(slot);
+        if !connection.events.is_empty() {
+            self.queues.announce(slot, queued);
         }
         self.want_transmit(slot);
         self.schedule(slot);
     }
 
     fn want_transmit(&mut self, slot: u32) {
-        let entry = &mut self.slots[slot as usize];
-        if let Some(connection) = &entry.connection
+        if let Some((connection, queued)) = self.slots.awake(slot)
             && connection.events.closed.is_none()
-            && !core::mem::replace(&mut entry.in_transmit_queue, true)
         {
-            self.transmit.push_back(slot);
+            self.queues.want_transmit(slot, queued);
         }
     }
 
     /// Moves the wheel entry forward only if the earliest deadline is before it.
     fn schedule(&mut self, slot: u32) {
-        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+        let Some((connection, _)) = self.slots.awake(slot) else {
             return;
         };
         if let Some(at) = connection.deadlines.earliest()
@@ -649,10 +598,31 @@ impl Stack {
         }
     }
 
+    /// Packs a connection if nothing is under way on it, and says whether it rests now.
+    fn lay_to_rest(&mut self, slot: u32, now: Instant) -> bool {
+        let rests = self.slots.rest(slot, now, &mut self.flights.models);
+        if rests {
+            self.schedule_resting(slot);
+        }
+        rests
+    }
+
+    /// As [`Self::schedule`], for a connection at rest.
+    fn schedule_resting(&mut self, slot: u32) {
+        if let Some(resting) = self.slots.resting(slot) {
+            match resting.wakes_at() {
+                Some(at) => self.wheel.schedule(slot, at),
+                None => {
+                    self.wheel.cancel(slot);
+                }
+            }
+        }
+    }
+
     /// Takes a connection that is over and owes no segment out of everything but the event queue. What it holds is
     /// free then even if nothing can be sent.
     fn retire_if_done(&mut self, slot: u32) {
-        let Some(connection) = self.slots[slot as usize].connection.as_mut() else {
+        let Some((connection, queued)) = self.slots.awake(slot) else {
             return;
         };
         if connection.events.closed.is_some() || !connection.is_done() {
@@ -663,23 +633,20 @@ impl Stack {
         connection.release_markers(&mut self.flights);
         self.flows.remove(&connection.key);
         self.wheel.cancel(slot);
-        if !connection.in_event_queue {
-            connection.in_event_queue = true;
-            self.events.push_back(slot);
-        }
+        self.queues.announce(slot, queued);
     }
 }
 
 /// The connection in a slot and what it needs from the stack, borrowed side by side.
 fn split<'a>(
-    slots: &'a mut [Slot],
+    slots: &'a mut Slots,
     config: &'a StackConfig,
     counters: &'a mut StackCounters,
     flights: &'a mut FlightPool,
     slot: u32,
     now: Instant,
 ) -> Option<(&'a mut Connection, Env<'a>)> {
-    let connection = slots.get_mut(slot as usize)?.connection.as_mut()?;
+    let connection = slots.wake(slot, config, &mut flights.models)?;
     let env = Env {
         now,
         config,
@@ -690,7 +657,6 @@ fn split<'a>(
 }
 
 fn arm_persist(connection: &mut Connection, now: Instant) {
-    use crate::deadlines::Timer;
     if !connection.deadlines.is_set(Timer::Retransmit) {
         connection.progress_at = now;
         connection

@@ -26,7 +26,35 @@ pub(crate) struct Validation {
     validated_at: Instant,
 }
 
+/// A [`Validation`] with nothing in flight: the next acknowledgement ends its round whatever it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestingValidation {
+    validated_at: Instant,
+    highest: u32,
+    highest_before: u32,
+}
+
+impl RestingValidation {
+    pub(crate) fn wake(&self, snd_una: u64) -> Validation {
+        Validation {
+            refused_at: None,
+            round_end: snd_una,
+            highest: self.highest,
+            highest_before: self.highest_before,
+            validated_at: self.validated_at,
+        }
+    }
+}
+
 impl Validation {
+    pub(crate) fn rest(&self) -> RestingValidation {
+        RestingValidation {
+            validated_at: self.validated_at,
+            highest: self.highest,
+            highest_before: self.highest_before,
+        }
+    }
+
     pub(crate) fn new(now: Instant) -> Self {
         Validation {
             refused_at: None,

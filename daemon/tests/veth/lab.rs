@@ -99,8 +99,10 @@ impl Lab {
 
     /// Drops frames at random at the client, in `per_mille` of 1000 cases: what it receives and, if
     /// `both_ways`, what it sends. AF_XDP frames bypass the hooks of their own interface, so the client end is
-    /// the only place (kernel-side filters at the server see none of them).
+    /// the only place (kernel-side filters at the server see none of them). The server's kernel cuts its
+    /// super-segments, so that a loss is a packet's as on a wire.
     pub fn lose(&self, per_mille: u32, both_ways: bool) {
+        self.server.offloads(&["tso", "off", "gso", "off"]);
         let mut rules = String::from("table netdev loss {\n");
         for hook in ["ingress", "egress"]
             .iter()

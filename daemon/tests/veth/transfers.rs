@@ -102,6 +102,44 @@ fn every_size_arrives_with_a_generic_attach() {
     every_size_arrives(Family::V4, mtu(1500), &[("xdp.attach", "\"generic\"")]);
 }
 
+/// Downloads a large file over either IP version with these offloads at the server. Returns super-segments and the
+/// segments in them.
+fn super_segments(offloads: &[&str], settings: Settings) -> Option<(u64, u64)> {
+    let lab = Lab::new()?;
+    lab.server.offloads(offloads);
+    let site = Site::new();
+    site.file("large.bin", 16 * MIB + 17);
+    let daemon = Daemon::start(&lab, site.root(), settings);
+    for server in [lab.server.ipv4, lab.server.ipv6] {
+        Client::new(&lab.client, server).download(&site, "large.bin");
+    }
+    let report = daemon.finish();
+    Some((report.get("gso_sent"), report.get("gso_segments")))
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn bulk_data_leaves_as_super_segments_whoever_cuts_them() {
+    for offloads in [["tso", "on", "gso", "on"], ["tso", "off", "gso", "off"]] {
+        let Some((sent, segments)) = super_segments(&offloads, &[]) else {
+            return;
+        };
+        // Some start and end alone.
+        let all = 2 * 16 * MIB as u64 / 1448;
+        assert!(segments > all * 9 / 10, "{offloads:?}: {segments} of {all}");
+        assert!(sent * 5 < segments, "{offloads:?}: {sent} with {segments}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn the_copy_lane_sends_frame_by_frame() {
+    let copy = &[("xdp.tx_lane", "\"copy\"")];
+    if let Some(sent) = super_segments(&["tso", "on"], copy) {
+        assert_eq!(sent, (0, 0));
+    }
+}
+
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn every_size_arrives_from_the_kernel_backend() {
@@ -122,6 +160,7 @@ fn the_ready_line_names_the_bound_modes() {
         &format!("interface={}", lab.server.link),
         "attach=native",
         "bind=copy",
+        "tx_lane=tso",
         "checksum=offload",
         "queues=[0, 1]",
         "192.0.2.1:8080",

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::thread;
 
 use sluice_afxdp::testing::MemoryNic;
-use sluice_afxdp::{HugePages, Queue, QueueConfig, Umem, UmemConfig};
+use sluice_afxdp::{GsoSocket, GsoTwin, HugePages, Queue, QueueConfig, Umem, UmemConfig};
 use sluice_disk::{Disk, DiskConfig, Root, Symlinks};
 use sluice_tcp::StackConfig;
 use sluice_tcp::clock::Instant;
@@ -63,6 +63,8 @@ pub struct Setup {
     pub pacing: bool,
     /// Packets may span frames.
     pub multi_buffer: bool,
+    /// With the TSO lane.
+    pub gso: bool,
 }
 
 impl Default for Setup {
@@ -83,6 +85,7 @@ impl Default for Setup {
             min_rate: None,
             pacing: true,
             multi_buffer: true,
+            gso: false,
         }
     }
 }
@@ -90,6 +93,8 @@ impl Default for Setup {
 pub struct Bed {
     pub worker: Worker,
     pub nic: MemoryNic,
+    /// The kernel's side of the TSO lane.
+    pub gso: Option<GsoTwin>,
     pub now: Instant,
     /// The most frames of one packet that the worker sent.
     pub longest_chain: usize,
@@ -120,10 +125,17 @@ impl Bed {
             ..ServicesConfig::default()
         };
         let services = Services::new(disk, root, &services_config);
-        let worker = Worker::new(worker_config(setup), queue, services, handoff, now);
+        let mut worker = Worker::new(worker_config(setup), queue, services, handoff, now);
+        let mut gso = None;
+        if setup.gso {
+            let (socket, twin) = GsoSocket::in_memory();
+            worker = worker.with_gso(socket);
+            gso = Some(twin);
+        }
         Bed {
             worker,
             nic,
+            gso,
             now,
             longest_chain: 0,
             offloaded: 0,
@@ -146,9 +158,13 @@ impl Bed {
         self.collect()
     }
 
-    /// What leaves the device now, with the checksums it completes.
+    /// What leaves the device now, cut and with the checksums it completes: first what the TSO lane handed over
+    /// during the turn, then what waits in the ring.
     pub fn collect(&mut self) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
+        for (cut, whole) in self.gso.iter().flat_map(GsoTwin::take) {
+            sent.extend(frames::cut(&whole, &cut));
+        }
         let mut longest = self.longest_chain;
         self.nic.transmit(u32::MAX, |pieces, checksum| {
             let mut frame = pieces.concat();

@@ -148,6 +148,7 @@ impl<'a> Storm<'a> {
         let setup = Setup {
             mtu: if random.chance(30) { 9000 } else { 1500 },
             offload: random.chance(50),
+            gso: random.chance(50),
             ring: 256,
             rx_ring: 256,
             frames: 1024,

@@ -57,6 +57,8 @@ pub struct Client {
     /// Segments with data, and those of them that brought nothing new.
     pub data_segments: u32,
     pub duplicates: u32,
+    /// Segments with data that came before what precedes it.
+    pub out_of_order: u32,
     /// The longest payload in one segment.
     pub longest_payload: usize,
     window: u32,
@@ -116,6 +118,7 @@ impl Client {
             probes: 0,
             data_segments: 0,
             duplicates: 0,
+            out_of_order: 0,
             longest_payload: 0,
             window: 65_535,
             edge: 65_535,
@@ -346,6 +349,7 @@ impl Client {
         }
         self.data_segments += u32::from(!payload.is_empty());
         self.longest_payload = self.longest_payload.max(payload.len());
+        self.out_of_order += u32::from(start > have && !payload.is_empty());
         self.compare_with_known(start, payload);
         if end <= have && !payload.is_empty() {
             self.duplicates += 1;

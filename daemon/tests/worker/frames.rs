@@ -6,7 +6,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sluice_afxdp::TxChecksum;
+use sluice_afxdp::{GsoCut, TxChecksum};
 use sluice_wire::{
     ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpFlags, TcpHeader,
     TcpPacket, VlanTags, checksum,
@@ -120,6 +120,69 @@ pub fn complete(frame: &mut [u8], request: TxChecksum) {
     let field = start + usize::from(request.offset);
     let checksum = !ones_complement_sum(&frame[start..]);
     frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Cuts a super-segment as a device does (Documentation/networking/segmentation-offloads.rst): the headers repeated,
+/// lengths, sequence numbers and checksums made right, FIN and PSH on the last packet only.
+pub fn cut(whole: &[u8], cut: &GsoCut) -> Vec<Vec<u8>> {
+    let (headers, payload) = whole.split_at(cut.headers.into());
+    let tcp = usize::from(cut.checksum.start);
+    let ip = tcp - if cut.ipv6 { 40 } else { 20 };
+    let wrong = ones_complement_sum(&pseudo_header(headers, ip, whole.len() - tcp, cut.ipv6));
+    assert_eq!(
+        word(headers, tcp + 16),
+        wrong,
+        "the pseudo-header sum covers the whole"
+    );
+    assert_eq!(
+        usize::from(word(headers, if cut.ipv6 { ip + 4 } else { ip + 2 })),
+        whole.len() - if cut.ipv6 { tcp } else { ip },
+        "the IP length covers the whole"
+    );
+    let each = usize::from(cut.payload);
+    let packets = payload.len().div_ceil(each);
+    let mut frames = Vec::new();
+    for (index, piece) in payload.chunks(each).enumerate() {
+        let mut frame = headers.to_vec();
+        let tcp_len = u16::try_from(headers.len() - tcp + piece.len()).expect("a packet");
+        if cut.ipv6 {
+            frame[ip + 4..ip + 6].copy_from_slice(&tcp_len.to_be_bytes());
+        } else {
+            frame[ip + 2..ip + 4].copy_from_slice(&(tcp_len + 20).to_be_bytes());
+            frame[ip + 10..ip + 12].fill(0);
+            let sum = !ones_complement_sum(&frame[ip..ip + 20]);
+            frame[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let first = u32::from_be_bytes(headers[tcp + 4..tcp + 8].try_into().expect("4 bytes"));
+        let seq = first.wrapping_add(u32::try_from(index * each).expect("64 KiB"));
+        frame[tcp + 4..tcp + 8].copy_from_slice(&seq.to_be_bytes());
+        if index + 1 < packets {
+            frame[tcp + 13] &= !0x09;
+        }
+        let sum = ones_complement_sum(&pseudo_header(headers, ip, tcp_len.into(), cut.ipv6));
+        frame[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+        frame.extend_from_slice(piece);
+        complete(&mut frame, cut.checksum);
+        frames.push(frame);
+    }
+    frames
+}
+
+/// RFC 9293 section 3.1.
+fn pseudo_header(headers: &[u8], ip: usize, tcp_len: usize, ipv6: bool) -> Vec<u8> {
+    let addresses = if ipv6 {
+        ip + 8..ip + 40
+    } else {
+        ip + 12..ip + 20
+    };
+    let mut bytes = headers[addresses].to_vec();
+    bytes.extend(6u32.to_be_bytes());
+    bytes.extend(u32::try_from(tcp_len).expect("64 KiB").to_be_bytes());
+    bytes
+}
+
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// RFC 1071 as it is written there.

@@ -311,7 +311,7 @@ fn no_socket(source: io::Error) -> OpenError {
 }
 
 /// Raises the send buffer, by force if allowed, else as far as the system lets anybody. Returns what it is now.
-fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
+pub(crate) fn set_send_buffer(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
     let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     if wanted > 0 {
         syscall::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &wanted)

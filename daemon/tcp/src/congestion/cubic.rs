@@ -34,16 +34,16 @@ const TIME_MAX: u64 = 512 << TIME_BITS;
 pub struct Cubic {
     pub(super) window: Window,
     /// W_max: where the curve has its plateau. 0 if unknown: the next epoch puts it where it begins.
-    w_max: u32,
+    pub(super) w_max: u32,
     /// cwnd_prior: `cwnd` before the last reduction.
-    cwnd_prior: u32,
-    epoch: Option<Epoch>,
-    hystart: HyStart,
+    pub(super) cwnd_prior: u32,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) hystart: HyStart,
 }
 
 /// One stage of congestion avoidance: from its first ACK to the next reduction.
 #[derive(Clone, Copy, Debug)]
-struct Epoch {
+pub(super) struct Epoch {
     /// t = 0, moved forward by the pauses in which `cwnd` did not limit the flow.
     start: Instant,
     /// The newest ACK that moved the window along the curve.

@@ -35,19 +35,19 @@ pub(super) enum Pace {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HyStart {
     /// windowEnd: the round ends when this offset is acknowledged.
-    window_end: u64,
-    last_round_min_rtt: Duration,
-    current_round_min_rtt: Duration,
-    rtt_sample_count: u32,
-    css: Option<Css>,
+    pub window_end: u64,
+    pub last_round_min_rtt: Duration,
+    pub current_round_min_rtt: Duration,
+    pub rtt_sample_count: u32,
+    pub css: Option<Css>,
 }
 
 /// Conservative slow start.
 #[derive(Clone, Copy, Debug)]
-struct Css {
-    baseline_min_rtt: Duration,
+pub(super) struct Css {
+    pub baseline_min_rtt: Duration,
     /// Rounds that have ended in it; the first may have been a partial one.
-    rounds: u32,
+    pub rounds: u32,
 }
 
 impl HyStart {

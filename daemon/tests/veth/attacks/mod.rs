@@ -64,7 +64,13 @@ impl Bed {
         let site = Site::with("small.bin", 16 * KIB);
         site.file("middle.bin", 256 * KIB);
         site.file("file.bin", 8 * MIB);
-        let daemon = Daemon::start(&lab, site.root(), settings);
+        // Segments one by one, as on a wire: a packet socket would see whole super-segments.
+        let settings: Vec<_> = [("xdp.tx_lane", "\"copy\"")]
+            .iter()
+            .chain(settings)
+            .copied()
+            .collect();
+        let daemon = Daemon::start(&lab, site.root(), &settings);
         let wire = Wire::open(&lab);
         // Everything that is made at first use is made now.
         for address in [lab.server.ipv4, lab.server.ipv6] {

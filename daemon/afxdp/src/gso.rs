@@ -1,0 +1,275 @@
+//! The packet-socket lane: super-segments of up to 64 KiB that the device, or the kernel in front of it, cuts into
+//! packets.
+//!
+//! AF_XDP has no segmentation offload: every frame costs the kernel an skb. A packet socket with `PACKET_VNET_HDR`
+//! takes the headers and the payload of many segments in one system call. What the device cannot cut, the kernel cuts
+//! before it (`validate_xmit_skb`), so there is nothing to probe. The payload is copied during the call: its memory is
+//! the caller's again when it returns.
+//!
+//! The socket is bound without a protocol and receives nothing. Unlike those of AF_XDP, its packets pass queueing
+//! discipline, tc egress, nft egress and packet taps of the interface.
+//!
+//! `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c` (`packet_snd`), `include/uapi/linux/virtio_net.h`.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::OpenError;
+use crate::queue::{TxChecksum, set_send_buffer};
+use crate::syscall;
+
+/// Bytes of headers and payload of a super-segment at most: the IP length has 16 bits, and every device takes as much
+/// (`GSO_LEGACY_MAX_SIZE`).
+pub const SUPER_SEGMENT_BYTES: usize = 65_535;
+
+/// Pieces in which the headers and the payload of one super-segment may lie at most.
+pub const SUPER_SEGMENT_PIECES: usize = 15;
+
+/// `struct virtio_net_hdr`.
+const VNET_HEADER_BYTES: usize = 10;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
+const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6`.
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+
+/// How a super-segment is cut into packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GsoCut {
+    /// IPv6; else IPv4.
+    pub ipv6: bool,
+    /// Bytes of all headers in front of the payload.
+    pub headers: u16,
+    /// Payload bytes of every packet but the last, which may be shorter.
+    pub payload: u16,
+    /// The checksum to be completed in every packet. Its field holds the pseudo-header sum of the whole super-segment.
+    pub checksum: TxChecksum,
+}
+
+/// Why a super-segment did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GsoError {
+    /// The send buffer is full (`EAGAIN`): nothing was taken.
+    Full,
+    /// Queueing discipline or device dropped it, or some of its packets (`ENOBUFS`): they count as lost on the way.
+    Dropped,
+    /// The interface is down (`ENETDOWN`).
+    Down,
+    /// Any other errno: the interface is gone, or something in front of it refuses such packets.
+    Refused(i32),
+}
+
+/// A socket that sends super-segments on one interface.
+#[derive(Debug)]
+pub struct GsoSocket {
+    port: Port,
+}
+
+#[derive(Debug)]
+enum Port {
+    Kernel(File),
+    Memory(Arc<Mutex<Taken>>),
+}
+
+/// Super-segments between two calls of [`GsoTwin::take`] that the twin has memory for; more are an allocation each.
+const TWIN_STOCK: usize = 64;
+
+/// What the twin of a socket took, and how it answers.
+#[derive(Debug, Default)]
+struct Taken {
+    super_segments: Vec<(GsoCut, Vec<u8>)>,
+    /// Memory for more, so that sending does not allocate, as it does not with a kernel.
+    spare: Vec<Vec<u8>>,
+    next_error: Option<GsoError>,
+}
+
+impl Taken {
+    fn stock(&mut self) {
+        self.super_segments.reserve(TWIN_STOCK);
+        let buffer = || Vec::with_capacity(SUPER_SEGMENT_BYTES);
+        self.spare.resize_with(TWIN_STOCK, buffer);
+    }
+
+    fn send(&mut self, cut: &GsoCut, pieces: &[&[u8]]) -> Result<(), GsoError> {
+        if let Some(error) = self.next_error.take() {
+            return Err(error);
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+        }
+        self.super_segments.push((*cut, bytes));
+        Ok(())
+    }
+}
+
+impl GsoSocket {
+    /// A socket for interface `ifindex` of the calling thread's network namespace, with a send buffer of `send_buffer`
+    /// bytes, or of as much as the system grants. Needs CAP_NET_RAW now and nothing later.
+    ///
+    /// # Errors
+    /// [`OpenError::MissingCapability`], [`OpenError::NoSuchInterface`], or what another system call answered.
+    pub fn open(ifindex: u32, send_buffer: usize) -> Result<Self, OpenError> {
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK;
+        let socket = syscall::socket(libc::AF_PACKET, kind, 0).map_err(|source| {
+            match source.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => OpenError::MissingCapability,
+                _ => OpenError::Os {
+                    call: "socket(AF_PACKET)",
+                    source,
+                },
+            }
+        })?;
+        let fd = socket.as_fd();
+        let on: libc::c_int = 1;
+        syscall::set_option(fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)
+            .map_err(OpenError::os("setsockopt(PACKET_VNET_HDR)"))?;
+        set_send_buffer(fd, send_buffer).map_err(OpenError::os("setsockopt(SO_SNDBUF)"))?;
+        syscall::bind_packet(fd, ifindex).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENODEV) => OpenError::NoSuchInterface { ifindex },
+            _ => OpenError::Os {
+                call: "bind(AF_PACKET)",
+                source,
+            },
+        })?;
+        Ok(GsoSocket {
+            port: Port::Kernel(File::from(socket)),
+        })
+    }
+
+    /// A socket without a kernel, and what takes its place.
+    #[must_use]
+    pub fn in_memory() -> (Self, GsoTwin) {
+        let mut taken = Taken::default();
+        taken.stock();
+        let taken = Arc::new(Mutex::new(taken));
+        let port = Port::Memory(Arc::clone(&taken));
+        (GsoSocket { port }, GsoTwin { taken })
+    }
+
+    /// Sends the super-segment that lies in `pieces`, headers first; of more than [`SUPER_SEGMENT_PIECES`] the rest is
+    /// ignored. One system call.
+    ///
+    /// # Errors
+    /// [`GsoError`]. The pieces are the caller's again in any case.
+    pub fn send(&self, cut: &GsoCut, pieces: &[&[u8]]) -> Result<(), GsoError> {
+        match &self.port {
+            Port::Kernel(socket) => {
+                let header = vnet_header(cut);
+                let mut vector = [IoSlice::new(&[]); SUPER_SEGMENT_PIECES + 1];
+                vector[0] = IoSlice::new(&header);
+                for (slot, piece) in vector[1..].iter_mut().zip(pieces) {
+                    *slot = IoSlice::new(piece);
+                }
+                let used = pieces.len().min(SUPER_SEGMENT_PIECES) + 1;
+                let all: usize = vector[..used].iter().map(|piece| piece.len()).sum();
+                match (&mut &*socket).write_vectored(&vector[..used]) {
+                    Ok(sent) if sent == all => Ok(()),
+                    // Packet sockets take all or nothing.
+                    Ok(_) => Err(GsoError::Dropped),
+                    Err(error) => Err(GsoError::of(&error)),
+                }
+            }
+            Port::Memory(taken) => {
+                let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                taken.send(cut, pieces)
+            }
+        }
+    }
+}
+
+impl GsoError {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => GsoError::Full,
+            Some(libc::ENOBUFS) => GsoError::Dropped,
+            Some(libc::ENETDOWN) => GsoError::Down,
+            other => GsoError::Refused(other.unwrap_or(0)),
+        }
+    }
+}
+
+/// The kernel's side of [`GsoSocket::in_memory`].
+#[derive(Debug)]
+pub struct GsoTwin {
+    taken: Arc<Mutex<Taken>>,
+}
+
+impl GsoTwin {
+    /// The super-segments sent since the last call: how they are to be cut, headers and payload.
+    #[must_use]
+    pub fn take(&self) -> Vec<(GsoCut, Vec<u8>)> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = core::mem::take(&mut taken.super_segments);
+        taken.stock();
+        sent
+    }
+
+    /// Makes the next send fail.
+    pub fn fail_next(&self, error: GsoError) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.next_error = Some(error);
+    }
+}
+
+/// The header of the packet socket: flags, GSO type, header length, segment size, start and offset of the checksum, in
+/// the byte order of the machine.
+fn vnet_header(cut: &GsoCut) -> [u8; VNET_HEADER_BYTES] {
+    let kind = if cut.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+    let words = [
+        cut.headers,
+        cut.payload,
+        cut.checksum.start,
+        cut.checksum.offset,
+    ];
+    let mut header = [0; VNET_HEADER_BYTES];
+    header[0] = NEEDS_CSUM;
+    header[1] = kind;
+    for (place, word) in header[2..].chunks_exact_mut(2).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUT: GsoCut = GsoCut {
+        ipv6: true,
+        headers: 0x0102,
+        payload: 0x0304,
+        checksum: TxChecksum {
+            start: 0x0506,
+            offset: 0x0708,
+        },
+    };
+
+    #[test]
+    fn the_header_has_the_layout_of_virtio_net() {
+        let [h, p, s, o] = [0x0102_u16, 0x0304, 0x0506, 0x0708].map(u16::to_ne_bytes);
+        let expected = [1, 4, h[0], h[1], p[0], p[1], s[0], s[1], o[0], o[1]];
+        assert_eq!(vnet_header(&CUT), expected);
+    }
+
+    #[test]
+    fn the_twin_takes_what_is_sent_and_fails_once_when_told() {
+        let (socket, twin) = GsoSocket::in_memory();
+        twin.fail_next(GsoError::Full);
+        assert_eq!(socket.send(&CUT, &[b"ab"]), Err(GsoError::Full));
+        assert_eq!(socket.send(&CUT, &[b"ab", b"cd"]), Ok(()));
+        assert_eq!(twin.take(), [(CUT, b"abcd".to_vec())]);
+        assert!(twin.take().is_empty());
+    }
+
+    #[test]
+    fn errors_say_whether_anything_was_taken() {
+        let of = |errno| GsoError::of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(of(libc::EAGAIN), GsoError::Full);
+        assert_eq!(of(libc::ENOBUFS), GsoError::Dropped);
+        assert_eq!(of(libc::ENETDOWN), GsoError::Down);
+        assert_eq!(of(libc::ENXIO), GsoError::Refused(libc::ENXIO));
+    }
+}

@@ -1,0 +1,66 @@
+//! The receiving half of a connection at rest: see [`crate::rest`].
+
+use super::{AckWanted, Receiver};
+use crate::ranges::RangeSet;
+use crate::seq::SeqNumber;
+
+/// What is left of a [`Receiver`] that holds nothing and owes no acknowledgement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestingReceiver {
+    rcv_nxt: u64,
+    origin: SeqNumber,
+    /// From RCV.NXT to the right edge.
+    promised: u32,
+    /// From what the driver has freed to RCV.NXT.
+    unread: u32,
+    capacity: u32,
+    mss: u16,
+    scale: u8,
+}
+
+impl Receiver {
+    /// The packed form; `None` while there is more to know.
+    pub(crate) fn rest(&self) -> Option<RestingReceiver> {
+        let is_quiet = self.ack == AckWanted::No
+            && self.unacknowledged == 0
+            && self.fin_at.is_none()
+            && self.held.is_empty()
+            && self.duplicate.is_none();
+        if !is_quiet {
+            return None;
+        }
+        Some(RestingReceiver {
+            rcv_nxt: self.rcv_nxt,
+            origin: self.origin,
+            promised: distance(self.rcv_nxt, self.right_edge)?,
+            unread: distance(self.consumed, self.rcv_nxt)?,
+            capacity: self.capacity,
+            mss: self.mss,
+            scale: self.scale,
+        })
+    }
+}
+
+impl RestingReceiver {
+    pub(crate) fn wake(&self) -> Receiver {
+        Receiver {
+            origin: self.origin,
+            rcv_nxt: self.rcv_nxt,
+            right_edge: self.rcv_nxt + u64::from(self.promised),
+            consumed: self.rcv_nxt - u64::from(self.unread),
+            capacity: self.capacity,
+            scale: self.scale,
+            mss: self.mss,
+            unacknowledged: 0,
+            ack: AckWanted::No,
+            fin_at: None,
+            held: RangeSet::new(),
+            recent: [u64::MAX; sluice_wire::SackBlocks::MAX],
+            duplicate: None,
+        }
+    }
+}
+
+fn distance(from: u64, to: u64) -> Option<u32> {
+    u32::try_from(to.checked_sub(from)?).ok()
+}

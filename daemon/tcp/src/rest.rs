@@ -1,0 +1,168 @@
+//! A connection at rest, packed: what an idle connection costs is [`Resting`], whatever an awake one has.
+//!
+//! A [`Connection`] lives in a box of the worker's pool while something moves. Once it has been ESTABLISHED and
+//! quiet for longer than its retransmission time-out it is packed, and its box is free for another; whatever
+//! happens next unpacks it. The moment is chosen so that nothing is lost: what is sent after such a pause begins
+//! anew anyway (RFC 5681 section 4.1), so what the restart forgets need not be kept, and everything else is kept
+//! to the bit. One that has never sent data is as new and does not wait.
+//!
+//! To add state to a connection: put it into [`Connection`] or one of its parts, where it costs an idle connection
+//! nothing. The compiler then asks here (and in the `rest` modules of the parts) what it is after a rest: a
+//! constant, something that the rest already has, or a field of [`Resting`], which is paid a million times. If there
+//! is a state in which it must not be forgotten, say `None` in [`Connection::rest`].
+
+use core::time::Duration;
+
+use crate::challenge::ChallengeBudget;
+use crate::clock::Instant;
+use crate::config::StackConfig;
+use crate::connection::Connection;
+use crate::control::{Model, RestingControl};
+use crate::deadlines::{Deadlines, Timer};
+use crate::events::Events;
+use crate::flow_table::FlowKey;
+use crate::loss::RestingLoss;
+use crate::pool::Pool;
+use crate::receive::RestingReceiver;
+use crate::rtt::RestingRtt;
+use crate::send::RestingSender;
+use crate::seq::SeqNumber;
+use crate::state::State;
+use crate::timestamps::TimestampState;
+
+/// The least pause before a connection is packed. Requests that follow one another closely find it awake.
+const PATIENCE_MIN: Duration = Duration::from_millis(200);
+
+/// An ESTABLISHED connection on which nothing is under way.
+#[derive(Debug)]
+pub(crate) struct Resting {
+    receive: RestingReceiver,
+    send: RestingSender,
+    loss: RestingLoss,
+    rtt: RestingRtt,
+    control: RestingControl,
+    timestamps: Option<TimestampState>,
+    /// The only deadlines that a quiet connection has.
+    driver: Instant,
+    keep_alive: Instant,
+    last_ack_sent: SeqNumber,
+    our_mss: u16,
+    offered_scale: Option<u8>,
+    keep_alive_probes: u8,
+}
+
+impl Connection {
+    /// How long it has to be quiet before it is packed.
+    fn patience(&self) -> Duration {
+        self.rtt.rto().max(PATIENCE_MIN)
+    }
+
+    /// There is nothing to send: if nothing is under way either, it is looked at again when it may be packed.
+    pub(crate) fn expect_rest(&mut self, now: Instant) {
+        if self.state == State::Established
+            && self.finish.is_none()
+            && self.send.is_quiet()
+            && !self.deadlines.is_set(Timer::Rest)
+        {
+            let at = now + self.patience() + Duration::from_millis(1);
+            self.deadlines.set(Timer::Rest, at);
+        }
+    }
+
+    /// The packed form; `None` while something is under way.
+    pub(crate) fn rest(&self, now: Instant, models: &mut Pool<Model>) -> Option<Resting> {
+        let is_busy = self.state != State::Established
+            || self.finish.is_some()
+            || !self.events.is_empty()
+            || self.probe_wanted
+            || self.keep_alive_wanted
+            || self.time_outs > 0
+            || !self.deadlines.is_quiet()
+            || !self.challenge_reset.is_full(now)
+            || !self.challenge_other.is_full(now);
+        if is_busy {
+            return None;
+        }
+        Some(Resting {
+            receive: self.receive.rest()?,
+            send: self.send.rest(now, self.patience())?,
+            loss: self.loss.rest()?,
+            rtt: self.rtt.rest(),
+            control: self.control.rest(&self.congestion, now, models)?,
+            timestamps: self.timestamps,
+            driver: self.deadlines.at(Timer::Driver),
+            keep_alive: self.deadlines.at(Timer::KeepAlive),
+            last_ack_sent: self.last_ack_sent,
+            our_mss: self.our_mss,
+            offered_scale: self.offered_scale,
+            keep_alive_probes: self.keep_alive_probes,
+        })
+    }
+}
+
+impl Resting {
+    /// The connection as it was.
+    pub(crate) fn wake(&self, key: FlowKey, config: &StackConfig) -> Connection {
+        let send = self.send.wake();
+        let (congestion, control) = self.control.wake(&send);
+        let mut deadlines = Deadlines::new();
+        deadlines.set(Timer::Driver, self.driver);
+        deadlines.set(Timer::KeepAlive, self.keep_alive);
+        let mut connection = Connection {
+            key,
+            state: State::Established,
+            receive: self.receive.wake(),
+            loss: self.loss.wake(send.snd_una),
+            rtt: self.rtt.wake(config.rto),
+            congestion,
+            control,
+            timestamps: self.timestamps,
+            deadlines,
+            // The wheel is asked anew.
+            scheduled_at: None,
+            events: Events::default(),
+            finish: None,
+            reset_wanted: false,
+            syn_wanted: false,
+            // What the handshake counted was used at its end.
+            syns_sent: 0,
+            syn_repeats: 0,
+            probe_wanted: false,
+            keep_alive_wanted: false,
+            keep_alive_probes: self.keep_alive_probes,
+            time_outs: 0,
+            // Set anew when data begins to wait.
+            progress_at: send.last_sent_at,
+            challenge_reset: ChallengeBudget::default(),
+            challenge_other: ChallengeBudget::default(),
+            last_ack_sent: self.last_ack_sent,
+            sack: self.loss.sack(),
+            offered_scale: self.offered_scale,
+            our_mss: self.our_mss,
+            send,
+        };
+        if self.control.is_paced {
+            connection.resume_pacing(config);
+        }
+        connection
+    }
+
+    /// Gives back what the connection had from the pool of models.
+    pub(crate) fn release(self, models: &mut Pool<Model>) {
+        self.control.release(models);
+    }
+
+    /// The driver's own deadline, which needs no one awake.
+    pub(crate) fn set_deadline(&mut self, at: Option<Instant>) {
+        self.driver = at.unwrap_or(Deadlines::NEVER);
+    }
+
+    /// When the wheel should wake it.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        let earliest = self.driver.min(self.keep_alive);
+        (earliest != Deadlines::NEVER).then_some(earliest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The TSO lane: what leaves as one super-segment arrives as the packets the stack meant, whole and in order. The
+//! client compares every byte and refuses what lies beyond its window; `frames::cut` checks the sums over the whole.
+
+use core::time::Duration;
+
+use sluice_afxdp::GsoError;
+
+use crate::bed::{Bed, Setup, deliver, get, wait_for_helpers};
+use crate::client::Client;
+use crate::site::{KIB, MIB, Site};
+
+fn bed(site: &Site) -> Bed {
+    let setup = Setup {
+        gso: true,
+        // The client acknowledges every packet, and a turn sends more of them than one of frames.
+        ring: 4096,
+        rx_ring: 4096,
+        frames: 16_384,
+        ..Setup::default()
+    };
+    Bed::with(site, &setup)
+}
+
+#[test]
+fn a_large_file_leaves_as_super_segments() {
+    let site = Site::new();
+    let content = site.file("big", 4 * MIB + 17);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    assert!(bed.get(&mut client, "/big").body == content);
+    let worker = bed.report().worker;
+    let segments = content.len() as u64 / 1448;
+    assert!(worker.gso_segments > segments * 9 / 10, "{worker:?}");
+    // 45 segments fit, and a window of the client is 44.
+    assert!(worker.gso_segments > 20 * worker.gso_sent, "{worker:?}");
+    assert_eq!((worker.gso_not_taken, worker.gso_dropped), (0, 0));
+    assert_eq!(client.duplicates, 0);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn super_segments_over_ipv6_arrive_whole() {
+    let site = Site::new();
+    let content = site.file("big", MIB + 17);
+    let mut bed = bed(&site);
+    let mut client = Client::connect_v6(bed.take_port());
+    bed.run_one(&mut client, Client::is_established);
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert!(bed.report().worker.gso_sent > 0);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_single_segment_leaves_by_the_ring() {
+    let site = Site::new();
+    let content = site.file("small", KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    assert!(bed.get(&mut client, "/small").body == content);
+    assert_eq!(bed.report().worker.gso_sent, 0);
+    assert!(bed.offloaded > 0);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn many_flows_of_one_turn_keep_their_bytes_apart() {
+    let site = Site::new();
+    let contents: Vec<Vec<u8>> = (0..40)
+        .map(|index| site.file(&format!("file{index}"), 200 * KIB + index))
+        .collect();
+    let mut bed = bed(&site);
+    let mut clients: Vec<Client> = contents.iter().map(|_| bed.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.write(get(&format!("/file{index}")));
+    }
+    bed.run(&mut clients, |clients| {
+        clients.iter().all(Client::has_response)
+    });
+    for (client, content) in clients.iter_mut().zip(&contents) {
+        assert!(
+            client
+                .take_response()
+                .is_some_and(|answer| answer.body == *content)
+        );
+    }
+    assert!(bed.report().worker.gso_sent > 40);
+    bed.settle(&mut clients);
+    for client in clients {
+        bed.close(client);
+    }
+    bed.assert_at_rest();
+}
+
+#[test]
+fn what_the_socket_does_not_take_leaves_by_the_ring_at_once() {
+    for error in [GsoError::Full, GsoError::Refused(22)] {
+        let site = Site::new();
+        let content = site.file("big", 300 * KIB);
+        let mut bed = bed(&site);
+        let mut client = bed.connect();
+        bed.gso.as_ref().expect("asked for").fail_next(error);
+        assert!(bed.get(&mut client, "/big").body == content);
+        let worker = bed.report().worker;
+        assert_eq!((worker.gso_not_taken, worker.gso_dropped), (1, 0));
+        assert_eq!(client.duplicates, 0, "nothing was sent twice");
+        bed.close(client);
+        bed.assert_at_rest();
+    }
+}
+
+#[test]
+fn a_super_segment_dropped_behind_the_socket_is_repeated_by_loss_recovery() {
+    let site = Site::new();
+    let content = site.file("big", 300 * KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    bed.gso
+        .as_ref()
+        .expect("asked for")
+        .fail_next(GsoError::Dropped);
+    client.write(get("/big"));
+    // What is lost at the tail needs a timer.
+    while !client.has_response() {
+        if bed.round(core::slice::from_mut(&mut client)) == 0 {
+            bed.pass(Duration::from_millis(50));
+            wait_for_helpers();
+        } else {
+            bed.pass(Duration::from_micros(50));
+        }
+    }
+    assert!(
+        client
+            .take_response()
+            .is_some_and(|answer| answer.body == content)
+    );
+    assert_eq!(bed.report().worker.gso_dropped, 1);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn a_train_does_not_overtake_frames_of_its_flow_in_the_ring() {
+    let site = Site::new();
+    let content = site.file("big", 600 * KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    // The first train cannot leave: its segments wait in a ring that the device does not empty.
+    bed.gso
+        .as_ref()
+        .expect("asked for")
+        .fail_next(GsoError::Full);
+    client.write(get("/big"));
+    bed.nic.stall(true);
+    while bed.worker.queue().tx_queued() < 10 {
+        bed.inject_from(&mut client);
+        assert!(bed.turn().is_empty(), "a stalled device sends nothing");
+        wait_for_helpers();
+    }
+    bed.nic.stall(false);
+    // All that follows goes behind them until the ring is empty.
+    for frame in bed.collect() {
+        deliver(&frame, core::slice::from_mut(&mut client), bed.now);
+    }
+    bed.run_one(&mut client, Client::has_response);
+    assert!(
+        client
+            .take_response()
+            .is_some_and(|answer| answer.body == content)
+    );
+    assert_eq!(client.duplicates, 0);
+    assert_eq!(client.out_of_order, 0, "in the order of the stream");
+    bed.close(client);
+    bed.assert_at_rest();
+}
