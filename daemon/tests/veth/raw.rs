@@ -172,7 +172,7 @@ impl Wire {
     /// its ring: a test counts what it sent.
     pub fn send(&self, frame: &[u8]) {
         self.sent.set(self.sent.get() + 1);
-        if self.sent.get() % BURST == 0 {
+        if self.sent.get().is_multiple_of(BURST) {
             thread::sleep(Duration::from_millis(1));
         }
         let begun = Instant::now();
