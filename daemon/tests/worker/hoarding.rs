@@ -37,10 +37,15 @@ fn the_connection_that_was_idle_for_longest_makes_room() {
     assert!(bed.get(&mut clients[0], "/file").body == content);
     bed.pass(2 * SECOND);
     bed.settle(&mut clients);
-    let mut guest = Client::connect(bed.take_port());
-    bed.run_one(&mut guest, Client::is_established);
-    assert!(bed.get(&mut guest, "/file").body == content);
-    bed.settle(&mut clients);
+    clients.push(Client::connect(bed.take_port()));
+    bed.run(&mut clients, |clients| clients[ROOM].is_established());
+    clients[ROOM].write(get("/file"));
+    bed.run(&mut clients, |clients| clients[ROOM].has_response());
+    assert!(
+        clients[ROOM]
+            .take_response()
+            .is_some_and(|answer| answer.body == content)
+    );
     let reset: Vec<bool> = clients.iter().map(|client| client.reset).collect();
     assert!(!reset[0] && reset[1], "{reset:?}");
     assert!(bed.report().service.counters.idle_evicted >= 1);
@@ -53,22 +58,22 @@ fn a_connection_with_a_response_under_way_is_never_evicted() {
     let mut bed = Bed::with(&site, &small());
     let mut busy: Vec<Client> = hoard(&mut bed, ROOM);
     for client in &mut busy {
-        client.set_window(4096);
-        client.write(get("/big"));
-    }
-    bed.settle(&mut busy);
-    for client in &mut busy {
         client.set_window(0);
+        client.write(get("/big"));
     }
     bed.settle(&mut busy);
     for _ in 0..5 {
         bed.pass(SECOND);
         bed.settle(&mut busy);
     }
-    let mut guest = Client::connect(bed.take_port());
-    bed.settle_one(&mut guest);
-    assert!(!guest.is_established(), "there is no room");
-    assert!(busy.iter().all(|client| !client.reset));
+    busy.push(Client::connect(bed.take_port()));
+    bed.settle(&mut busy);
+    assert!(!busy[ROOM].is_established(), "there is no room");
+    assert!(
+        busy.iter().all(|client| !client.reset),
+        "{:?}",
+        bed.report().service.counters
+    );
     assert_eq!(bed.report().service.counters.idle_evicted, 0);
 }
 
@@ -78,8 +83,8 @@ fn a_connection_that_has_just_come_is_left_alone_for_a_second() {
     let mut bed = Bed::with(&site, &small());
     let mut clients = hoard(&mut bed, ROOM);
     bed.settle(&mut clients);
-    let mut guest = Client::connect(bed.take_port());
-    bed.settle_one(&mut guest);
-    assert!(!guest.is_established(), "there is no room yet");
+    clients.push(Client::connect(bed.take_port()));
+    bed.settle(&mut clients);
+    assert!(!clients[ROOM].is_established(), "there is no room yet");
     assert!(clients.iter().all(|client| !client.reset));
 }
