@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid sim sim-same fuzz lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid bench-flood sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 c
 
 bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
 	target/release/sluice-bench grid
+
+bench-flood: build ## Goodput and new connections under a flood of SYNs (needs root)
+	target/release/sluice-bench flood
 
 # Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.
 SEEDS ?= 100000

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/steer.bpf.c";
-const HEADERS: [&str; 4] = [
+const HEADERS: [&str; 6] = [
     "src/icmp.bpf.h",
     "src/parse.bpf.h",
     "src/shared.h",
+    "src/siphash.bpf.h",
     "src/syn_gate.bpf.h",
+    "src/syn_memory.bpf.h",
 ];
 
 fn main() {

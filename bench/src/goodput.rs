@@ -199,7 +199,7 @@ fn measured(
 }
 
 /// Downloads a file `flows` times at once: bytes of all, and seconds until the last was complete, as curl counts them.
-fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
+pub fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
     let (cpu, most, url) = (cpu.to_string(), flows.to_string(), url(name));
     let mut args = vec!["-c", &cpu, "curl", "--silent", "--show-error", "--fail"];
     args.extend([

@@ -19,7 +19,7 @@ pub mod chance;
 mod forwarder;
 mod frame;
 pub mod model;
-mod port;
+pub mod port;
 mod spec;
 mod summary;
 

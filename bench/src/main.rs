@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`goodput`] | scenario: large files over one or more flows, AF_XDP against the kernel backend and nginx |
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
+//! | [`flood`] | scenario: a download and new connections under a flood of SYNs |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
@@ -19,6 +20,7 @@
 mod engine;
 mod environment;
 mod error;
+mod flood;
 mod goodput;
 mod grid;
 mod lab;
@@ -50,6 +52,8 @@ enum Scenario {
     Engine(engine::Options),
     /// Goodput over loss and round-trip time through the link, AF_XDP and kernel CUBIC with the same seeds
     Grid(grid::Options),
+    /// Goodput and new connections under a flood of SYNs, against a flood of frames that are dropped at once
+    Flood(flood::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
 }
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Scenario::Goodput(options) => goodput::run(options),
         Scenario::Engine(options) => engine::run(options),
         Scenario::Grid(options) => grid::run(options),
+        Scenario::Flood(options) => flood::run(options),
         Scenario::Link(options) => link::run(options),
     };
     match outcome {

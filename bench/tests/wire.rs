@@ -21,6 +21,7 @@ mod lab;
 mod library;
 #[path = "wire/place.rs"]
 mod place;
+#[expect(dead_code, reason = "the flood uses more of it")]
 #[path = "../src/link/port.rs"]
 mod port;
 #[path = "wire/runner.rs"]

@@ -13,6 +13,7 @@ mod handoff;
 mod host;
 mod icmp;
 mod idle;
+mod idle_line;
 mod ingress;
 mod pressure;
 mod report;
@@ -34,6 +35,7 @@ use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
 use gso_lane::GsoLane;
+use idle_line::IdleLine;
 use pressure::Pressure;
 
 pub use egress::TX_FRAMES_MAX;
@@ -85,6 +87,7 @@ pub struct Worker {
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
     pressure: Pressure,
+    idle_line: IdleLine,
     handoff: Option<Handoff>,
     /// The TSO lane, if this worker has one.
     gso: Option<GsoLane>,
@@ -123,6 +126,7 @@ impl Worker {
             is_waiting: vec![false; connections],
             to_ask: 0,
             pressure: Pressure::new(now),
+            idle_line: IdleLine::new(connections),
             handoff,
             gso: None,
             farewells: None,
@@ -165,6 +169,7 @@ impl Worker {
         let freed = self.services.poll(unix_seconds);
         busy |= self.serve(now, freed);
         busy |= self.relieve(now);
+        self.make_room(now);
         busy |= self.transmit(clock());
         self.kick();
         busy

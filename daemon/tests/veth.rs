@@ -5,6 +5,8 @@
 //! also compares lengths and ranges, and plain sockets where a client must misbehave. A number that a test waits
 //! for is polled with a limit; nothing sleeps and hopes.
 
+#[path = "veth/attacks/mod.rs"]
+mod attacks;
 #[path = "veth/client.rs"]
 mod client;
 #[path = "veth/daemon.rs"]
@@ -13,14 +15,21 @@ mod daemon;
 mod ecn;
 #[path = "veth/faults.rs"]
 mod faults;
+#[path = "../../bench/src/flood/generator.rs"]
+mod generator;
 #[path = "veth/lab.rs"]
 mod lab;
 #[path = "veth/lifecycle.rs"]
 mod lifecycle;
 #[path = "veth/path_mtu.rs"]
 mod path_mtu;
+#[expect(dead_code, reason = "the link emulator uses more of it")]
+#[path = "../../bench/src/link/port.rs"]
+mod port;
 #[path = "veth/queues.rs"]
 mod queues;
+#[path = "veth/raw.rs"]
+mod raw;
 #[path = "veth/report.rs"]
 mod report;
 #[path = "veth/site.rs"]

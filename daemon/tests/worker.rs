@@ -34,6 +34,8 @@ mod draining;
 mod endings;
 #[path = "worker/frames.rs"]
 mod frames;
+#[path = "worker/hoarding.rs"]
+mod hoarding;
 #[path = "worker/loss.rs"]
 mod loss;
 #[path = "worker/packets.rs"]

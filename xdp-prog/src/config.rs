@@ -55,6 +55,9 @@ pub struct SteerConfig {
     /// `bpftool map dump pinned …`; created if absent. Pins of a process that died are replaced, ours go when the
     /// [`Steer`](crate::Steer) is dropped.
     pub pin: Option<PathBuf>,
+    /// Key of the hash under which the SYN gate remembers what it dropped (SipHash-1-3): random, or a sender who knows it
+    /// can make the gate forget somebody's SYN.
+    pub hash_key: [u64; 2],
 }
 
 impl SteerConfig {
@@ -177,6 +180,7 @@ mod tests {
             vlan: false,
             queues: 1,
             pin: None,
+            hash_key: [0; 2],
         }
     }
 

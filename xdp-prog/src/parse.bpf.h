@@ -113,6 +113,7 @@ struct tcp_view {
 	__u8 syn; /* SYN without ACK, if `whole` */
 	__be16 port; /* destination, if `ports` */
 	__u8 header_len; /* as it claims, in bytes, if `whole` */
+	__u64 ports_and_seq; /* its first 8 bytes, if `whole` */
 };
 
 /* The TCP header at the cursor. */
@@ -129,6 +130,7 @@ static __always_inline struct tcp_view tcp_at(const struct cursor *at)
 		view.whole = 1;
 		view.syn = tcp->syn && !tcp->ack;
 		view.header_len = tcp->doff * 4;
+		__builtin_memcpy(&view.ports_and_seq, tcp, sizeof(view.ports_and_seq));
 	}
 	return view;
 }
@@ -143,6 +145,7 @@ static __always_inline struct tcp_view tcp_copy(struct xdp_md *ctx, __u32 offset
 		view.whole = 1;
 		view.syn = tcp.syn && !tcp.ack;
 		view.header_len = tcp.doff * 4;
+		__builtin_memcpy(&view.ports_and_seq, &tcp, sizeof(view.ports_and_seq));
 	} else if (bpf_xdp_load_bytes(ctx, offset, &tcp, TCP_PORTS_LEN) != 0) {
 		return view;
 	}
@@ -160,6 +163,7 @@ enum walk_end {
 
 struct walk {
 	__u32 bytes; /* extension headers stepped over */
+	__u8 headers; /* how many */
 	__u8 next;
 	__u8 fragment; /* a fragment header was among them */
 	__u8 routing; /* a routing header that RFC 5095 forbids, or that has segments left */
@@ -182,6 +186,7 @@ static __always_inline enum walk_end walk_extensions(struct xdp_md *ctx, __u32 o
 		if (bpf_xdp_load_bytes(ctx, offset + walk->bytes, &ext, sizeof(ext)) != 0)
 			return WALK_TRUNCATED;
 		walk->bytes += sizeof(ext);
+		walk->headers++;
 		if (walk->next == IPPROTO_FRAGMENT) {
 			if (ext.fragment & bpf_htons(IPV6_OFFSET_MASK))
 				return WALK_LATER_FRAGMENT;

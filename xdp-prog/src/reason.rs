@@ -75,6 +75,8 @@ reasons! {
     Owned = 17, "owned";
     /// An ICMP error about a segment from a served address and port.
     Icmp = 18, "icmp";
+    /// A SYN that the gate dropped before and that its sender repeats: it passes at a rate of its own.
+    SynAgain = 19, "syn_again";
     /// For a socket, the queue has none, and the service is up: the kernel would answer RST.
     NoSocket = 32, "no_socket";
     /// For a served address, and the headers end early.

@@ -1,14 +1,14 @@
 //! What changes while the program runs: the Rust copy of `struct sluice_settings`.
 
 /// Bytes of `struct sluice_settings`.
-pub(crate) const SETTINGS_BYTES: usize = 40;
+pub(crate) const SETTINGS_BYTES: usize = 56;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 /// A bucket that was not used holds this part of a second of its rate: what arrives between two ticks of a sender's
 /// clock, or after a pause, is no flood.
 const BURST_PART: u64 = 4;
 
-/// The rates beyond which SYNs are dropped while the gate is armed. Both buckets hold a quarter of a second of their
+/// The rates beyond which SYNs are dropped while the gate is armed. All buckets hold a quarter of a second of their
 /// rate, at least one SYN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SynGate {
@@ -16,6 +16,8 @@ pub struct SynGate {
     pub per_queue: u32,
     /// SYNs per second and source network (/24 of IPv4, /64 of IPv6), at least 1.
     pub per_source: u32,
+    /// Further SYNs per second and receive queue, at least 1: those that were dropped and come again 0.8 to 4 s later.
+    pub repeats: u32,
 }
 
 /// `struct sluice_settings`.
@@ -32,7 +34,11 @@ impl Settings {
         bytes[..4].copy_from_slice(&u32::from(self.enabled).to_ne_bytes());
         if let Some(gate) = self.syn_gate {
             bytes[4..8].copy_from_slice(&1u32.to_ne_bytes());
-            for (rate, at) in [(gate.per_queue, 8), (gate.per_source, 24)] {
+            for (rate, at) in [
+                (gate.per_queue, 8),
+                (gate.per_source, 24),
+                (gate.repeats, 40),
+            ] {
                 let (interval_ns, burst_ns) = bucket(rate);
                 bytes[at..at + 8].copy_from_slice(&interval_ns.to_ne_bytes());
                 bytes[at + 8..at + 16].copy_from_slice(&burst_ns.to_ne_bytes());
@@ -67,6 +73,8 @@ mod tests {
         assert_eq!(offset_of!(sluice_settings, queue_burst_ns), 16);
         assert_eq!(offset_of!(sluice_settings, source_interval_ns), 24);
         assert_eq!(offset_of!(sluice_settings, source_burst_ns), 32);
+        assert_eq!(offset_of!(sluice_settings, repeat_interval_ns), 40);
+        assert_eq!(offset_of!(sluice_settings, repeat_burst_ns), 48);
     }
 
     #[test]

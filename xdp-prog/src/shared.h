@@ -33,6 +33,8 @@ enum sluice_reason {
 	SLUICE_REDIRECT_OWNED = 17,
 	/* An ICMP error about a segment from a served address and port. */
 	SLUICE_REDIRECT_ICMP = 18,
+	/* A SYN that the gate dropped before and that its sender repeats: it passes at a rate of its own. */
+	SLUICE_REDIRECT_SYN_AGAIN = 19,
 
 	/* For a socket, the queue has none, and the service is up: the kernel would answer RST. */
 	SLUICE_DROP_NO_SOCKET = 32,
@@ -74,9 +76,24 @@ enum sluice_reason {
 #define SLUICE_VLAN_TAGS_MAX 2
 #define SLUICE_EXTENSION_HEADERS_MAX 8
 #define SLUICE_EXTENSION_BYTES_MAX 256
+/* Of a SYN that an armed gate looks at. No client sends one; for a flood of them the walk shall be the whole cost. */
+#define SLUICE_SYN_EXTENSION_HEADERS_MAX 2
 
 /* Source networks that sluice_sources remembers; the one seen least recently makes room. */
 #define SLUICE_SOURCES_MAX 65536
+
+/*
+ * What sluice_dropped_syns remembers: sets of so many SYNs, 8 MiB in all. At 500,000 dropped SYNs per second a set gets two
+ * in the second after which a client repeats its own, and forgets that only for the seventh.
+ */
+#define SLUICE_DROPPED_SETS 262144
+#define SLUICE_DROPPED_WAYS 7
+/*
+ * When a SYN that is seen again is a repetition and not the same flood: in units of 2^24 ns, 0.8 to 4 s after it was dropped.
+ * Clients repeat theirs after 1 s (RFC 6298 section 2.1) or 3 s (RFC 1122).
+ */
+#define SLUICE_REPEATED_AFTER 48
+#define SLUICE_REPEATED_BEFORE 238
 
 /* Key of sluice_local. An IPv4 address fills the first 4 bytes, the rest is 0. */
 struct sluice_local_key {
@@ -102,15 +119,27 @@ struct sluice_settings {
 	unsigned long long queue_burst_ns;
 	unsigned long long source_interval_ns;
 	unsigned long long source_burst_ns;
+	/* The same for the second bucket of a queue, which only repeated SYNs use. */
+	unsigned long long repeat_interval_ns;
+	unsigned long long repeat_burst_ns;
 };
 
 /*
- * A token bucket in one word: the time up to which its SYNs are paid for (the generic cell rate algorithm, ITU-T I.371
+ * Token buckets in one word each: the time up to which their SYNs are paid for (the generic cell rate algorithm, ITU-T I.371
  * annex A). A whole cache line, so that queues on different CPUs share none.
  */
 struct sluice_queue_bucket {
 	unsigned long long paid_until_ns;
-	unsigned long long unused[7];
+	unsigned long long repeats_paid_until_ns;
+	unsigned long long unused[6];
+};
+
+/*
+ * A set of dropped SYNs: of each, 16 bits of its hash above 16 bits of the time at which it was dropped, in 2^24 ns. Behind
+ * them the number of those that were put here, whose remainder is the place of the next.
+ */
+struct sluice_dropped_set {
+	unsigned int syns[SLUICE_DROPPED_WAYS + 1];
 };
 
 /* Key of sluice_sources: the /24 of an IPv4 source, the /64 of an IPv6 one, the rest 0. */

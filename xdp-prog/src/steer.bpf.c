@@ -14,7 +14,7 @@
  * Everything else passes: the host stays the host (SSH, other ports, UDP, its own ARP and ping).
  *
  * The filter is an optimisation and never a guard: user space checks every frame again. So there is no checksum work here,
- * and no state but counters and, while the daemon has armed it against a flood, the buckets of the SYN gate.
+ * and no state but counters and, while the daemon has armed it against a flood, the buckets and the memory of the SYN gate.
  */
 #include "icmp.bpf.h"
 #include "syn_gate.bpf.h"
@@ -119,6 +119,7 @@ static __always_inline enum sluice_reason classify_tcp(struct xdp_md *ctx, struc
 	if (tcp.header_len < TCP_HEADER_MIN || header_len + tcp.header_len > packet_len)
 		return SLUICE_DROP_TCP_HEADER;
 	packet->syn = tcp.syn;
+	packet->ports_and_seq = tcp.ports_and_seq;
 	return SLUICE_REDIRECT_TCP;
 }
 
@@ -133,6 +134,7 @@ static __always_inline enum sluice_reason classify_ipv4(struct xdp_md *ctx, stru
 		return SLUICE_PASS_UNREADABLE;
 	packet->to.family = 4;
 	__builtin_memcpy(packet->to.address, &ip->daddr, sizeof(ip->daddr));
+	__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (ip->protocol == IPPROTO_ICMP) {
 		if (address_is_owned(packet))
 			return SLUICE_REDIRECT_OWNED;
@@ -191,6 +193,7 @@ static __always_inline enum sluice_reason classify_ipv6(struct xdp_md *ctx, stru
 		return SLUICE_PASS_UNREADABLE;
 	packet->to.family = 6;
 	__builtin_memcpy(packet->to.address, &ip->daddr, sizeof(ip->daddr));
+	__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (ip->version != 6)
 		return unparsable(packet, SLUICE_DROP_IP_HEADER);
 	/* A jumbogram says 0 here, and is refused with all that are too short. */
@@ -214,6 +217,7 @@ static __always_inline enum sluice_reason classify_ipv6(struct xdp_md *ctx, stru
 		return SLUICE_PASS_NOT_TCP;
 
 	tcp = walk.bytes ? tcp_copy(ctx, body + walk.bytes) : tcp_at(at);
+	packet->extensions = walk.headers;
 	if (walk.fragment)
 		verdict = SLUICE_DROP_FRAGMENT;
 	else if (walk.routing)
@@ -287,10 +291,9 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct packet *pac
 	int action;
 
 	if (packet->syn && settings && settings->syn_gate) {
-		enum sluice_reason gated = gate_syn(ctx, packet, settings);
-
-		if (gated != SLUICE_REDIRECT_TCP)
-			return drop(gated);
+		reason = gate_syn(ctx, packet, settings);
+		if (reason >= SLUICE_DROP_FIRST)
+			return drop(reason);
 	}
 	action = bpf_redirect_map(&sluice_xsks, ctx->rx_queue_index, fallback);
 	if (action != XDP_REDIRECT)

@@ -37,8 +37,8 @@ pub struct Steer {
     stats: MapHandle,
     config: MapHandle,
     local: MapHandle,
-    /// Buckets of the SYN gate, kept for their pins.
-    buckets: [MapHandle; 2],
+    /// Buckets and memory of the SYN gate, kept for their pins.
+    gate: [MapHandle; 3],
     /// What `sluice_config` holds.
     settings: Cell<Settings>,
     queues: u32,
@@ -80,6 +80,7 @@ impl Steer {
             .expect("steer.bpf.c has const volatile settings, so .rodata exists");
         constants.vlan_accepted = config.vlan.into();
         constants.owned_present = (!config.owned.is_empty()).into();
+        constants.dropped_syns_key = config.hash_key;
         open.maps.sluice_xsks.set_max_entries(config.queues)?;
         open.maps.sluice_queues.set_max_entries(config.queues)?;
 
@@ -97,9 +98,10 @@ impl Steer {
             stats: MapHandle::try_from(&loaded.maps.sluice_stats)?,
             config: MapHandle::try_from(&loaded.maps.sluice_config)?,
             local: MapHandle::try_from(&loaded.maps.sluice_local)?,
-            buckets: [
+            gate: [
                 MapHandle::try_from(&loaded.maps.sluice_queues)?,
                 MapHandle::try_from(&loaded.maps.sluice_sources)?,
+                MapHandle::try_from(&loaded.maps.sluice_dropped_syns)?,
             ],
             settings: Cell::default(),
             queues: config.queues,
@@ -120,7 +122,7 @@ impl Steer {
             &mut self.config,
             &mut self.local,
         ];
-        for map in maps.into_iter().chain(&mut self.buckets) {
+        for map in maps.into_iter().chain(&mut self.gate) {
             let path = directory.join(map.name());
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -15,8 +15,9 @@ use support::run::{Rig, xdp_socket};
 use support::tables::{good_segments, v4};
 use support::{QUEUES, config, config_with_owned};
 
-const MAPS: [&str; 6] = [
+const MAPS: [&str; 7] = [
     "sluice_config",
+    "sluice_dropped_syns",
     "sluice_local",
     "sluice_queues",
     "sluice_sources",
@@ -27,6 +28,7 @@ const MAPS: [&str; 6] = [
 const GATE: SynGate = SynGate {
     per_queue: 1000,
     per_source: 100,
+    repeats: 100,
 };
 
 fn load(config: &SteerConfig) -> Steer {

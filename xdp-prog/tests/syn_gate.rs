@@ -18,6 +18,7 @@ use support::{PORT, config};
 const GATE: SynGate = SynGate {
     per_queue: 80,
     per_source: 20,
+    repeats: 1,
 };
 const SOURCE_BURST: usize = 5;
 const QUEUE_BURST: usize = 20;
@@ -162,6 +163,23 @@ fn syns_behind_extension_headers_and_tags_are_gated_too() {
         // The same source without the tag.
         let plain = v4(|p| p.body = syn(PORT));
         assert_eq!(rig.reason(&plain), Reason::SynSourceRate);
+    });
+}
+
+#[test]
+fn a_syn_behind_more_than_two_extension_headers_does_not_pass_an_armed_gate() {
+    in_namespace(|| {
+        let rig = armed();
+        let behind = |headers: usize| {
+            v6(|p| {
+                p.extensions = vec![options(HOP_BY_HOP, 0); headers];
+                p.body = syn(PORT);
+            })
+        };
+        assert_eq!(rig.reason(&behind(2)), Reason::Tcp);
+        assert_eq!(rig.reason(&behind(3)), Reason::SynRate);
+        rig.steer.set_syn_gate(None).unwrap();
+        assert_eq!(rig.reason(&behind(8)), Reason::Tcp);
     });
 }
 

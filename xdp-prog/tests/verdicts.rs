@@ -328,11 +328,15 @@ fn random_mutations_get_the_verdict_of_the_plain_twin() {
             .iter()
             .filter(|reason| !seen[usize::from(reason.number())])
             .collect();
-        // With a socket in every slot two reasons cannot occur, with the gate disarmed two more, and with VLAN another.
+        // With a socket in every slot two reasons cannot occur, with the gate disarmed three more, and with VLAN another.
         let impossible = |reason: &Reason| {
             matches!(
                 reason,
-                Reason::NotEnabled | Reason::NoSocket | Reason::SynRate | Reason::SynSourceRate
+                Reason::NotEnabled
+                    | Reason::NoSocket
+                    | Reason::SynAgain
+                    | Reason::SynRate
+                    | Reason::SynSourceRate
             ) || (config.vlan && *reason == Reason::VlanTag)
         };
         assert!(

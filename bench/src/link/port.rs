@@ -62,19 +62,8 @@ pub enum Look {
 impl Port {
     /// Opens the interface. Needs CAP_NET_RAW and CAP_NET_ADMIN in its namespace.
     pub fn open(name: &str) -> io::Result<Port> {
-        let address = getifaddrs()?
-            .filter(|entry| entry.interface_name == name)
-            .find_map(|entry| entry.address?.as_link_addr().copied())
-            .ok_or(Errno::ENODEV)?;
-        let socket = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-            SockProtocol::EthAll,
-        )?;
-        bind(socket.as_raw_fd(), &address)?;
+        let (socket, address) = open(name, Some(SockProtocol::EthAll))?;
         setsockopt(&socket, RcvBufForce, &BUFFER_BYTES)?;
-        setsockopt(&socket, SndBufForce, &BUFFER_BYTES)?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
         setsockopt(&socket, RxqOvfl, &1)?;
         Ok(Port {
@@ -130,6 +119,28 @@ impl Port {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A socket that sends frames on an interface and hears none, so that what arrives there is not copied for it.
+pub fn sender(name: &str) -> io::Result<OwnedFd> {
+    Ok(open(name, None)?.0)
+}
+
+/// A socket that is bound to an interface, and its address.
+fn open(name: &str, protocol: Option<SockProtocol>) -> io::Result<(OwnedFd, LinkAddr)> {
+    let address = getifaddrs()?
+        .filter(|entry| entry.interface_name == name)
+        .find_map(|entry| entry.address?.as_link_addr().copied())
+        .ok_or(Errno::ENODEV)?;
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+        protocol,
+    )?;
+    bind(socket.as_raw_fd(), &address)?;
+    setsockopt(&socket, SndBufForce, &BUFFER_BYTES)?;
+    Ok((socket, address))
 }
 
 impl AsFd for Port {

@@ -28,6 +28,8 @@ pub struct Counters {
     pub head_timeouts: u64,
     /// Kept connections closed because no further request came.
     pub idle_timeouts: u64,
+    /// Kept connections reset between requests because a new client needed room.
+    pub idle_evicted: u64,
     /// Connections ended between requests because the worker drains.
     pub drained: u64,
     /// Requests refused because the memory for requests or for responses was in use.
@@ -41,7 +43,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 15] {
+    pub fn rows(&self) -> [(&'static str, u64); 16] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -54,6 +56,7 @@ impl Counters {
             ("abandoned by peer", self.abandoned),
             ("head time-outs", self.head_timeouts),
             ("idle time-outs", self.idle_timeouts),
+            ("idle, evicted", self.idle_evicted),
             ("drained", self.drained),
             ("no workspace", self.no_workspace),
             ("reset, too slow", self.too_slow),
@@ -75,6 +78,7 @@ impl Counters {
             abandoned,
             head_timeouts,
             idle_timeouts,
+            idle_evicted,
             drained,
             no_workspace,
             too_slow,
@@ -91,6 +95,7 @@ impl Counters {
         self.abandoned += abandoned;
         self.head_timeouts += head_timeouts;
         self.idle_timeouts += idle_timeouts;
+        self.idle_evicted += idle_evicted;
         self.drained += drained;
         self.no_workspace += no_workspace;
         self.too_slow += too_slow;

@@ -100,6 +100,7 @@ mod tests {
     const RATES: SynGate = SynGate {
         per_queue: 1000,
         per_source: 10,
+        repeats: 100,
     };
 
     fn at(seconds: u64) -> Instant {

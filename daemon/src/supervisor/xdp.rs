@@ -225,6 +225,7 @@ fn load(
         vlan: config.xdp.vlan,
         queues: queues.iter().max().map_or(1, |last| last + 1),
         pin: None,
+        hash_key: [u64::from_ne_bytes(random()?), u64::from_ne_bytes(random()?)],
     };
     Steer::load(&steer_config).map_err(|error| {
         Problem::new(
@@ -247,12 +248,16 @@ fn insert(steer: &Steer, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Failu
     })
 }
 
-/// The rates of the SYN gate: each queue has an equal share, as with connections.
+/// The rates of the SYN gate: each queue has an equal share, as with connections, and a quarter of it is kept for SYNs that
+/// come again.
 fn syn_gate(config: &Config, queues: usize) -> Option<SynGate> {
     let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+    let share = config.limits.syn_rate.div_ceil(queues);
+    let repeats = (share / 4).max(1);
     (config.xdp.syn_gate == config::SynGate::Auto).then(|| SynGate {
-        per_queue: config.limits.syn_rate.div_ceil(queues),
+        per_queue: (share - repeats).max(1),
         per_source: config.limits.syn_rate_per_source,
+        repeats,
     })
 }
 

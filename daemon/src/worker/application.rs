@@ -29,6 +29,7 @@ impl Worker {
         let slot = conn.slot();
         if events.closed.is_some() {
             self.is_waiting[slot] = false;
+            self.idle_line.leave(slot);
             if let (Some(farewells), Some(record)) = (&self.farewells, self.stack.last_record()) {
                 farewells.push(record);
             }
@@ -100,6 +101,7 @@ impl Worker {
             self.stack.close(conn, now);
         }
         self.stack.set_deadline(conn, deadline);
+        self.note_idle(conn, now);
     }
 
     /// Advances a connection that had no event, as when a drain begins.

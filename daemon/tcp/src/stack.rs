@@ -636,6 +636,13 @@ impl Stack {
         self.listener.is_flooded()
     }
 
+    /// Whether a connection slot is free: without one, SYNs are dropped. A slot becomes free when
+    /// [`poll_event`](Self::poll_event) has said that its connection is gone.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.slots.has_room()
+    }
+
     /// Entries in TIME-WAIT.
     #[must_use]
     pub fn time_wait(&self) -> u32 {

@@ -113,6 +113,16 @@ impl<'a> Client<'a> {
     /// Starts a download at no more than `bytes_per_second` (curl's notation) and waits until the first
     /// mebibyte has arrived.
     pub fn begin(&self, name: &str, bytes_per_second: &str) -> Download {
+        self.begin_with(name, bytes_per_second, &[])
+    }
+
+    /// The same from a local port.
+    pub fn begin_from(&self, name: &str, bytes_per_second: &str, port: u16) -> Download {
+        let port = port.to_string();
+        self.begin_with(name, bytes_per_second, &["--local-port", &port])
+    }
+
+    fn begin_with(&self, name: &str, bytes_per_second: &str, args: &[&str]) -> Download {
         let url = self.url(name);
         let mut command = self.side.command("curl");
         command
@@ -126,6 +136,7 @@ impl<'a> Client<'a> {
             // Else a few hundred KiB arrive at the file in one go, long after they came in.
             .arg("--no-buffer")
             .args(["--limit-rate", bytes_per_second, "--output", name, &url])
+            .args(args)
             .current_dir(self.folder.path())
             .stderr(Stdio::piped());
         let mut download = Download {

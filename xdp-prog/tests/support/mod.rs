@@ -44,6 +44,7 @@ pub fn config() -> SteerConfig {
         vlan: false,
         queues: QUEUES,
         pin: None,
+        hash_key: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
     }
 }
 

@@ -1,0 +1,165 @@
+//! The attacks of the threat table against the running daemon: raw frames on a veth, and honest clients beside them.
+//!
+//! Every test ends with [`Bed::healthy`]: the process lives, a plain download works at once, every ledger sums up,
+//! connections, timers and descriptors are back where they were, and no more than 1 MiB of memory was kept.
+//!
+//! | row | what is sent | file |
+//! |---|---|---|
+//! | A | floods of SYN, ACK, RST and FIN, reflection, LAND, bogus sources, illegal flags, half-open and hoarded connections, predictable numbers | `handshake` |
+//! | A | hundreds of thousands of SYNs per second beside downloads and new connections | `flood` |
+//! | B | RST, SYN, data, ACK and ICMP from off the path into live transfers; budgets of challenge ACKs; desynchronised peers | `off_path` |
+//! | C | truncation at every length, lying lengths and offsets, absurd options, bad and partial sums, fragments, mutations | `parsing` |
+//! | D | tiny and disordered pieces, SACK games, ACK division, duplicate and optimistic ACKs, closed and tiny windows, slow heads, greed | `resources` |
+//! | E | VLAN tags, tunnels, padding, group addresses, ARP and NDP poisoning, foreign MAC addresses, answers of the kernel | `link` |
+
+mod flood;
+mod handshake;
+mod link;
+mod off_path;
+mod parsing;
+mod resources;
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::daemon::{Daemon, Settings};
+use crate::lab::{Lab, eventually};
+use crate::raw::{Flow, Wire};
+use crate::report::Report;
+use crate::site::{KIB, MIB, Site};
+
+/// What a download that works at once takes, on a machine that does other things too.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// Memory that an attack may leave behind.
+const KEPT: u64 = 1 << 20;
+
+/// A daemon under attack.
+pub struct Bed {
+    pub wire: Wire,
+    pub daemon: Daemon,
+    pub site: Site,
+    base: Base,
+    // Last, because it ends what runs in it.
+    pub lab: Lab,
+}
+
+/// What it holds when nobody is there.
+struct Base {
+    descriptors: usize,
+    resident: u64,
+    report: Report,
+}
+
+impl Bed {
+    /// A daemon that has served a bit. `None`, reported as a skip, without the rights.
+    pub fn new() -> Option<Bed> {
+        Bed::with(&[])
+    }
+
+    /// The same with other settings.
+    pub fn with(settings: Settings) -> Option<Bed> {
+        let lab = Lab::new()?;
+        let site = Site::with("small.bin", 16 * KIB);
+        site.file("middle.bin", 256 * KIB);
+        site.file("file.bin", 8 * MIB);
+        // Segments one by one, as on a wire: a packet socket would see whole super-segments.
+        let settings: Vec<_> = [("xdp.tx_lane", "\"copy\"")]
+            .iter()
+            .chain(settings)
+            .copied()
+            .collect();
+        let daemon = Daemon::start(&lab, site.root(), &settings);
+        let wire = Wire::open(&lab);
+        // Everything that is made at first use is made now.
+        for address in [lab.server.ipv4, lab.server.ipv6] {
+            let client = Client::new(&lab.client, address);
+            client.download(&site, "file.bin");
+            client.download(&site, "small.bin");
+        }
+        let mut flow = Flow::open(&wire, wire.stranger(999));
+        flow.ask("/small.bin");
+        flow.read_file(&site.path("small.bin"));
+        flow.reset();
+        let base = Base {
+            report: daemon.settle(),
+            descriptors: daemon.descriptors(),
+            resident: daemon.resident(),
+        };
+        Some(Bed {
+            wire,
+            daemon,
+            site,
+            base,
+            lab,
+        })
+    }
+
+    /// A client over kernel TCP.
+    pub fn client(&self) -> Client<'_> {
+        Client::new(&self.lab.client, self.lab.server.ipv4)
+    }
+
+    /// How far a counter has come since the attack began.
+    pub fn grown(&self, name: &str) -> u64 {
+        self.since(&self.daemon.report(), &[name])
+    }
+
+    /// Waits until these counters have grown by `count` in all, and asserts that it is not more.
+    pub fn counted(&self, names: &[&str], count: usize) {
+        let count = u64::try_from(count).expect("a few");
+        let limit = Duration::from_secs(5);
+        eventually(&format!("{names:?} grow by {count}"), limit, || {
+            let grown = self.since(&self.daemon.report(), names);
+            assert!(
+                grown <= count,
+                "{names:?} grew by {grown} and not by {count}"
+            );
+            (grown == count).then_some(())
+        });
+    }
+
+    fn since(&self, report: &Report, names: &[&str]) -> u64 {
+        names
+            .iter()
+            .map(|name| report.get(name) - self.base.report.get(name))
+            .sum()
+    }
+
+    /// A plain download, now.
+    pub fn serves(&self) {
+        let begun = Instant::now();
+        self.client().download(&self.site, "small.bin");
+        let took = begun.elapsed();
+        assert!(took < AT_ONCE, "a download of 16 KiB took {took:?}");
+    }
+
+    /// The end of an attack whose half-open handshakes nobody can take back: a drain ends them, and nothing else is left.
+    pub fn healthy_after_drain(self) {
+        self.serves();
+        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
+        self.assert_small();
+        self.daemon.signal(Signal::TERM);
+        self.daemon.ended();
+    }
+
+    fn assert_small(&self) {
+        let kept = self.daemon.resident().saturating_sub(self.base.resident);
+        assert!(kept <= KEPT, "{} KiB more than before", kept >> 10);
+    }
+
+    /// The end of every other attack.
+    pub fn healthy(self) {
+        self.serves();
+        let report = self.daemon.settle();
+        assert_eq!(report.get("timers"), 0, "{}", report.text());
+        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
+        assert_eq!(
+            report.get("frames_total"),
+            self.base.report.get("frames_total")
+        );
+        self.assert_small();
+        self.daemon.finish();
+    }
+}
