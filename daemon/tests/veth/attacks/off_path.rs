@@ -82,7 +82,7 @@ fn a_download_survives_forged_fins() {
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn a_download_survives_segments_with_any_flags() {
     a_download_survives(|random| {
-        let flags = TcpFlags::from_bits(random.next().to_be_bytes()[0]);
+        let flags = TcpFlags::from_bits(random.next().to_be_bytes()[0].into());
         (flags, random.word(), random.word(), 0)
     });
 }
