@@ -9,6 +9,14 @@ pub enum Error {
     /// Not root.
     #[error("needs root for network namespaces and AF_XDP -> sudo make bench")]
     NotRoot,
+    /// Lists that do not match.
+    #[error("{ours} congestion controls of ours and {kernel} of the kernel -> name one for each")]
+    Pairs {
+        /// How many of ours.
+        ours: usize,
+        /// How many of the kernel's.
+        kernel: usize,
+    },
     /// No binary to measure.
     #[error("{0} is missing -> make build, or --sluiced FILE")]
     NoDaemon(PathBuf),

@@ -5,7 +5,8 @@
 //! and counts what came, because a cell with much loss would take minutes for the file that another needs for slow
 //! start alone. Every byte that came is compared.
 //!
-//! The kernel's congestion control is that of its routes ([`CONGESTION`]); ours is the default of the daemon.
+//! Every pair of congestion controls that is asked for takes its turn in every round: ours from the configuration of
+//! the daemon, the kernel's from its routes.
 
 mod report;
 
@@ -19,11 +20,11 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::goodput::daemon;
-use crate::lab::{CONGESTION, End, Lab, output};
+use crate::lab::{End, Lab, output};
 use crate::path::{Path, Road, Traffic};
-use crate::server::{Backend, Server};
+use crate::server::{Backend, Congestion, Server};
 use crate::site::{LARGE, Site, url};
-use report::{Cell, Report};
+use report::{Cell, Pair, Report};
 
 const MTU: u16 = 1500;
 /// The least buffer of the bottleneck: a burst of 10 segments and more must fit at any round-trip time.
@@ -45,6 +46,14 @@ pub struct Options {
     /// Rate of the bottleneck, Mbit/s of frames
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
+
+    /// Congestion control of our TCP; several take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["cubic", "bbr"])]
+    congestion: Vec<Congestion>,
+
+    /// Congestion control of the kernel's TCP, one for each of ours [default: the same]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kernel_congestion: Vec<Congestion>,
 
     /// Pairs of runs per cell; each has its own seed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -88,6 +97,7 @@ pub struct Run {
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
+    let pairs = pairs(&options.congestion, &options.kernel_congestion)?;
     let binary = daemon(options.sluiced.as_deref())?;
     if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
         return Err(Error::NotRoot);
@@ -95,29 +105,44 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let environment = Environment::gather(MTU, options.server_cpu, options.client_cpu, false)?;
     let lab = Lab::with_middle(MTU)?;
     let site = Site::create(&lab, file_bytes(options))?;
+    let bed = Bed {
+        lab: &lab,
+        binary: &binary,
+        site: &site,
+        options,
+    };
     let mut cells = Vec::new();
     for &rtt_ms in &options.rtt {
         for &loss_percent in &options.loss {
-            let mut cell = Cell::new(rtt_ms, loss_percent);
+            let mut row: Vec<Cell> = pairs
+                .iter()
+                .map(|pair| Cell::new(rtt_ms, loss_percent, *pair))
+                .collect();
             for round in 0..options.rounds {
                 let seed = options.seed + u64::from(round);
                 let road = road(options.rate, rtt_ms, loss_percent, seed);
-                let ours = measured(&lab, &binary, &site, Backend::Xdp, &road, options)?;
-                let theirs = measured(&lab, &binary, &site, Backend::Kernel, &road, options)?;
-                eprintln!(
-                    "{rtt_ms:3} ms, {loss_percent} % loss, seed {seed}: xdp {:7.2}, kernel {:7.2} Mbit/s",
-                    ours.mbit_per_s, theirs.mbit_per_s
-                );
-                cell.push(ours, theirs);
+                for cell in &mut row {
+                    let Pair { ours, kernel } = cell.pair;
+                    lab.set_kernel_congestion(kernel.name())?;
+                    let xdp = bed.measured(Backend::Xdp, ours, &road)?;
+                    let other = bed.measured(Backend::Kernel, ours, &road)?;
+                    eprintln!(
+                        "{rtt_ms:3} ms, {loss_percent} % loss, seed {seed}: xdp {} {:7.2}, kernel {} {:7.2} Mbit/s",
+                        ours.name(),
+                        xdp.mbit_per_s,
+                        kernel.name(),
+                        other.mbit_per_s
+                    );
+                    cell.push(xdp, other);
+                }
             }
-            cells.push(cell);
+            cells.extend(row);
         }
     }
     let report = Report {
         scenario: "grid",
         rate_mbit_per_s: options.rate,
         seconds: options.seconds,
-        kernel_congestion: CONGESTION,
         environment,
         cells,
     };
@@ -126,6 +151,21 @@ pub fn run(options: &Options) -> Result<(), Error> {
         fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
     }
     Ok(())
+}
+
+/// Ours and the kernel's of each pair.
+fn pairs(ours: &[Congestion], kernel: &[Congestion]) -> Result<Vec<Pair>, Error> {
+    let kernel = if kernel.is_empty() { ours } else { kernel };
+    if kernel.len() != ours.len() {
+        return Err(Error::Pairs {
+            ours: ours.len(),
+            kernel: kernel.len(),
+        });
+    }
+    let pairs = ours.iter().zip(kernel);
+    Ok(pairs
+        .map(|(&ours, &kernel)| Pair { ours, kernel })
+        .collect())
 }
 
 /// More than a run can carry.
@@ -149,27 +189,39 @@ fn road(rate: u32, rtt_ms: u32, loss_percent: f64, seed: u64) -> Road {
     }
 }
 
-fn measured(
-    lab: &Lab,
-    binary: &FilePath,
-    site: &Site,
-    backend: Backend,
-    road: &Road,
-    options: &Options,
-) -> Result<Run, Error> {
-    let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
-    let path = Path::start(lab, road, options.client_cpu)?;
-    let got = lab.scratch().join("got");
-    let (bytes, seconds) = download(lab, &got, options)?;
-    // The server first: while the link is up it hears that the client is gone, and need not wait for it.
-    server.stop()?;
-    let traffic = path.finish()?;
-    compare(&got, &site.root.join(LARGE), bytes, backend)?;
-    Ok(Run {
-        mbit_per_s: mbit_per_s(bytes, seconds),
-        seed: road.seed,
-        traffic,
-    })
+/// What all runs have in common.
+struct Bed<'a> {
+    lab: &'a Lab,
+    binary: &'a FilePath,
+    site: &'a Site,
+    options: &'a Options,
+}
+
+impl Bed<'_> {
+    /// `congestion` is that of our TCP; the kernel's is set in the lab.
+    fn measured(
+        &self,
+        backend: Backend,
+        congestion: Congestion,
+        road: &Road,
+    ) -> Result<Run, Error> {
+        let Bed { lab, options, .. } = self;
+        let root = &self.site.root;
+        let cpu = options.server_cpu;
+        let server = Server::with_congestion(lab, self.binary, root, backend, cpu, congestion)?;
+        let path = Path::start(lab, road, options.client_cpu)?;
+        let got = lab.scratch().join("got");
+        let (bytes, seconds) = download(lab, &got, options)?;
+        // The server first: while the link is up it hears that the client is gone, and need not wait for it.
+        server.stop()?;
+        let traffic = path.finish()?;
+        compare(&got, &root.join(LARGE), bytes, backend)?;
+        Ok(Run {
+            mbit_per_s: mbit_per_s(bytes, seconds),
+            seed: road.seed,
+            traffic,
+        })
+    }
 }
 
 /// Downloads until the time is over: bytes and seconds, as curl counts them.
@@ -231,6 +283,18 @@ mod tests {
             assert!((to_client.loss * 100.0 - loss).abs() < 1e-9);
             assert_eq!(to_server.loss, 0.0);
         }
+    }
+
+    #[test]
+    fn the_kernel_has_the_same_congestion_control_unless_told_otherwise() {
+        let [cubic, reno, bbr] = [Congestion::Cubic, Congestion::Reno, Congestion::Bbr];
+        let pair = |ours, kernel| Pair { ours, kernel };
+        assert_eq!(
+            pairs(&[cubic, bbr], &[]).unwrap(),
+            [pair(cubic, cubic), pair(bbr, bbr)]
+        );
+        assert_eq!(pairs(&[reno], &[cubic]).unwrap(), [pair(reno, cubic)]);
+        assert!(pairs(&[reno], &[cubic, bbr]).is_err());
     }
 
     #[test]

@@ -37,6 +37,32 @@ impl Backend {
     }
 }
 
+/// Congestion control, by the names that daemon and kernel share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// CUBIC: RFC 9438 here, `tcp_cubic.c` there.
+    Cubic,
+    /// Reno.
+    Reno,
+    /// DCTCP; only here.
+    Dctcp,
+    /// BBR: version 3 here, version 1 there.
+    Bbr,
+}
+
+impl Congestion {
+    /// As configuration and routes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Congestion::Cubic => "cubic",
+            Congestion::Reno => "reno",
+            Congestion::Dctcp => "dctcp",
+            Congestion::Bbr => "bbr",
+        }
+    }
+}
+
 /// A running daemon. Dropping it kills it.
 pub struct Server {
     child: Child,
@@ -54,13 +80,27 @@ impl Server {
         backend: Backend,
         cpu: u32,
     ) -> Result<Server, Error> {
+        Server::with_congestion(lab, binary, root, backend, cpu, Congestion::Cubic)
+    }
+
+    /// The same with another congestion control of our TCP. That of the kernel's is a matter of the lab.
+    pub fn with_congestion(
+        lab: &Lab,
+        binary: &Path,
+        root: &Path,
+        backend: Backend,
+        cpu: u32,
+        congestion: Congestion,
+    ) -> Result<Server, Error> {
         let config = lab.scratch().join("sluice.toml");
         let log = lab.scratch().join("sluiced.log");
         let text = format!(
             "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n\
+             [tcp]\ncongestion = \"{}\"\n\
              [[listen]]\nport = {PORT}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
+            congestion.name(),
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;
