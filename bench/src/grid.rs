@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::goodput::daemon;
 use crate::lab::{End, Lab, output};
 use crate::path::{Path, Road, Traffic};
-use crate::server::{Backend, Congestion, Server};
+use crate::server::{Backend, Congestion, Launch, Server};
 use crate::site::{LARGE, Site, url};
 use report::{Cell, Pair, Report};
 
@@ -207,8 +207,13 @@ impl Bed<'_> {
     ) -> Result<Run, Error> {
         let Bed { lab, options, .. } = self;
         let root = &self.site.root;
-        let cpu = options.server_cpu;
-        let server = Server::with_congestion(lab, self.binary, root, backend, cpu, congestion)?;
+        let launch = Launch {
+            backend,
+            cpu: options.server_cpu,
+            congestion,
+            real_time: true,
+        };
+        let server = Server::launch(lab, self.binary, root, &launch)?;
         let path = Path::start(lab, road, options.client_cpu)?;
         let got = lab.scratch().join("got");
         let (bytes, seconds) = download(lab, &got, options)?;

@@ -63,6 +63,20 @@ impl Congestion {
     }
 }
 
+/// How a daemon is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    /// The stack.
+    pub backend: Backend,
+    /// CPU of its worker.
+    pub cpu: u32,
+    /// Congestion control of our TCP. That of the kernel's is a matter of the lab.
+    pub congestion: Congestion,
+    /// Before everything else on its CPUs, as the kernel's TCP is, which runs in softirqs: for scenarios that measure
+    /// the protocol and not who else wants the CPU.
+    pub real_time: bool,
+}
+
 /// A running daemon. Dropping it kills it.
 pub struct Server {
     child: Child,
@@ -80,18 +94,18 @@ impl Server {
         backend: Backend,
         cpu: u32,
     ) -> Result<Server, Error> {
-        Server::with_congestion(lab, binary, root, backend, cpu, Congestion::Cubic)
+        let launch = Launch {
+            backend,
+            cpu,
+            congestion: Congestion::Cubic,
+            real_time: false,
+        };
+        Server::launch(lab, binary, root, &launch)
     }
 
-    /// The same with another congestion control of our TCP. That of the kernel's is a matter of the lab.
-    pub fn with_congestion(
-        lab: &Lab,
-        binary: &Path,
-        root: &Path,
-        backend: Backend,
-        cpu: u32,
-        congestion: Congestion,
-    ) -> Result<Server, Error> {
+    /// The same with more to say.
+    pub fn launch(lab: &Lab, binary: &Path, root: &Path, launch: &Launch) -> Result<Server, Error> {
+        let Launch { backend, cpu, .. } = *launch;
         let config = lab.scratch().join("sluice.toml");
         let log = lab.scratch().join("sluiced.log");
         let text = format!(
@@ -100,12 +114,19 @@ impl Server {
              [[listen]]\nport = {PORT}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
-            congestion.name(),
+            launch.congestion.name(),
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;
-        let child = lab
-            .command(End::Server, &binary.display().to_string())
+        let binary = binary.display().to_string();
+        let mut command = if launch.real_time {
+            let mut command = lab.command(End::Server, "chrt");
+            command.args(["--fifo", "1", &binary]);
+            command
+        } else {
+            lab.command(End::Server, &binary)
+        };
+        let child = command
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())

@@ -172,7 +172,7 @@ impl Report {
         )?;
         writeln!(
             out,
-            "- pinning: server worker on CPU {}, client and link on CPU {}\n",
+            "- pinning: server worker on CPU {}, client and link on CPU {}; server and link with real-time priority\n",
             environment.server_cpu, environment.client_cpu
         )?;
         writeln!(
