@@ -10,6 +10,7 @@
 use core::time::Duration;
 
 use super::AckSample;
+use crate::clock::Instant;
 
 /// MIN_RTT_THRESH and MAX_RTT_THRESH.
 const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
@@ -18,6 +19,8 @@ const MAX_RTT_THRESH: Duration = Duration::from_millis(16);
 const MIN_RTT_DIVISOR: u32 = 8;
 /// N_RTT_SAMPLE: a minimum of fewer samples is not compared.
 const N_RTT_SAMPLE: u32 = 8;
+/// Parts of a round that are looked at one by one.
+const PARTS: u32 = 8;
 /// CSS_GROWTH_DIVISOR.
 const CSS_GROWTH_DIVISOR: u32 = 4;
 /// CSS_ROUNDS.
@@ -38,8 +41,16 @@ pub(super) struct HyStart {
     window_end: u64,
     last_round_min_rtt: Duration,
     current_round_min_rtt: Duration,
-    rtt_sample_count: u32,
+    part: Part,
     css: Option<Css>,
+}
+
+/// The shortest round trip of a part of the round.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    began: Instant,
+    samples: u32,
+    min_rtt: Duration,
 }
 
 /// Conservative slow start.
@@ -48,6 +59,18 @@ struct Css {
     baseline_min_rtt: Duration,
     /// Rounds that have ended in it; the first may have been a partial one.
     rounds: u32,
+    /// The round-trip time rose by the threshold once more.
+    confirmed: bool,
+}
+
+impl Part {
+    fn new(began: Instant) -> Part {
+        Part {
+            began,
+            samples: 0,
+            min_rtt: Duration::MAX,
+        }
+    }
 }
 
 impl HyStart {
@@ -56,65 +79,68 @@ impl HyStart {
             window_end: 0,
             last_round_min_rtt: Duration::MAX,
             current_round_min_rtt: Duration::MAX,
-            rtt_sample_count: 0,
+            part: Part::new(Instant::ZERO),
             css: None,
         }
     }
 
     /// Section 4.2, for every ACK in the initial slow start.
     pub(super) fn on_ack(&mut self, ack: &AckSample) -> Pace {
-        if ack.snd_una >= self.window_end && !self.begin_round(ack.snd_nxt) {
-            return Pace::Over;
+        if ack.snd_una >= self.window_end {
+            self.begin_round(ack);
         }
         if let Some(rtt) = ack.rtt {
             self.current_round_min_rtt = self.current_round_min_rtt.min(rtt);
-            self.rtt_sample_count += 1;
-            self.compare();
+            self.part.min_rtt = self.part.min_rtt.min(rtt);
+            self.part.samples += 1;
+            self.compare(ack.now);
         }
-        Pace::SlowStart {
-            divisor: if self.css.is_some() {
-                CSS_GROWTH_DIVISOR
-            } else {
-                1
+        match &self.css {
+            None => Pace::SlowStart { divisor: 1 },
+            Some(css) if css.confirmed || css.rounds >= CSS_ROUNDS => Pace::Over,
+            Some(_) => Pace::SlowStart {
+                divisor: CSS_GROWTH_DIVISOR,
             },
         }
     }
 
-    /// False if this was the last round of conservative slow start.
-    fn begin_round(&mut self, snd_nxt: u64) -> bool {
-        self.window_end = snd_nxt;
+    fn begin_round(&mut self, ack: &AckSample) {
+        self.window_end = ack.snd_nxt;
         self.last_round_min_rtt = self.current_round_min_rtt;
         self.current_round_min_rtt = Duration::MAX;
-        self.rtt_sample_count = 0;
-        match &mut self.css {
-            Some(css) => {
-                css.rounds += 1;
-                css.rounds < CSS_ROUNDS
-            }
-            None => true,
+        self.part = Part::new(ack.now);
+        if let Some(css) = &mut self.css {
+            css.rounds += 1;
         }
     }
 
-    fn compare(&mut self) {
-        if self.rtt_sample_count < N_RTT_SAMPLE {
+    fn compare(&mut self, now: Instant) {
+        let long_enough = self.last_round_min_rtt != Duration::MAX
+            && now.saturating_since(self.part.began) >= self.last_round_min_rtt / PARTS;
+        if self.part.samples < N_RTT_SAMPLE || !long_enough {
             return;
         }
-        match self.css {
-            Some(css) if self.current_round_min_rtt < css.baseline_min_rtt => self.css = None,
-            Some(_) => {}
-            None if self.last_round_min_rtt != Duration::MAX => {
-                let thresh = (self.last_round_min_rtt / MIN_RTT_DIVISOR)
-                    .clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
-                if self.current_round_min_rtt >= self.last_round_min_rtt + thresh {
-                    self.css = Some(Css {
-                        baseline_min_rtt: self.current_round_min_rtt,
-                        rounds: 0,
-                    });
-                }
+        let current = self.part.min_rtt;
+        self.part = Part::new(now);
+        match &mut self.css {
+            Some(css) if current < css.baseline_min_rtt => self.css = None,
+            Some(css) => css.confirmed |= is_rise(css.baseline_min_rtt, current),
+            None if is_rise(self.last_round_min_rtt, current) => {
+                self.css = Some(Css {
+                    baseline_min_rtt: current,
+                    rounds: 0,
+                    confirmed: false,
+                });
             }
             None => {}
         }
     }
+}
+
+/// A rise by RttThresh. Without a round before there is nothing to rise from.
+fn is_rise(from: Duration, to: Duration) -> bool {
+    from != Duration::MAX
+        && to >= from + (from / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH)
 }
 
 #[cfg(test)]
