@@ -53,6 +53,13 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Whether a pacer spreads what the window lets out.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pacer.rate() > 0
+    }
+}
+
 /// An ACK as loss detection left it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JudgedAck {
