@@ -136,7 +136,8 @@ impl Connection {
             // Without SACK a duplicate takes a segment out of the pipe as well.
             return;
         }
-        let first = self.loss.next_retransmission();
+        // What was sent again left later than its marker says, and a round trip more of losses would count for it.
+        let first = self.loss.next_retransmission().filter(|(_, again)| !again);
         let record = first.and_then(|(range, _)| self.control.markers.near(range.start));
         let delivery = &mut self.control.delivery;
         delivery.on_lost(lost);

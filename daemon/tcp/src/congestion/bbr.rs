@@ -319,8 +319,9 @@ impl Bbr {
     }
 
     fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        let congestion = lost.saturating_sub(self.background.of(in_flight));
-        is_inflight_too_high(congestion, in_flight, self.window.mss)
+        // Half as much again: of six losses that are to be expected nine are no surprise.
+        let background = self.background.of(in_flight) * 3 / 2;
+        is_inflight_too_high(lost.saturating_sub(background), in_flight, self.window.mss)
     }
 
     fn min_pipe_cwnd(&self) -> u64 {

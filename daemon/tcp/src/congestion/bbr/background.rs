@@ -7,14 +7,15 @@
 //! a probe left, are not looked at: there a queue may overflow that is too short to be seen as delay. See
 //! docs/decisions/004-bbr-background-loss.md.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 
-use super::{AckSample, Bbr, State};
+use super::{AckSample, Bbr, CWND_MAX, State};
 
 /// A round trip of up to this much more than the shortest, in its parts, is one through an empty queue.
 const EMPTY_QUEUE_PARTS: u32 = 8;
 /// Memory in delivered bytes: some 700 segments, in which 3 % of loss are told from 1 % and 5 %.
-const MEMORY_BYTES: u64 = 1 << 20;
+const MEMORY_BYTES: u32 = 1 << 20;
 /// No more than one byte in this many is excused. A queue that is too short to be seen loses a fifth of what comes
 /// while a probe sends a quarter too much, and must not pass for a bad path.
 const SHARE_MAX: u64 = 10;
@@ -22,51 +23,52 @@ const SHARE_MAX: u64 = 10;
 /// What was lost and delivered in rounds with an empty queue, lately.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Background {
-    lost: u64,
-    delivered: u64,
+    lost: u32,
+    delivered: u32,
     round: Round,
 }
 
-/// The round under way.
+/// The round under way. Bytes of a round are less than a window, 1 GiB at most.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    lost: u64,
-    delivered: u64,
-    min_rtt: Option<Duration>,
+    lost: u32,
+    delivered: u32,
+    min_rtt_ns: Option<NonZeroU64>,
 }
 
 impl Background {
     pub(super) fn on_loss(&mut self, bytes: u32) {
-        self.round.lost += u64::from(bytes);
+        self.round.lost = self.round.lost.saturating_add(bytes);
     }
 
     /// Of so many bytes, those that the path loses with an empty queue.
     pub(super) fn of(&self, in_flight: u64) -> u64 {
-        let sent = u128::from((self.lost + self.delivered).max(1));
-        let share = u128::from(in_flight) * u128::from(self.lost) / sent;
-        u64::try_from(share)
-            .unwrap_or(u64::MAX)
-            .min(in_flight / SHARE_MAX)
+        let lost = u64::from(self.lost);
+        let sent = (lost + u64::from(self.delivered)).max(1);
+        // 30 bits of flight, 32 of losses.
+        let share = in_flight.min(u64::from(CWND_MAX)) * lost / sent;
+        share.min(in_flight / SHARE_MAX)
     }
 
     fn on_ack(&mut self, ack: &AckSample) {
-        self.round.delivered += u64::from(ack.delivered_bytes);
-        self.round.min_rtt = match (self.round.min_rtt, ack.rtt) {
-            (Some(least), Some(rtt)) => Some(least.min(rtt)),
-            (least, rtt) => least.or(rtt),
-        };
+        let round = &mut self.round;
+        round.delivered = round.delivered.saturating_add(ack.delivered_bytes);
+        let rtt = ack.rtt.and_then(|rtt| u64::try_from(rtt.as_nanos()).ok());
+        let rtt = rtt.and_then(NonZeroU64::new);
+        round.min_rtt_ns = round.min_rtt_ns.into_iter().chain(rtt).min();
     }
 
     fn end_round(&mut self, counts: bool, min_rtt: Duration) {
         let round = core::mem::take(&mut self.round);
+        let limit = min_rtt + min_rtt / EMPTY_QUEUE_PARTS;
         let empty = round
-            .min_rtt
-            .is_some_and(|rtt| rtt <= min_rtt + min_rtt / EMPTY_QUEUE_PARTS);
+            .min_rtt_ns
+            .is_some_and(|rtt| Duration::from_nanos(rtt.get()) <= limit);
         if !counts || !empty {
             return;
         }
-        self.lost += round.lost;
-        self.delivered += round.delivered;
+        self.lost = self.lost.saturating_add(round.lost);
+        self.delivered = self.delivered.saturating_add(round.delivered);
         if self.delivered > MEMORY_BYTES {
             self.lost /= 2;
             self.delivered /= 2;
@@ -77,15 +79,15 @@ impl Background {
 impl Bbr {
     /// At the end of a round in which the flow neither probed nor drained.
     pub(super) fn update_background(&mut self, ack: &AckSample) {
-        if self.rounds.start
-            && let Some(min_rtt) = self.min_rtt.value
-        {
+        self.background.on_ack(ack);
+        if self.rounds.start {
+            // Nothing is known of the path before the first round is over.
+            let min_rtt = self.min_rtt.value.unwrap_or_default();
             let counts = matches!(
                 self.state,
                 State::Startup | State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt
             );
             self.background.end_round(counts, min_rtt);
         }
-        self.background.on_ack(ack);
     }
 }
