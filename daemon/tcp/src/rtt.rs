@@ -106,10 +106,17 @@ impl RttEstimator {
     pub fn observe(&mut self, rtt: Duration) {
         let rtt_ns = nanos(rtt);
         self.min_rtt_ns = self.min_rtt_ns.min(rtt_ns);
-        if self.has_sample {
+        // One that was sampled a moment ago counts once.
+        if self.has_sample && rtt_ns != self.latest_ns {
             self.srtt_ns = self.srtt_ns - self.srtt_ns / 8 + rtt_ns / 8;
             self.update_rto();
         }
+    }
+
+    /// A round trip that may be the smallest so far, and says nothing else: without SACK what arrived behind a hole is
+    /// acknowledged when the hole is filled.
+    pub fn observe_least(&mut self, rtt: Duration) {
+        self.min_rtt_ns = self.min_rtt_ns.min(nanos(rtt));
     }
 
     fn update_rto(&mut self) {
