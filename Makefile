@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid sim fuzz lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid bench-fairness bench-peers sim fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +51,14 @@ bench: build ## Goodput of one flow beside the kernel backend, alternating, with
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
 	target/release/sluice-bench engine
 
-bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
+bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC and BBR, 9 minutes per round (needs root)
 	target/release/sluice-bench grid
+
+bench-fairness: build ## Shares of a bottleneck beside kernel CUBIC, with Jain's index, 13 minutes (needs root)
+	target/release/sluice-bench fairness
+
+bench-peers: build ## Every controller to Linux through 20 kinds of bad links, every byte compared (needs root)
+	target/release/sluice-bench peers
 
 # Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.
 SEEDS ?= 100000

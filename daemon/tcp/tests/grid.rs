@@ -1,4 +1,7 @@
-//! Goodput over random loss and round-trip time in virtual time.
+//! Goodput over random loss and round-trip time in virtual time, beside what the kernel's TCP gets on such links.
+//!
+//! The floors are 0.95 of kernel CUBIC (no loss) and 0.95 of kernel BBR (loss) as `sluice-bench grid` measured them,
+//! less what three seeds differ by. So a change that costs goodput is seen without a kernel and without root.
 #![allow(clippy::cast_precision_loss)]
 
 #[path = "control/link.rs"]
@@ -12,128 +15,63 @@ use core::time::Duration;
 use link::{Lab, Path, Setup};
 use sluice_tcp::congestion::Algorithm;
 
+const SECONDS: u32 = 10;
+
+/// 100 Mbit/s with a buffer of one bandwidth-delay product.
 fn path(rtt_ms: u64, loss_ppm: u32) -> Path {
-    let bdp = 12_500 * rtt_ms;
     Path {
         rtt: Duration::from_millis(rtt_ms),
-        buffer: bdp.max(65_536),
+        buffer: (12_500 * rtt_ms).max(65_536),
         loss_ppm,
         ..Path::USUAL
     }
 }
 
-#[test]
-#[ignore = "prints a table"]
-fn table() {
-    let seeds: u64 = std::env::var("SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(10);
-    let secs: u64 = std::env::var("SECS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(10);
-    let algs: Vec<Algorithm> = match std::env::var("ALG").as_deref() {
-        Ok("bbr") => vec![Algorithm::Bbr],
-        Ok("cubic") => vec![Algorithm::Cubic],
-        _ => vec![Algorithm::Cubic, Algorithm::Bbr],
-    };
-    for algorithm in algs {
-        for rtt_ms in [1, 20, 80] {
-            for loss_ppm in [0, 1_000, 10_000, 30_000] {
-                let mut rates = Vec::new();
-                let (mut rto, mut tlp, mut undo, mut fast, mut rtx, mut lost, mut over) =
-                    (0, 0, 0, 0, 0, 0, 0);
-                for seed in 1..=seeds {
-                    let late = std::env::var("LATE_US")
-                        .ok()
-                        .and_then(|s| s.parse().ok())
-                        .unwrap_or(60);
-                    let setup = Setup {
-                        late: Duration::from_micros(late),
-                        seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                        ..Setup::new(algorithm, path(rtt_ms, loss_ppm))
-                    };
-                    let mut lab = Lab::new(setup, 1, Duration::ZERO);
-                    let bytes = lab.run(Duration::from_secs(secs))[0];
-                    rates.push(bytes as f64 * 8.0 / 1e6 / secs as f64);
-                    let c = lab.stack.counters();
-                    rto += c.timeouts;
-                    tlp += c.tail_probes;
-                    undo += c.spurious_undone;
-                    fast += c.fast_recoveries;
-                    rtx += c.retransmitted_fast
-                        + c.retransmitted_rack
-                        + c.retransmitted_timeout
-                        + c.retransmitted_tlp;
-                    lost += lab.queue.lost;
-                    over += lab.queue.dropped;
-                }
-                rates.sort_by(f64::total_cmp);
-                let mean = rates.iter().sum::<f64>() / rates.len() as f64;
-                println!(
-                    "{algorithm:?} {rtt_ms:3} ms {:4.1} %: mean {mean:6.2} ({:6.2}..{:6.2})  per run: rto {} tlp {} undo {} fast {} rtx {} lost {} over {}",
-                    f64::from(loss_ppm) / 1e4,
-                    rates[0],
-                    rates[rates.len() - 1],
-                    rto as f64 / seeds as f64,
-                    tlp as f64 / seeds as f64,
-                    undo as f64 / seeds as f64,
-                    fast / seeds,
-                    rtx / seeds,
-                    lost / seeds,
-                    over / seeds
-                );
-            }
-        }
+/// Payload in Mbit/s over ten seconds, slow start included; the mean of three seeds.
+fn goodput(algorithm: Algorithm, rtt_ms: u64, loss_ppm: u32) -> f64 {
+    let rates = [1u64, 2, 3].map(|seed| {
+        let setup = Setup {
+            seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            ..Setup::new(algorithm, path(rtt_ms, loss_ppm))
+        };
+        let mut lab = Lab::new(setup, 1, Duration::ZERO);
+        let bytes = lab.run(Duration::from_secs(SECONDS.into()))[0];
+        bytes as f64 * 8.0 / 1e6 / f64::from(SECONDS)
+    });
+    rates.iter().sum::<f64>() / 3.0
+}
+
+fn reaches(algorithm: Algorithm, cells: &[(u64, u32, f64)]) {
+    for &(rtt_ms, loss_ppm, floor) in cells {
+        let rate = goodput(algorithm, rtt_ms, loss_ppm);
+        println!("{algorithm:?}, {rtt_ms} ms, {loss_ppm} ppm: {rate:.2} Mbit/s");
+        assert!(
+            rate >= floor,
+            "{algorithm:?}, {rtt_ms} ms, {loss_ppm} ppm: {rate} < {floor}"
+        );
     }
 }
 
+/// RFC 9406 and the two things beside it: at 80 ms slow start used to overflow the buffer, for 87 Mbit/s.
 #[test]
-#[ignore = "prints a trace"]
-fn trace() {
-    let var = |name: &str, default: u64| {
-        std::env::var(name)
-            .ok()
-            .and_then(|s| s.parse().ok())
-            .unwrap_or(default)
-    };
-    let algorithm = if std::env::var("ALG").as_deref() == Ok("bbr") {
-        Algorithm::Bbr
-    } else {
-        Algorithm::Cubic
-    };
-    let setup = Setup {
-        late: Duration::from_micros(var("LATE_US", 60)),
-        seed: var("SEED", 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        ..Setup::new(algorithm, path(var("RTT", 80), var("LOSS", 0) as u32))
-    };
-    let mut lab = Lab::new(setup, 1, Duration::ZERO);
-    let step = Duration::from_micros(var("STEP_US", 80_000));
-    lab.run(Duration::from_micros(var("RTT", 80) * 1_100));
-    for i in 0..var("STEPS", 60) {
-        lab.forget_queue();
-        let bytes = lab.run(step)[0];
-        let view = lab.view(0);
-        let c = lab.stack.counters();
-        println!(
-            "{:6.2}s cwnd {:6} ssthresh {:10} inflight {:6} srtt {:6.1} pace {:7.2} rate {:6.2} dropped {} lost {} qmax {} fast {} rtx {}+{} rto {} tlp {} undo {}",
-            (i as f64 + 1.0) * step.as_secs_f64(),
-            view.cwnd / 1448,
-            view.ssthresh / 1448,
-            view.in_flight / 1448,
-            view.srtt.map_or(0.0, |s| s.as_secs_f64() * 1e3),
-            view.pacing_rate as f64 * 8e-6,
-            bytes as f64 * 8e-6 / step.as_secs_f64(),
-            lab.queue.dropped,
-            lab.queue.lost,
-            lab.queue.backlog_max,
-            c.fast_recoveries,
-            c.retransmitted_fast,
-            c.retransmitted_rack,
-            c.timeouts,
-            c.tail_probes,
-            c.spurious_undone
-        );
-    }
+fn cubic_fills_paths_without_loss() {
+    reaches(
+        Algorithm::Cubic,
+        &[(1, 0, 95.5), (20, 0, 94.5), (80, 0, 90.0)],
+    );
+}
+
+/// docs/decisions/004-bbr-background-loss.md: with the draft's threshold alone 54 and 17 Mbit/s at 3 %.
+#[test]
+fn bbr_keeps_most_of_a_path_that_loses_three_per_cent_by_itself() {
+    reaches(
+        Algorithm::Bbr,
+        &[
+            (1, 30_000, 92.0),
+            (20, 10_000, 84.0),
+            (20, 30_000, 75.0),
+            (80, 10_000, 76.0),
+            (80, 30_000, 60.0),
+        ],
+    );
 }

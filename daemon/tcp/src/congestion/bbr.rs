@@ -10,8 +10,8 @@
 //!
 //! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
 //! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
-//! ten of one; and a loss rate has to be more than chance, see [`is_inflight_too_high`] and
-//! `adapt_lower_bounds_from_congestion`.
+//! ten of one; a loss rate has to be more than chance, see [`is_inflight_too_high`] and
+//! `adapt_lower_bounds_from_congestion`; and more than what the path loses by itself, see [`background`].
 
 use core::time::Duration;
 
