@@ -42,7 +42,7 @@ test-loom: setup ## Ring indices under every interleaving that loom finds
 
 test-veth: build ## The daemon and the link emulator on veth pairs, with curl and kernel TCP as the peers
 	@mkdir -p $(LOGS)
-	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)

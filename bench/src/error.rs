@@ -55,6 +55,9 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// A download did not end in time.
+    #[error("{0}: not everything came in time -> more --seconds, or a bug of the server")]
+    Unfinished(String),
     /// Reading or writing a file.
     #[error("{what}: {source}")]
     Io {

@@ -11,26 +11,24 @@
 mod report;
 
 use std::fs;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::goodput::daemon;
-use crate::lab::{End, Lab, output};
-use crate::path::{Path, Road, Traffic};
-use crate::server::{Backend, Congestion, Launch, Server};
-use crate::site::{LARGE, Site, url};
+use crate::lab::{Lab, output};
+use crate::path::Road;
+use crate::server::{Backend, Congestion};
+use crate::site::Site;
+use crate::transfer::Bed;
 use report::{Cell, Pair, Report};
 
 const MTU: u16 = 1500;
 /// The least buffer of the bottleneck: a burst of 10 segments and more must fit at any round-trip time.
 const BUFFER_LEAST: u64 = 64 << 10;
-/// What curl ends with when its time is over.
-const CURL_TIMED_OUT: i32 = 28;
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
@@ -84,17 +82,6 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// One download.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Run {
-    /// Payload bits per second at the client, in units of 10^6.
-    pub mbit_per_s: f64,
-    /// Seed of its link.
-    pub seed: u64,
-    /// What the link did from server to client.
-    pub traffic: Traffic,
-}
-
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
     let pairs = pairs(&options.congestion, &options.kernel_congestion)?;
@@ -109,7 +96,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
         lab: &lab,
         binary: &binary,
         site: &site,
-        options,
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+        seconds: options.seconds,
     };
     let mut cells = Vec::new();
     for &rtt_ms in &options.rtt {
@@ -187,87 +176,6 @@ fn road(rate: u32, rtt_ms: u32, loss_percent: f64, seed: u64) -> Road {
         to_server: format!("delay={delay_us}us"),
         seed,
     }
-}
-
-/// What all runs have in common.
-struct Bed<'a> {
-    lab: &'a Lab,
-    binary: &'a FilePath,
-    site: &'a Site,
-    options: &'a Options,
-}
-
-impl Bed<'_> {
-    /// `congestion` is that of our TCP; the kernel's is set in the lab.
-    fn measured(
-        &self,
-        backend: Backend,
-        congestion: Congestion,
-        road: &Road,
-    ) -> Result<Run, Error> {
-        let Bed { lab, options, .. } = self;
-        let root = &self.site.root;
-        let launch = Launch {
-            backend,
-            cpu: options.server_cpu,
-            congestion,
-            real_time: true,
-        };
-        let server = Server::launch(lab, self.binary, root, &launch)?;
-        let path = Path::start(lab, road, options.client_cpu)?;
-        let got = lab.scratch().join("got");
-        let (bytes, seconds) = download(lab, &got, options)?;
-        // The server first: while the link is up it hears that the client is gone, and need not wait for it.
-        server.stop()?;
-        let traffic = path.finish()?;
-        compare(&got, &root.join(LARGE), bytes, backend)?;
-        Ok(Run {
-            mbit_per_s: mbit_per_s(bytes, seconds),
-            seed: road.seed,
-            traffic,
-        })
-    }
-}
-
-/// Downloads until the time is over: bytes and seconds, as curl counts them.
-fn download(lab: &Lab, to: &FilePath, options: &Options) -> Result<(u64, f64), Error> {
-    let _ = fs::remove_file(to);
-    let mut command = lab.command(End::Client, "taskset");
-    command
-        .args(["-c", &options.client_cpu.to_string()])
-        .args(["curl", "--silent", "--fail"])
-        .args(["--max-time", &options.seconds.to_string()])
-        .args(["--write-out", "%{size_download} %{time_total}", "--output"])
-        .arg(to)
-        .arg(url(LARGE));
-    let said = command.output().map_err(Error::io("curl"))?;
-    let counts = String::from_utf8_lossy(&said.stdout).into_owned();
-    let in_time = said.status.success() || said.status.code() == Some(CURL_TIMED_OUT);
-    let parsed = counts
-        .split_once(' ')
-        .and_then(|(bytes, seconds)| Some((bytes.parse().ok()?, seconds.parse().ok()?)));
-    parsed.filter(|_| in_time).ok_or_else(|| Error::Failed {
-        program: "curl".to_owned(),
-        said: format!("{}: {counts}", said.status),
-    })
-}
-
-/// Every byte that came.
-fn compare(got: &FilePath, served: &FilePath, bytes: u64, backend: Backend) -> Result<(), Error> {
-    let mut command = Command::new("cmp");
-    command.arg("--bytes").arg(bytes.to_string());
-    match output("cmp", command.arg(got).arg(served)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::WrongBytes {
-            backend: backend.name(),
-            what: error.to_string(),
-        }),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]
-fn mbit_per_s(bytes: u64, seconds: f64) -> f64 {
-    bytes as f64 * 8.0 / seconds / 1e6
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! | [`goodput`] | scenario: one flow, one large file, AF_XDP against the kernel backend |
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
+//! | [`fairness`] | scenario: two flows share a bottleneck, ours beside kernel CUBIC, and Jain's index |
+//! | [`peers`] | scenario: Linux as the peer through 20 kinds of bad links, every controller, every byte compared |
+//! | [`transfer`] | one download through the link |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
@@ -19,6 +22,7 @@
 mod engine;
 mod environment;
 mod error;
+mod fairness;
 mod goodput;
 mod grid;
 mod lab;
@@ -26,8 +30,10 @@ mod link;
 mod measure;
 mod offloads;
 mod path;
+mod peers;
 mod server;
 mod site;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -49,6 +55,10 @@ enum Scenario {
     Engine(engine::Options),
     /// Goodput over loss and round-trip time through the link, AF_XDP and kernel CUBIC with the same seeds
     Grid(grid::Options),
+    /// Two flows share a bottleneck: ours beside kernel CUBIC, with Jain's index
+    Fairness(fairness::Options),
+    /// Linux as the peer through 20 kinds of bad links: every controller, every byte compared
+    Peers(peers::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
 }
@@ -59,6 +69,8 @@ fn main() -> ExitCode {
         Scenario::Goodput(options) => goodput::run(options),
         Scenario::Engine(options) => engine::run(options),
         Scenario::Grid(options) => grid::run(options),
+        Scenario::Fairness(options) => fairness::run(options),
+        Scenario::Peers(options) => peers::run(options),
         Scenario::Link(options) => link::run(options),
     };
     match outcome {

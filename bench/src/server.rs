@@ -75,6 +75,8 @@ pub struct Launch {
     /// Before everything else on its CPUs, as the kernel's TCP is, which runs in softirqs: for scenarios that measure
     /// the protocol and not who else wants the CPU.
     pub real_time: bool,
+    /// Port of the service.
+    pub port: u16,
 }
 
 /// A running daemon. Dropping it kills it.
@@ -99,19 +101,22 @@ impl Server {
             cpu,
             congestion: Congestion::Cubic,
             real_time: false,
+            port: PORT,
         };
         Server::launch(lab, binary, root, &launch)
     }
 
     /// The same with more to say.
     pub fn launch(lab: &Lab, binary: &Path, root: &Path, launch: &Launch) -> Result<Server, Error> {
-        let Launch { backend, cpu, .. } = *launch;
-        let config = lab.scratch().join("sluice.toml");
-        let log = lab.scratch().join("sluiced.log");
+        let Launch {
+            backend, cpu, port, ..
+        } = *launch;
+        let config = lab.scratch().join(format!("sluice-{port}.toml"));
+        let log = lab.scratch().join(format!("sluiced-{port}.log"));
         let text = format!(
             "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n\
              [tcp]\ncongestion = \"{}\"\n\
-             [[listen]]\nport = {PORT}\n[[site]]\nroot = {root:?}\n",
+             [[listen]]\nport = {port}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
             launch.congestion.name(),

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Run;
 use crate::environment::Environment;
 use crate::measure::{Summary, ratios};
 use crate::server::Congestion;
+use crate::transfer::Run;
 
 /// A link that is later than this is not the one that was asked for, in microseconds.
 const LATE_DOUBTFUL_US: u64 = 1000;
@@ -227,6 +227,7 @@ mod tests {
             .zip(rates)
             .map(|(seed, mbit_per_s)| Run {
                 mbit_per_s,
+                whole: false,
                 seed,
                 traffic: Traffic::default(),
             })
