@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -153,11 +153,12 @@ fn shares(
     let before = count(&flows);
     thread::sleep(Duration::from_secs(options.seconds.into()));
     let after = count(&flows);
+    // The clients first: a server that is told to end would let them have the rest.
+    for flow in flows {
+        flow.stop()?;
+    }
     for server in servers {
         server.stop()?;
-    }
-    for flow in flows {
-        flow.join()?;
     }
     path.finish()?;
     Ok([0, 1].map(|flow| mbit_per_s(after[flow] - before[flow], options.seconds)))
@@ -185,16 +186,19 @@ fn jain(shares: [f64; 2]) -> f64 {
 /// A download that counts.
 struct Flow {
     bytes: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
     reader: JoinHandle<std::io::Result<()>>,
 }
 
 impl Flow {
-    /// Connects from the client's namespace. Ends when the server does.
+    /// Connects from the client's namespace.
     fn start(lab: &Lab, port: u16) -> Result<Flow, Error> {
         let name = format!("/run/netns/{}", lab.namespace(End::Client));
         let namespace = std::fs::File::open(&name).map_err(Error::io(name))?;
         let bytes = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&bytes);
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
         let reader = thread::spawn(move || {
             // Of this thread alone.
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
@@ -202,22 +206,28 @@ impl Flow {
             stream
                 .write_all(format!("GET /{LARGE} HTTP/1.1\r\nHost: {SERVER}\r\n\r\n").as_bytes())?;
             let mut buffer = vec![0; 1 << 16];
-            loop {
+            // A flag and a sum: nothing is ordered by them.
+            while !told.load(Ordering::Relaxed) {
                 match stream.read(&mut buffer) {
                     Ok(0) | Err(_) => return Ok(()),
-                    // Only a sum: nothing is ordered by it.
                     Ok(read) => counted.fetch_add(read as u64, Ordering::Relaxed),
                 };
             }
+            Ok(())
         });
-        Ok(Flow { bytes, reader })
+        Ok(Flow {
+            bytes,
+            over,
+            reader,
+        })
     }
 
     fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn join(self) -> Result<(), Error> {
+    fn stop(self) -> Result<(), Error> {
+        self.over.store(true, Ordering::Relaxed);
         let ended = self.reader.join();
         ended
             .unwrap_or_else(|_| Err(std::io::Error::other("the reader panicked")))
