@@ -11,7 +11,8 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid bench-flood sim sim-same fuzz lint fmt clean
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid bench-flood \
+	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +44,7 @@ test-loom: setup ## Ring indices and the disk threads' semaphore under every int
 test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and the dialogues with Linux in our place
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test wire -- --ignored --nocapture 2>&1 | tee $(LOGS)/test-wire.log
-	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
@@ -52,11 +53,17 @@ bench: build ## Goodput of one flow beside the kernel backend, alternating, with
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
 	target/release/sluice-bench engine
 
-bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC, 5 minutes per round (needs root)
+bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC and BBR, 9 minutes per round (needs root)
 	target/release/sluice-bench grid
 
 bench-flood: build ## Goodput and new connections under a flood of SYNs (needs root)
 	target/release/sluice-bench flood
+
+bench-fairness: build ## Shares of a bottleneck beside kernel CUBIC, with Jain's index, 13 minutes (needs root)
+	target/release/sluice-bench fairness
+
+bench-peers: build ## Every controller to Linux through 20 kinds of bad links, every byte compared (needs root)
+	target/release/sluice-bench peers
 
 # Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.
 SEEDS ?= 100000

@@ -9,6 +9,14 @@ pub enum Error {
     /// Not root.
     #[error("needs root for network namespaces and AF_XDP -> sudo make bench")]
     NotRoot,
+    /// Lists that do not match.
+    #[error("{ours} congestion controls of ours and {kernel} of the kernel -> name one for each")]
+    Pairs {
+        /// How many of ours.
+        ours: usize,
+        /// How many of the kernel's.
+        kernel: usize,
+    },
     /// No binary to measure.
     #[error("{0} is missing -> make build, or --sluiced FILE")]
     NoDaemon(PathBuf),
@@ -50,6 +58,9 @@ pub enum Error {
         /// What differs.
         what: String,
     },
+    /// A download did not end in time.
+    #[error("{0}: not everything came in time -> more --seconds, or a bug of the server")]
+    Unfinished(String),
     /// Reading or writing a file.
     #[error("{what}: {source}")]
     Io {

@@ -5,31 +5,30 @@
 //! and counts what came, because a cell with much loss would take minutes for the file that another needs for slow
 //! start alone. Every byte that came is compared.
 //!
-//! The kernel's congestion control is that of its routes ([`CONGESTION`]); ours is the default of the daemon.
+//! Every pair of congestion controls that is asked for takes its turn in every round: ours from the configuration of
+//! the daemon, the kernel's from its routes.
 
 mod report;
 
 use std::fs;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::goodput::daemon;
-use crate::lab::{CONGESTION, End, Lab, output};
-use crate::path::{Path, Road, Traffic};
-use crate::server::{Backend, Server};
-use crate::site::{LARGE, Site, url};
-use report::{Cell, Report};
+use crate::lab::{Lab, output};
+use crate::path::Road;
+use crate::server::{Backend, Congestion};
+use crate::site::Site;
+use crate::transfer::Bed;
+use report::{Cell, Pair, Report};
 
 const MTU: u16 = 1500;
 /// The least buffer of the bottleneck: a burst of 10 segments and more must fit at any round-trip time.
 const BUFFER_LEAST: u64 = 64 << 10;
-/// What curl ends with when its time is over.
-const CURL_TIMED_OUT: i32 = 28;
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
@@ -45,6 +44,14 @@ pub struct Options {
     /// Rate of the bottleneck, Mbit/s of frames
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
+
+    /// Congestion control of our TCP; several take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["cubic", "bbr"])]
+    congestion: Vec<Congestion>,
+
+    /// Congestion control of the kernel's TCP, one for each of ours [default: the same]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kernel_congestion: Vec<Congestion>,
 
     /// Pairs of runs per cell; each has its own seed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -75,19 +82,9 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// One download.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Run {
-    /// Payload bits per second at the client, in units of 10^6.
-    pub mbit_per_s: f64,
-    /// Seed of its link.
-    pub seed: u64,
-    /// What the link did from server to client.
-    pub traffic: Traffic,
-}
-
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
+    let pairs = pairs(&options.congestion, &options.kernel_congestion)?;
     let binary = daemon(options.sluiced.as_deref())?;
     if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
         return Err(Error::NotRoot);
@@ -95,29 +92,46 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let environment = Environment::gather(MTU, options.server_cpu, options.client_cpu, false)?;
     let lab = Lab::with_middle(MTU)?;
     let site = Site::create(&lab, file_bytes(options))?;
+    let bed = Bed {
+        lab: &lab,
+        binary: &binary,
+        site: &site,
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+        seconds: options.seconds,
+    };
     let mut cells = Vec::new();
     for &rtt_ms in &options.rtt {
         for &loss_percent in &options.loss {
-            let mut cell = Cell::new(rtt_ms, loss_percent);
+            let mut row: Vec<Cell> = pairs
+                .iter()
+                .map(|pair| Cell::new(rtt_ms, loss_percent, *pair))
+                .collect();
             for round in 0..options.rounds {
                 let seed = options.seed + u64::from(round);
                 let road = road(options.rate, rtt_ms, loss_percent, seed);
-                let ours = measured(&lab, &binary, &site, Backend::Xdp, &road, options)?;
-                let theirs = measured(&lab, &binary, &site, Backend::Kernel, &road, options)?;
-                eprintln!(
-                    "{rtt_ms:3} ms, {loss_percent} % loss, seed {seed}: xdp {:7.2}, kernel {:7.2} Mbit/s",
-                    ours.mbit_per_s, theirs.mbit_per_s
-                );
-                cell.push(ours, theirs);
+                for cell in &mut row {
+                    let Pair { ours, kernel } = cell.pair;
+                    lab.set_kernel_congestion(kernel.name())?;
+                    let xdp = bed.measured(Backend::Xdp, ours, &road)?;
+                    let other = bed.measured(Backend::Kernel, ours, &road)?;
+                    eprintln!(
+                        "{rtt_ms:3} ms, {loss_percent} % loss, seed {seed}: xdp {} {:7.2}, kernel {} {:7.2} Mbit/s",
+                        ours.name(),
+                        xdp.mbit_per_s,
+                        kernel.name(),
+                        other.mbit_per_s
+                    );
+                    cell.push(xdp, other);
+                }
             }
-            cells.push(cell);
+            cells.extend(row);
         }
     }
     let report = Report {
         scenario: "grid",
         rate_mbit_per_s: options.rate,
         seconds: options.seconds,
-        kernel_congestion: CONGESTION,
         environment,
         cells,
     };
@@ -126,6 +140,21 @@ pub fn run(options: &Options) -> Result<(), Error> {
         fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
     }
     Ok(())
+}
+
+/// Ours and the kernel's of each pair.
+fn pairs(ours: &[Congestion], kernel: &[Congestion]) -> Result<Vec<Pair>, Error> {
+    let kernel = if kernel.is_empty() { ours } else { kernel };
+    if kernel.len() != ours.len() {
+        return Err(Error::Pairs {
+            ours: ours.len(),
+            kernel: kernel.len(),
+        });
+    }
+    let pairs = ours.iter().zip(kernel);
+    Ok(pairs
+        .map(|(&ours, &kernel)| Pair { ours, kernel })
+        .collect())
 }
 
 /// More than a run can carry.
@@ -149,70 +178,6 @@ fn road(rate: u32, rtt_ms: u32, loss_percent: f64, seed: u64) -> Road {
     }
 }
 
-fn measured(
-    lab: &Lab,
-    binary: &FilePath,
-    site: &Site,
-    backend: Backend,
-    road: &Road,
-    options: &Options,
-) -> Result<Run, Error> {
-    let server = Server::start(lab, binary, &site.root, backend, options.server_cpu)?;
-    let path = Path::start(lab, road, options.client_cpu)?;
-    let got = lab.scratch().join("got");
-    let (bytes, seconds) = download(lab, &got, options)?;
-    // The server first: while the link is up it hears that the client is gone, and need not wait for it.
-    server.stop()?;
-    let traffic = path.finish()?;
-    compare(&got, &site.root.join(LARGE), bytes, backend)?;
-    Ok(Run {
-        mbit_per_s: mbit_per_s(bytes, seconds),
-        seed: road.seed,
-        traffic,
-    })
-}
-
-/// Downloads until the time is over: bytes and seconds, as curl counts them.
-fn download(lab: &Lab, to: &FilePath, options: &Options) -> Result<(u64, f64), Error> {
-    let _ = fs::remove_file(to);
-    let mut command = lab.command(End::Client, "taskset");
-    command
-        .args(["-c", &options.client_cpu.to_string()])
-        .args(["curl", "--silent", "--fail"])
-        .args(["--max-time", &options.seconds.to_string()])
-        .args(["--write-out", "%{size_download} %{time_total}", "--output"])
-        .arg(to)
-        .arg(url(LARGE));
-    let said = command.output().map_err(Error::io("curl"))?;
-    let counts = String::from_utf8_lossy(&said.stdout).into_owned();
-    let in_time = said.status.success() || said.status.code() == Some(CURL_TIMED_OUT);
-    let parsed = counts
-        .split_once(' ')
-        .and_then(|(bytes, seconds)| Some((bytes.parse().ok()?, seconds.parse().ok()?)));
-    parsed.filter(|_| in_time).ok_or_else(|| Error::Failed {
-        program: "curl".to_owned(),
-        said: format!("{}: {counts}", said.status),
-    })
-}
-
-/// Every byte that came.
-fn compare(got: &FilePath, served: &FilePath, bytes: u64, backend: Backend) -> Result<(), Error> {
-    let mut command = Command::new("cmp");
-    command.arg("--bytes").arg(bytes.to_string());
-    match output("cmp", command.arg(got).arg(served)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::WrongBytes {
-            backend: backend.name(),
-            what: error.to_string(),
-        }),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]
-fn mbit_per_s(bytes: u64, seconds: f64) -> f64 {
-    bytes as f64 * 8.0 / seconds / 1e6
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +196,18 @@ mod tests {
             assert!((to_client.loss * 100.0 - loss).abs() < 1e-9);
             assert_eq!(to_server.loss, 0.0);
         }
+    }
+
+    #[test]
+    fn the_kernel_has_the_same_congestion_control_unless_told_otherwise() {
+        let [cubic, reno, bbr] = [Congestion::Cubic, Congestion::Reno, Congestion::Bbr];
+        let pair = |ours, kernel| Pair { ours, kernel };
+        assert_eq!(
+            pairs(&[cubic, bbr], &[]).unwrap(),
+            [pair(cubic, cubic), pair(bbr, bbr)]
+        );
+        assert_eq!(pairs(&[reno], &[cubic]).unwrap(), [pair(reno, cubic)]);
+        assert!(pairs(&[reno], &[cubic, bbr]).is_err());
     }
 
     #[test]

@@ -16,6 +16,10 @@ const SCRIPT: &str = include_str!("../netlab.sh");
 
 /// Address of the server in the lab, from `netlab.sh`.
 pub const SERVER: &str = "192.0.2.1";
+/// Address of the client in the lab, from `netlab.sh`.
+pub const CLIENT: &str = "192.0.2.2";
+/// The network of both.
+const NETWORK: &str = "192.0.2.0/24";
 /// What `netlab.sh` sets on the routes of both ends.
 pub const CONGESTION: &str = "cubic";
 
@@ -119,6 +123,17 @@ impl Lab {
             to_server: format!("{}x", self.name),
             to_client: format!("{}y", self.name),
         }
+    }
+
+    /// Lets the kernel at both ends control congestion by another algorithm, from the next connection on.
+    pub fn set_kernel_congestion(&self, name: &str) -> Result<(), Error> {
+        for (end, own) in [(End::Server, SERVER), (End::Client, CLIENT)] {
+            let link = self.link(end);
+            let mut args = vec!["route", "replace", NETWORK, "dev", &link, "src", own];
+            args.extend(["congctl", name]);
+            self.run(end, "ip", &args)?;
+        }
+        Ok(())
     }
 
     /// A command that will run in the middle.

@@ -6,6 +6,9 @@
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`flood`] | scenario: a download and new connections under a flood of SYNs |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
+//! | [`fairness`] | scenario: two flows share a bottleneck, ours beside kernel CUBIC, and Jain's index |
+//! | [`peers`] | scenario: Linux as the peer through 20 kinds of bad links, every controller, every byte compared |
+//! | [`transfer`] | one download through the link |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
@@ -20,6 +23,7 @@
 mod engine;
 mod environment;
 mod error;
+mod fairness;
 mod flood;
 mod goodput;
 mod grid;
@@ -29,8 +33,10 @@ mod measure;
 mod nginx;
 mod offloads;
 mod path;
+mod peers;
 mod server;
 mod site;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -54,6 +60,10 @@ enum Scenario {
     Grid(grid::Options),
     /// Goodput and new connections under a flood of SYNs, against a flood of frames that are dropped at once
     Flood(flood::Options),
+    /// Two flows share a bottleneck: ours beside kernel CUBIC, with Jain's index
+    Fairness(fairness::Options),
+    /// Linux as the peer through 20 kinds of bad links: every controller, every byte compared
+    Peers(peers::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
 }
@@ -65,6 +75,8 @@ fn main() -> ExitCode {
         Scenario::Engine(options) => engine::run(options),
         Scenario::Grid(options) => grid::run(options),
         Scenario::Flood(options) => flood::run(options),
+        Scenario::Fairness(options) => fairness::run(options),
+        Scenario::Peers(options) => peers::run(options),
         Scenario::Link(options) => link::run(options),
     };
     match outcome {

@@ -37,6 +37,48 @@ impl Backend {
     }
 }
 
+/// Congestion control, by the names that daemon and kernel share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// CUBIC: RFC 9438 here, `tcp_cubic.c` there.
+    Cubic,
+    /// Reno.
+    Reno,
+    /// DCTCP; only here.
+    Dctcp,
+    /// BBR: version 3 here, version 1 there.
+    Bbr,
+}
+
+impl Congestion {
+    /// As configuration and routes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Congestion::Cubic => "cubic",
+            Congestion::Reno => "reno",
+            Congestion::Dctcp => "dctcp",
+            Congestion::Bbr => "bbr",
+        }
+    }
+}
+
+/// How a daemon is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    /// The stack.
+    pub backend: Backend,
+    /// CPU of its worker.
+    pub cpu: u32,
+    /// Congestion control of our TCP. That of the kernel's is a matter of the lab.
+    pub congestion: Congestion,
+    /// Before everything else on its CPUs, as the kernel's TCP is, which runs in softirqs: for scenarios that measure
+    /// the protocol and not who else wants the CPU.
+    pub real_time: bool,
+    /// Port of the service.
+    pub port: u16,
+}
+
 /// A running daemon. Dropping it kills it.
 pub struct Server {
     child: Child,
@@ -54,18 +96,42 @@ impl Server {
         backend: Backend,
         cpu: u32,
     ) -> Result<Server, Error> {
-        let config = lab.scratch().join("sluice.toml");
-        let log = lab.scratch().join("sluiced.log");
+        let launch = Launch {
+            backend,
+            cpu,
+            congestion: Congestion::Cubic,
+            real_time: false,
+            port: PORT,
+        };
+        Server::launch(lab, binary, root, &launch)
+    }
+
+    /// The same with more to say.
+    pub fn launch(lab: &Lab, binary: &Path, root: &Path, launch: &Launch) -> Result<Server, Error> {
+        let Launch {
+            backend, cpu, port, ..
+        } = *launch;
+        let config = lab.scratch().join(format!("sluice-{port}.toml"));
+        let log = lab.scratch().join(format!("sluiced-{port}.log"));
         let text = format!(
             "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n\
-             [[listen]]\nport = {PORT}\n[[site]]\nroot = {root:?}\n",
+             [tcp]\ncongestion = \"{}\"\n\
+             [[listen]]\nport = {port}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
+            launch.congestion.name(),
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;
-        let child = lab
-            .command(End::Server, &binary.display().to_string())
+        let binary = binary.display().to_string();
+        let mut command = if launch.real_time {
+            let mut command = lab.command(End::Server, "chrt");
+            command.args(["--fifo", "1", &binary]);
+            command
+        } else {
+            lab.command(End::Server, &binary)
+        };
+        let child = command
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())

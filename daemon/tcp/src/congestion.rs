@@ -256,6 +256,17 @@ impl Controller {
         }
     }
 
+    /// What a reduction starts from while `cwnd` limits the flow: the flight, by RFC 5681 3.1. With CUBIC the window,
+    /// as RFC 9438 4.6 lets senders do that validate it (RFC 7661). Pacing spreads a window that doubles over the round
+    /// trip in which it doubles: the flight is a quarter short of it then, and would cost as much of what was gained.
+    #[must_use]
+    pub fn window_in_use(&self, flight_size: u32) -> u32 {
+        match self {
+            Controller::Cubic(cubic) => cubic.window.cwnd.max(flight_size),
+            _ => flight_size,
+        }
+    }
+
     /// Loss was detected and fast recovery begins: `ssthresh` is lowered from the `in_flight` bytes at that
     /// moment and `cwnd = ssthresh`. Once per window of data (RFC 5681 4.3).
     /// `_now` is for algorithms that date their reductions; CUBIC's epoch begins with the first ACK after it.

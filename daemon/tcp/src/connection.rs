@@ -199,7 +199,8 @@ impl Connection {
 
     /// Bytes that the congestion window, or PRR in a recovery, lets out now.
     pub(crate) fn send_room(&self) -> u64 {
-        let window = self.loss.window(self.congestion.cwnd());
+        let paced = self.control.is_paced();
+        let window = self.loss.window(self.congestion.cwnd(), paced);
         window.saturating_sub(self.pipe())
     }
 

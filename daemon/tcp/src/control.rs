@@ -64,6 +64,13 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Whether a pacer spreads what the window lets out.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pacer.rate() > 0
+    }
+}
+
 /// An ACK as loss detection left it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JudgedAck {
@@ -147,7 +154,8 @@ impl Connection {
             // Without SACK a duplicate takes a segment out of the pipe as well.
             return;
         }
-        let first = self.loss.next_retransmission();
+        // What was sent again left later than its marker says, and a round trip more of losses would count for it.
+        let first = self.loss.next_retransmission().filter(|(_, again)| !again);
         let record = first.and_then(|(range, _)| self.control.markers.near(range.start));
         let delivery = &mut self.control.delivery;
         delivery.on_lost(lost);
@@ -234,11 +242,7 @@ impl Connection {
         self.steer_repair(ack.verdict);
         let echo = ack.marks.any();
         let rate = self.measure(ack.delivered, header, env);
-        let window = WindowUse {
-            cwnd: self.congestion.cwnd(),
-            smss: self.send.smss(),
-            slow_start: self.congestion.in_slow_start(),
-        };
+        let window = self.window_use();
         let control = &mut self.control;
         let cwnd_limited = control
             .validation
@@ -298,6 +302,14 @@ impl Connection {
         control.delivery.take_sample(env.now, self.rtt.min_rtt())
     }
 
+    fn window_use(&self) -> WindowUse {
+        WindowUse {
+            cwnd: self.congestion.cwnd(),
+            smss: self.send.smss(),
+            slow_start: self.congestion.in_slow_start(),
+        }
+    }
+
     fn steer_repair(&mut self, verdict: Verdict) {
         let repairing = match verdict {
             Verdict::Grow => self.loss.is_timeout(),
@@ -314,7 +326,18 @@ impl Connection {
     /// (RFC 3168 section 6.1.2).
     pub(crate) fn steer_reduction(&mut self, now: Instant) {
         if !self.control.ecn.is_holding(self.send.snd_una) {
-            self.congestion.on_congestion(now, self.flight_size());
+            let window = self.window_use();
+            let flight_size = self.flight_size();
+            let in_use = if self
+                .control
+                .validation
+                .is_in_use(self.send.snd_una, &window)
+            {
+                self.congestion.window_in_use(flight_size)
+            } else {
+                flight_size
+            };
+            self.congestion.on_congestion(now, in_use);
             self.control.ecn.on_reduced_by_loss(self.send.snd_nxt);
         }
     }

@@ -194,10 +194,12 @@ impl Loss {
         self.outstanding.as_mut()?.take_undo()
     }
 
-    /// The window to send by, where `cwnd` is that of congestion control.
-    pub(crate) fn window(&self, cwnd: u32) -> u64 {
+    /// The window to send by, where `cwnd` is that of congestion control. `paced`: segments leave one by one anyway.
+    pub(crate) fn window(&self, cwnd: u32, paced: bool) -> u64 {
         let outstanding = self.outstanding.as_ref();
-        outstanding.map_or(u64::from(cwnd), |outstanding| outstanding.window(cwnd))
+        outstanding.map_or(u64::from(cwnd), |outstanding| {
+            outstanding.window(cwnd, paced)
+        })
     }
 
     /// See [`Outstanding::on_timeout`].
@@ -407,7 +409,7 @@ mod tests {
             assert!(loss.outstanding.is_none());
             assert!(loss.is_about(end, end));
         }
-        assert_eq!((loss.pipe(1000), loss.window(7000)), (0, 7000));
+        assert_eq!((loss.pipe(1000), loss.window(7000, false)), (0, 7000));
     }
 
     #[test]

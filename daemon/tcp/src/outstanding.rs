@@ -450,7 +450,9 @@ impl Outstanding {
         } else if self.flight.is_empty() {
             self.catch_up = NO_LIMIT;
         } else if self.catch_up != NO_LIMIT {
-            self.catch_up = self.catch_up.max(in_flight + bytes + u64::from(smss));
+            // What was delivered may be replaced, and grow by as much again.
+            let grown = in_flight + bytes + bytes.max(u64::from(smss));
+            self.catch_up = self.catch_up.max(grown);
             if self.catch_up >= u64::from(cwnd) {
                 self.catch_up = NO_LIMIT;
             }
@@ -462,10 +464,12 @@ impl Outstanding {
         self.undo.take()
     }
 
-    /// The window to send by, where `cwnd` is that of congestion control.
-    pub(crate) fn window(&self, cwnd: u32) -> u64 {
+    /// The window to send by, where `cwnd` is that of congestion control. A pacer leaves no burst to be prevented
+    /// after a recovery: what is paced has the whole of `cwnd` at once.
+    pub(crate) fn window(&self, cwnd: u32, paced: bool) -> u64 {
         match self.phase {
             Phase::Fast { prr: Some(prr), .. } => prr.cwnd(),
+            _ if paced => u64::from(cwnd),
             _ => self.catch_up.min(u64::from(cwnd)),
         }
     }

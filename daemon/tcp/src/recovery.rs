@@ -48,7 +48,11 @@ impl Connection {
         let blocks = self.reported(header, skip);
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
-            self.rtt.observe(rtt);
+            if self.sack {
+                self.rtt.observe(rtt);
+            } else {
+                self.rtt.observe_least(rtt);
+            }
             self.loss.on_rtt_sample();
         }
         debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));

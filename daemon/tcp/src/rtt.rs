@@ -97,18 +97,38 @@ impl RttEstimator {
         }
         self.latest_ns = rtt_ns;
         self.min_rtt_ns = self.min_rtt_ns.min(rtt_ns);
+        self.update_rto();
+        self.back_offs = 0;
+    }
+
+    /// A round trip beside those that are sampled: one for every acknowledgement.
+    ///
+    /// SRTT follows each of them, as in Linux: slow start doubles a queue within one round trip, and with one
+    /// sample per round trip SRTT would be half a second behind it, and with it pacing, loss probes and the
+    /// reordering window. RTTVAR does not: with so many samples it would forget within a round trip (RFC 7323
+    /// appendix G).
+    pub fn observe(&mut self, rtt: Duration) {
+        let rtt_ns = nanos(rtt);
+        self.min_rtt_ns = self.min_rtt_ns.min(rtt_ns);
+        // One that was sampled a moment ago counts once.
+        if self.has_sample && rtt_ns != self.latest_ns {
+            self.srtt_ns = self.srtt_ns - self.srtt_ns / 8 + rtt_ns / 8;
+            self.update_rto();
+        }
+    }
+
+    /// A round trip that may be the smallest so far, and says nothing else: without SACK what arrived behind a hole is
+    /// acknowledged when the hole is filled.
+    pub fn observe_least(&mut self, rtt: Duration) {
+        self.min_rtt_ns = self.min_rtt_ns.min(nanos(rtt));
+    }
+
+    fn update_rto(&mut self) {
         let variance_ns = self.rttvar_ns.saturating_mul(4).max(self.granularity_ns);
         self.base_rto_ns = self
             .srtt_ns
             .saturating_add(variance_ns)
             .clamp(self.min_ns, self.max_ns);
-        self.back_offs = 0;
-    }
-
-    /// A round trip beside those that are sampled: it may be the smallest so far, and changes nothing else. Many
-    /// samples per round trip would make RTTVAR forget within one (RFC 7323 appendix G).
-    pub fn observe(&mut self, rtt: Duration) {
-        self.min_rtt_ns = self.min_rtt_ns.min(nanos(rtt));
     }
 
     /// A span that is short against a round trip: a 32nd of SRTT; zero before the first sample.

@@ -83,6 +83,11 @@ impl Validation {
             || (window.slow_start && self.is_half_used(window.cwnd))
     }
 
+    /// Whether `cwnd` is what limits the flow now.
+    pub(crate) fn is_in_use(&self, snd_una: u64, window: &WindowUse) -> bool {
+        self.is_limited(snd_una, self.highest.max(self.highest_before), window)
+    }
+
     /// After an ACK. True if the window has not been used for too long; that period begins anew then.
     pub(crate) fn on_ack(&mut self, now: Instant, snd_una: u64, snd_nxt: u64, cwnd: u32) -> bool {
         if self.is_half_used(cwnd) {

@@ -10,19 +10,21 @@
 //!
 //! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
 //! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
-//! ten of one; and a loss rate has to be more than chance, see [`is_inflight_too_high`] and
-//! `adapt_lower_bounds_from_congestion`.
+//! ten of one; a loss rate has to be more than chance, see [`is_inflight_too_high`] and
+//! `adapt_lower_bounds_from_congestion`; and more than what the path loses by itself, see [`background`].
 
 use core::time::Duration;
 
 use super::{AckSample, CWND_MAX, LossSample, Window, initial_window};
 use crate::clock::Instant;
 
+mod background;
 mod model;
 mod probe_bw;
 mod probe_rtt;
 mod startup;
 
+use background::Background;
 use model::{Aggregation, Losses, MaxBw, Rounds, ShortTerm};
 use probe_bw::Cycle;
 use probe_rtt::MinRtt;
@@ -79,6 +81,7 @@ pub struct Bbr {
     /// BBR.inflight_longterm.
     inflight_longterm: u64,
     losses: Losses,
+    background: Background,
     aggregation: Aggregation,
     full_pipe: FullPipe,
     cycle: Cycle,
@@ -109,6 +112,7 @@ impl Bbr {
             short_term: ShortTerm::INFINITE,
             inflight_longterm: INFINITE,
             losses: Losses::default(),
+            background: Background::default(),
             aggregation: Aggregation::default(),
             full_pipe: FullPipe::default(),
             cycle: Cycle::default(),
@@ -171,6 +175,7 @@ impl Bbr {
         }
         self.update_latest_delivery_signals(ack);
         self.update_congestion_signals(ack);
+        self.update_background(ack);
         self.update_ack_aggregation(ack);
         self.check_full_bw_reached(ack);
         self.check_startup_done(ack);
@@ -187,8 +192,10 @@ impl Bbr {
     /// HandleLostPacket.
     pub(super) fn on_loss(&mut self, loss: &LossSample) {
         self.note_loss();
+        self.background.on_loss(loss.bytes);
         if self.cycle.is_probe_sample && self.is_too_high(loss.lost_since, loss.in_flight) {
-            self.handle_inflight_too_high(inflight_at_loss(loss), loss.app_limited);
+            let inflight = inflight_at_loss(loss, &self.background);
+            self.handle_inflight_too_high(inflight, loss.app_limited);
         }
     }
 
@@ -312,7 +319,9 @@ impl Bbr {
     }
 
     fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        is_inflight_too_high(lost, in_flight, self.window.mss)
+        // Half as much again: of six losses that are to be expected nine are no surprise.
+        let background = self.background.of(in_flight) * 3 / 2;
+        is_inflight_too_high(lost.saturating_sub(background), in_flight, self.window.mss)
     }
 
     fn min_pipe_cwnd(&self) -> u64 {
@@ -351,11 +360,12 @@ fn is_inflight_too_high(lost: u64, in_flight: u64, mss: u32) -> bool {
     lost > (in_flight / 50).max(chance)
 }
 
-/// InflightAtLoss: the flight at which losses passed 2 %, somewhere in the lost bytes.
-fn inflight_at_loss(loss: &LossSample) -> u64 {
+/// InflightAtLoss: the flight at which losses passed 2 % and those of the `background`, somewhere in the lost bytes.
+fn inflight_at_loss(loss: &LossSample, background: &Background) -> u64 {
     let size = u64::from(loss.bytes);
     let inflight_before = loss.in_flight.saturating_sub(size);
     let lost_before = loss.lost_since.saturating_sub(size);
+    let lost_before = lost_before.saturating_sub(background.of(inflight_before));
     // (2 % of inflight_before - lost_before) / 98 %.
     let lost_prefix = inflight_before.saturating_sub(lost_before.saturating_mul(50)) / 49;
     inflight_before + lost_prefix

@@ -336,16 +336,20 @@ fn the_flight_returns_to_the_window_without_a_burst() {
     assert_eq!(bed.ack(10, &[], 203), Verdict::Hold);
     assert_eq!(bed.loss.pipe(SMSS), 1000);
     assert_eq!(
-        bed.loss.window(10_000),
+        bed.loss.window(10_000, false),
         3000,
         "one for the delivery, one more"
     );
     bed.send(203);
     bed.send(203);
     let _ = bed.ack(11, &[], 210);
-    assert_eq!(bed.loss.window(10_000), 4000);
+    assert_eq!(bed.loss.window(10_000, false), 4000);
     let _ = bed.ack(13, &[], 303);
-    assert_eq!(bed.loss.window(10_000), 10_000, "nothing is in flight");
+    assert_eq!(
+        bed.loss.window(10_000, false),
+        10_000,
+        "nothing is in flight"
+    );
 }
 
 #[test]

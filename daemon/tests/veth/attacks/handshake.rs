@@ -164,7 +164,9 @@ fn no_segment_of_a_stranger_is_answered_by_more_bytes_than_it_has() {
         for payload in [0, 100, 1400] {
             let port = u16::try_from(sent.len() + 1).expect("few");
             let me = bed.wire.stranger(port);
-            let mut sketch = bed.wire.sketch(me, TcpFlags::from_bits(bits.into()), 1000, 77);
+            let mut sketch = bed
+                .wire
+                .sketch(me, TcpFlags::from_bits(bits.into()), 1000, 77);
             sketch.payload = vec![b'x'; payload];
             bed.wire.send(&sketch.frame());
             sent.push(sketch);

@@ -190,6 +190,9 @@ fn a_round_of_recovery_with_high_loss_ends_startup() {
         app_limited: true,
         lost: 8 * u64::from(MSS),
         in_flight: 2 * BDP,
+        // The queue that overflows.
+        rtt: 2 * RTT,
+        rate: RATE / 2,
         ..STEADY
     };
     assert_eq!(flow.round(&lossy), State::Drain);
@@ -526,6 +529,33 @@ fn the_window_is_at_least_four_segments() {
         });
         assert!(flow.bbr.window.cwnd >= 4 * MSS);
     }
+}
+
+/// Rounds through an empty queue that lose `per_mille`; then what counts as too much of a flight of 1,000 segments.
+fn limit_after(per_mille: u32, rtt: Duration) -> u64 {
+    let mut flow = Flow::cruising();
+    for _ in 0..20 {
+        flow.lose(BDP / MSS * per_mille / 1_000, BDP);
+        flow.round(&Round { rtt, ..STEADY });
+        flow.bbr.state = State::ProbeBwCruise;
+    }
+    let segments = |count: u64| count * u64::from(MSS);
+    (0..1_000)
+        .find(|lost| flow.bbr.is_too_high(segments(*lost), segments(1_000)))
+        .expect("everything lost is too much")
+}
+
+/// docs/decisions/004-bbr-background-loss.md
+#[test]
+fn what_the_path_loses_with_an_empty_queue_is_excused_up_to_a_tenth() {
+    assert_eq!(limit_after(0, RTT), 21);
+    assert!((55..=75).contains(&limit_after(30, RTT)));
+    assert!((160..=175).contains(&limit_after(300, RTT)));
+}
+
+#[test]
+fn what_is_lost_behind_a_queue_is_not_excused() {
+    assert_eq!(limit_after(30, 2 * RTT), 21);
 }
 
 #[test]

@@ -1,0 +1,248 @@
+//! Two flows share a bottleneck: what each of them gets, and Jain's index over both.
+//!
+//! 100 Mbit/s, 20 ms and a buffer of one bandwidth-delay product. The flows begin together; what they get is counted
+//! from the 5th second on, over 30 s. Ours beside kernel CUBIC with each controller, two of ours, and two of the
+//! kernel's as the yardstick: what CUBIC does to CUBIC is what may be asked of others.
+
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use clap::Args;
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::Error;
+use crate::goodput::daemon;
+use crate::lab::{End, Lab, SERVER, output};
+use crate::measure::Summary;
+use crate::path::{Path, Road};
+use crate::server::{Backend, Congestion, Launch, PORT, Server};
+use crate::site::{LARGE, Site};
+
+const MTU: u16 = 1500;
+/// Port of the kernel's daemon beside ours.
+const KERNEL_PORT: u16 = PORT + 1;
+/// Before anything is counted.
+const SETTLING: Duration = Duration::from_secs(5);
+
+type Contender = (Backend, Congestion);
+
+/// Who shares the bottleneck.
+const PAIRS: [[Contender; 2]; 7] = {
+    use Backend::{Kernel, Xdp};
+    use Congestion::{Bbr, Cubic, Dctcp, Reno};
+    [
+        [(Xdp, Cubic), (Kernel, Cubic)],
+        [(Xdp, Cubic), (Xdp, Cubic)],
+        [(Kernel, Cubic), (Kernel, Cubic)],
+        [(Xdp, Reno), (Kernel, Cubic)],
+        [(Xdp, Dctcp), (Kernel, Cubic)],
+        [(Xdp, Bbr), (Kernel, Cubic)],
+        [(Kernel, Bbr), (Kernel, Cubic)],
+    ]
+};
+
+/// Flags of the scenario.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Rounds of each pair; each has its own seed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// How long the shares are counted, seconds
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+
+    /// Only the first so many pairs
+    #[arg(long, default_value_t = PAIRS.len())]
+    pairs: usize,
+
+    /// CPU of the servers' workers
+    #[arg(long, default_value_t = 0)]
+    server_cpu: u32,
+
+    /// CPU of clients and link
+    #[arg(long, default_value_t = 1)]
+    client_cpu: u32,
+
+    /// The daemon [default: sluiced beside this program]
+    #[arg(long, value_name = "FILE")]
+    sluiced: Option<PathBuf>,
+}
+
+/// Runs the scenario and prints its report.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let binary = daemon(options.sluiced.as_deref())?;
+    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
+        return Err(Error::NotRoot);
+    }
+    let lab = Lab::with_middle(MTU)?;
+    // More than the link carries in that time.
+    let bytes = u64::from(options.seconds + 6) * 12_500_000;
+    let site = Site::create(&lab, bytes)?;
+    println!("| first | second | first Mbit/s | second Mbit/s | Jain's index | min | max |");
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    for pair in PAIRS.iter().take(options.pairs) {
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut indices = Vec::new();
+        for seed in 1..=u64::from(options.rounds) {
+            let shares = shares(&lab, &binary, &site, pair, seed, options)?;
+            indices.push(jain(shares));
+            for (rates, share) in rates.iter_mut().zip(shares) {
+                rates.push(share);
+            }
+        }
+        let [first, second] =
+            pair.map(|(backend, congestion)| format!("{} {}", backend.name(), congestion.name()));
+        let median = |values: &[f64]| Summary::of(values).map_or(f64::NAN, |all| all.median);
+        let [ours, theirs] = rates.each_ref().map(|rates| median(rates));
+        if let Some(index) = Summary::of(&indices) {
+            println!(
+                "| {first} | {second} | {ours:.2} | {theirs:.2} | {:.3} | {:.3} | {:.3} |",
+                index.median, index.min, index.max
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What each of a pair gets, in Mbit/s.
+fn shares(
+    lab: &Lab,
+    binary: &std::path::Path,
+    site: &Site,
+    pair: &[Contender; 2],
+    seed: u64,
+    options: &Options,
+) -> Result<[f64; 2], Error> {
+    let mut servers = Vec::new();
+    for (index, (backend, congestion)) in pair.iter().enumerate() {
+        let launch = Launch {
+            backend: *backend,
+            cpu: options.server_cpu,
+            congestion: *congestion,
+            real_time: true,
+            port: port(*backend),
+        };
+        if index == 0 || pair[0].0 != *backend {
+            servers.push(Server::launch(lab, binary, &site.root, &launch)?);
+        }
+    }
+    let road = Road {
+        to_client: "delay=10ms,rate=100mbit,buffer=250000".to_owned(),
+        to_server: "delay=10ms".to_owned(),
+        seed,
+    };
+    let path = Path::start(lab, &road, options.client_cpu)?;
+    let mut flows = Vec::new();
+    for (backend, congestion) in pair {
+        if *backend == Backend::Kernel {
+            // Taken by the connection when its SYN comes.
+            lab.set_kernel_congestion(congestion.name())?;
+        }
+        flows.push(Flow::start(lab, port(*backend))?);
+    }
+    thread::sleep(SETTLING);
+    let count = |flows: &[Flow]| [flows[0].bytes(), flows[1].bytes()];
+    let before = count(&flows);
+    thread::sleep(Duration::from_secs(options.seconds.into()));
+    let after = count(&flows);
+    // The clients first: a server that is told to end would let them have the rest.
+    for flow in flows {
+        flow.stop()?;
+    }
+    for server in servers {
+        server.stop()?;
+    }
+    path.finish()?;
+    Ok([0, 1].map(|flow| mbit_per_s(after[flow] - before[flow], options.seconds)))
+}
+
+fn port(backend: Backend) -> u16 {
+    match backend {
+        Backend::Xdp => PORT,
+        Backend::Kernel => KERNEL_PORT,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52 bytes")]
+fn mbit_per_s(bytes: u64, seconds: u32) -> f64 {
+    bytes as f64 * 8.0 / f64::from(seconds) / 1e6
+}
+
+/// (sum x)^2 / (n sum x^2): 1 if all get the same, 1/n if one gets all (Jain, Chiu, Hawe 1984).
+fn jain(shares: [f64; 2]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    sum * sum / (2.0 * squares)
+}
+
+/// A download that counts.
+struct Flow {
+    bytes: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+    reader: JoinHandle<std::io::Result<()>>,
+}
+
+impl Flow {
+    /// Connects from the client's namespace.
+    fn start(lab: &Lab, port: u16) -> Result<Flow, Error> {
+        let name = format!("/run/netns/{}", lab.namespace(End::Client));
+        let namespace = std::fs::File::open(&name).map_err(Error::io(name))?;
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&bytes);
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        let reader = thread::spawn(move || {
+            // Of this thread alone.
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            let mut stream = TcpStream::connect((SERVER, port))?;
+            stream
+                .write_all(format!("GET /{LARGE} HTTP/1.1\r\nHost: {SERVER}\r\n\r\n").as_bytes())?;
+            let mut buffer = vec![0; 1 << 16];
+            // A flag and a sum: nothing is ordered by them.
+            while !told.load(Ordering::Relaxed) {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => return Ok(()),
+                    Ok(read) => counted.fetch_add(read as u64, Ordering::Relaxed),
+                };
+            }
+            Ok(())
+        });
+        Ok(Flow {
+            bytes,
+            over,
+            reader,
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn stop(self) -> Result<(), Error> {
+        self.over.store(true, Ordering::Relaxed);
+        let ended = self.reader.join();
+        ended
+            .unwrap_or_else(|_| Err(std::io::Error::other("the reader panicked")))
+            .map_err(Error::io("download"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_one_for_equal_shares_and_a_half_for_one_that_has_all() {
+        assert_eq!(jain([47.0, 47.0]), 1.0);
+        assert_eq!(jain([94.0, 0.0]), 0.5);
+        assert!((jain([63.0, 31.5]) - 0.9).abs() < 1e-9);
+    }
+}

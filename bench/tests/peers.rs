@@ -1,0 +1,37 @@
+//! A short variant of `sluice-bench peers` with the daemon beside it: `make test-veth`.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Says why on stdout and, for `make test`, in a file.
+fn skip(why: &str) {
+    println!("SKIP {why}");
+    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
+        let file = Path::new(&folder).join(format!("peers-{}", std::process::id()));
+        std::fs::write(file, format!("SKIP peers test: {why}\n"))
+            .expect("the skip directory is writable");
+    }
+}
+
+/// Every transfer has its own daemon and its own link; the scenario fails if one byte differs or one does not end.
+#[test]
+#[ignore = "needs root and a built daemon: make test-veth"]
+fn linux_gets_every_byte_through_bad_links_with_every_controller() {
+    let bench = Path::new(env!("CARGO_BIN_EXE_sluice-bench"));
+    if !nix::unistd::geteuid().is_root() {
+        return skip("needs root for network namespaces: sudo make test-veth");
+    }
+    if !bench.with_file_name("sluiced").exists() {
+        return skip("sluiced is not built: make build");
+    }
+    let output = Command::new(bench)
+        .args(["peers", "--kib", "512", "--seed", "7"])
+        .args(["--only", "loss 3 %,reorder far,everything"])
+        .output()
+        .expect("the harness runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+    let rows = said.lines().filter(|line| line.starts_with("| ")).count();
+    assert_eq!(rows, 1 + 3, "a heading and three links");
+}
