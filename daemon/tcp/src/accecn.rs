@@ -7,9 +7,11 @@
 
 mod reader;
 mod reporter;
+mod rest;
 
 pub(crate) use reader::{Reader, Report};
 pub(crate) use reporter::Reporter;
+pub(crate) use rest::RestingAccEcn;
 
 /// Packet counters begin here, so that a zeroed field shows (RFC 9768 section 3.2.1).
 const CEP_INITIAL: u16 = 5;

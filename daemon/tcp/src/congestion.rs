@@ -24,7 +24,7 @@ pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
 pub use new_reno::NewReno;
-pub(crate) use rest::RestingController;
+pub(crate) use rest::{Rested, RestingController};
 use window::Window;
 pub(crate) use window::initial_window;
 

@@ -348,12 +348,16 @@ pub(crate) fn controller(
 ) -> Controller {
     let algorithm = config.congestion_of(key.local_port());
     let mut controller = Controller::new(algorithm, smss).with_seed(iss.raw());
+    hurry_slow_start(&mut controller, config);
+    controller
+}
+
+/// RFC 9406 section 4.2: without a limit when paced. Where the round trip is too short for that, nothing is gained by
+/// counting a super-ACK of 64 KiB as two segments either.
+pub(crate) fn hurry_slow_start(controller: &mut Controller, config: &StackConfig) {
     if config.pacing.is_some() {
-        // RFC 9406 section 4.2: without a limit when paced. Where the round trip is too short for that, nothing
-        // is gained by counting a super-ACK of 64 KiB as two segments either.
         controller.set_slow_start_limit(u32::MAX);
     }
-    controller
 }
 
 /// ISS. A connection that follows another of its tuple within TIME-WAIT begins above everything that one sent

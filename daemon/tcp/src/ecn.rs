@@ -12,6 +12,10 @@ use sluice_wire::{AccEcnOption, Ecn, TcpFlags, TcpHeader};
 use crate::accecn::{AccEcn, Report};
 use crate::ecn_terms::{EcnLevel, EcnTerms, arrived_by, syn_flags};
 
+mod rest;
+
+pub(crate) use rest::RestingEcn;
+
 /// What the echo follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Echo {

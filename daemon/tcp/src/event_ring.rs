@@ -164,10 +164,12 @@ fn low_half(value: u64) -> u32 {
 #[must_use]
 pub(crate) struct RingId(NonZeroU16);
 
-/// The rings of a worker. Memory is reserved at the start and touched with the first use.
+/// The rings of a worker. One is made when none is free, and stays.
 #[derive(Debug)]
 pub(crate) struct RingPool {
-    rings: Vec<EventRing>,
+    // Boxed: a list that can grow long costs little while it is short.
+    #[allow(clippy::vec_box)]
+    rings: Vec<Box<EventRing>>,
     free: Vec<RingId>,
     most: usize,
 }
@@ -188,7 +190,7 @@ impl RingPool {
         let ring = match self.free.pop() {
             Some(ring) => ring,
             None if self.rings.len() < self.most => {
-                self.rings.push(EventRing::EMPTY);
+                self.rings.push(Box::new(EventRing::EMPTY));
                 RingId(NonZeroU16::new(u16::try_from(self.rings.len()).ok()?)?)
             }
             None => return None,

@@ -422,7 +422,7 @@ mod tests {
         loss.on_probe_sent(1000, true);
         acknowledge(&mut loss, 1000, 1000, &mut pool);
         assert!(loss.outstanding.is_none() && loss.learnt.probe.is_pending());
-        let mut loss = loss.rest().expect("nothing is in flight").wake(1000);
+        let mut loss = loss.rest(1000).expect("nothing is in flight").wake(1000);
         assert!(loss.learnt.probe.is_pending());
         loss.on_sent(2000, Instant::ZERO, Duration::ZERO, &mut pool);
         acknowledge(&mut loss, 2000, 2000, &mut pool);

@@ -30,9 +30,12 @@ use crate::record::RestingRecord;
 use crate::rtt::RestingRtt;
 use crate::segment_size::packet_len;
 use crate::send::RestingSender;
-use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::timestamps::TimestampState;
+
+mod short_nanos;
+
+pub(crate) use short_nanos::ShortNanos;
 
 /// The least pause before a connection is packed. Requests that follow one another closely find it awake.
 const PATIENCE_MIN: Duration = Duration::from_millis(200);
@@ -46,13 +49,12 @@ pub(crate) struct Resting {
     loss: RestingLoss,
     rtt: RestingRtt,
     control: RestingControl,
-    timestamps: Option<TimestampState>,
+    has_timestamps: bool,
+    /// Means something if there are any.
+    timestamps: TimestampState,
     /// The only deadlines that a quiet connection has.
     driver: Instant,
     keep_alive: Instant,
-    last_ack_sent: SeqNumber,
-    our_mss: u16,
-    offered_scale: Option<u8>,
     keep_alive_probes: u8,
     receive_closed: bool,
     user_timeout_ms: u32,
@@ -87,6 +89,9 @@ impl Connection {
             || self.time_outs > 0
             || !self.deadlines.is_quiet()
             || !self.buffers.is_empty()
+            || !(self.send.is_paused(now, self.patience())
+                || self.control.is_new(self.send.last_sent_at))
+            || self.last_ack_sent != self.receive.ack_number()
             || !self.challenge_reset.is_full(now)
             || !self.challenge_other.is_full(now);
         if is_busy {
@@ -96,19 +101,20 @@ impl Connection {
             receive: self.receive.rest()?,
             send: self.send.rest(now, self.patience())?,
             path_mtu: self.path_mtu.rest(),
-            loss: self.loss.rest()?,
-            rtt: self.rtt.rest(),
-            control: self.control.rest(&self.congestion, now, models)?,
-            timestamps: self.timestamps,
+            loss: self.loss.rest(self.send.snd_una)?,
+            rtt: self.rtt.rest()?,
+            has_timestamps: self.timestamps.is_some(),
+            timestamps: self.timestamps.unwrap_or_default(),
             driver: self.deadlines.at(Timer::Driver),
             keep_alive: self.deadlines.at(Timer::KeepAlive),
-            last_ack_sent: self.last_ack_sent,
-            our_mss: self.our_mss,
-            offered_scale: self.offered_scale,
             keep_alive_probes: self.keep_alive_probes,
             receive_closed: self.receive_closed,
             user_timeout_ms: self.user_timeout_ms,
             record: self.record.rest()?,
+            // Last: who takes a place for a model has to rest.
+            control: self
+                .control
+                .rest(&self.congestion, self.send.snd_una, now, models)?,
         })
     }
 }
@@ -117,16 +123,20 @@ impl Resting {
     /// The connection as it was.
     pub(crate) fn wake(&self, key: FlowKey, config: &StackConfig) -> Connection {
         let send = self.send.wake();
-        let (congestion, control) = self.control.wake(&send);
+        let receive = self.receive.wake();
+        let timestamps = self.has_timestamps.then_some(self.timestamps);
+        let (congestion, control) = self.control.wake(&send, config);
         let mut deadlines = Deadlines::new();
         deadlines.set(Timer::Driver, self.driver);
         deadlines.set(Timer::KeepAlive, self.keep_alive);
         let mut connection = Connection {
             key,
             state: State::Established,
-            receive: self.receive.wake(),
+            // Everything that arrived is acknowledged.
+            last_ack_sent: receive.ack_number(),
+            receive,
             path_mtu: self.path_mtu.wake(
-                packet_len(&key, self.timestamps.is_some(), send.smss()),
+                packet_len(&key, self.has_timestamps, send.smss()),
                 key.local().is_ipv6(),
             ),
             loss: self.loss.wake(send.snd_una),
@@ -134,7 +144,7 @@ impl Resting {
             congestion,
             control,
             buffers: Buffers::default(),
-            timestamps: self.timestamps,
+            timestamps,
             deadlines,
             // The wheel is asked anew.
             scheduled_at: None,
@@ -153,10 +163,10 @@ impl Resting {
             progress_at: send.last_sent_at,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
-            last_ack_sent: self.last_ack_sent,
             sack: self.loss.sack(),
-            offered_scale: self.offered_scale,
-            our_mss: self.our_mss,
+            // Only a SYN says it.
+            offered_scale: None,
+            our_mss: self.receive.mss(),
             user_timeout_ms: self.user_timeout_ms,
             receive_closed: self.receive_closed,
             record: self.record.wake(),

@@ -13,7 +13,7 @@ use crate::clock::Instant;
 const RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
 
 /// Timestamp state of a connection that negotiated the option.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TimestampState {
     offset: u32,
     ts_recent: u32,

@@ -14,7 +14,7 @@ use crate::clock::Instant;
 const NON_VALIDATED_PERIOD: Duration = Duration::from_secs(300);
 
 /// Use of the congestion window of one connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Validation {
     /// SND.NXT when the window refused a segment last.
     refused_at: Option<u64>,
@@ -26,35 +26,7 @@ pub(crate) struct Validation {
     validated_at: Instant,
 }
 
-/// A [`Validation`] with nothing in flight: the next acknowledgement ends its round whatever it was.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RestingValidation {
-    validated_at: Instant,
-    highest: u32,
-    highest_before: u32,
-}
-
-impl RestingValidation {
-    pub(crate) fn wake(&self, snd_una: u64) -> Validation {
-        Validation {
-            refused_at: None,
-            round_end: snd_una,
-            highest: self.highest,
-            highest_before: self.highest_before,
-            validated_at: self.validated_at,
-        }
-    }
-}
-
 impl Validation {
-    pub(crate) fn rest(&self) -> RestingValidation {
-        RestingValidation {
-            validated_at: self.validated_at,
-            highest: self.highest,
-            highest_before: self.highest_before,
-        }
-    }
-
     pub(crate) fn new(now: Instant) -> Self {
         Validation {
             refused_at: None,
@@ -63,6 +35,11 @@ impl Validation {
             highest_before: 0,
             validated_at: now,
         }
+    }
+
+    /// Nothing was ever sent, and the period began at `at`.
+    pub(crate) fn is_new(&self, at: Instant) -> bool {
+        *self == Validation::new(at)
     }
 
     /// The window had no room for a segment that was there.

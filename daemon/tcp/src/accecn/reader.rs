@@ -45,23 +45,23 @@ pub(crate) struct Reading {
 /// What the peer has reported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader {
-    ceb: u32,
-    cep: u16,
+    pub(super) ceb: u32,
+    pub(super) cep: u16,
     /// Segments per ACK.
-    average: u16,
+    pub(super) average: u16,
     /// Segments and marks since the last option, up to 255.
-    segments_unproven: u8,
-    marks_unproven: u8,
+    pub(super) segments_unproven: u8,
+    pub(super) marks_unproven: u8,
     /// An ACE field was seen that is a counter.
-    ace_seen: bool,
+    pub(super) ace_seen: bool,
     /// The handshake took the ACE field of the segment at hand.
-    ace_taken: bool,
+    pub(super) ace_taken: bool,
     /// An option was seen.
-    option_seen: bool,
+    pub(super) option_seen: bool,
     /// Options are zeroed on the way (section 3.2.3.2.4).
-    ignores_options: bool,
+    pub(super) ignores_options: bool,
     /// The ACE field is zeroed on the way, or the peer is not in AccECN mode after all (section 3.2.2.4).
-    ignores_all: bool,
+    pub(super) ignores_all: bool,
 }
 
 impl Reader {

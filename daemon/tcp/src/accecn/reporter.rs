@@ -22,24 +22,24 @@ const MARKS_WITHOUT_DATA: u8 = 3;
 /// What arrived, and how much of it was said.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reporter {
-    ceb: u32,
-    e0b: u32,
-    e1b: u32,
-    cep: u16,
+    pub(super) ceb: u32,
+    pub(super) e0b: u32,
+    pub(super) e1b: u32,
+    pub(super) cep: u16,
     /// Marks since the last acknowledgement left, up to 255.
-    marks_unsaid: u8,
+    pub(super) marks_unsaid: u8,
     /// Byte counters that ever moved.
-    moved: u8,
+    pub(super) moved: u8,
     /// Those that moved since the last option.
-    unsaid: u8,
+    pub(super) unsaid: u8,
     /// The handshake asks for an option, changed or not.
-    option_due: bool,
+    pub(super) option_due: bool,
     /// Options are sent.
-    options: bool,
+    pub(super) options: bool,
     /// The last packet was marked.
-    last_was_ce: bool,
+    pub(super) last_was_ce: bool,
     /// The codepoint of the SYN-ACK that the next pure ACK reports.
-    syn_ack: Option<Ecn>,
+    pub(super) syn_ack: Option<Ecn>,
 }
 
 impl Reporter {

@@ -6,6 +6,7 @@
 //! small to share with others (section 5).
 
 use super::new_reno::NewReno;
+use super::rest::RestingDctcp;
 use super::{AckSample, Window};
 
 /// Fixed point of `alpha`: 2^20 is 1. Ten bits more than g, so that small fractions do not stick
@@ -37,6 +38,19 @@ impl Dctcp {
             bytes_marked: 0,
             window_end: 0,
         }
+    }
+
+    /// The packed form; `None` while the window of observation ends above `snd_una`, or has outgrown its place.
+    pub(super) fn rest(&self, snd_una: u64) -> Option<RestingDctcp> {
+        if self.window_end > snd_una {
+            return None;
+        }
+        Some(RestingDctcp {
+            reno: self.reno.rest(),
+            alpha: self.alpha,
+            bytes_acked: u32::try_from(self.bytes_acked).ok()?,
+            bytes_marked: u32::try_from(self.bytes_marked).ok()?,
+        })
     }
 
     pub(super) fn window(&self) -> &Window {
@@ -72,6 +86,18 @@ impl Dctcp {
         let cut = u64::from(cwnd) * u64::from(self.alpha) / (2 * u64::from(ONE));
         let target = u64::from(cwnd) - cut;
         self.reno.reduce_to(target);
+    }
+}
+
+impl RestingDctcp {
+    pub(super) fn wake(&self, smss: u32, snd_una: u64) -> Dctcp {
+        Dctcp {
+            reno: self.reno.wake(smss),
+            alpha: self.alpha,
+            bytes_acked: self.bytes_acked.into(),
+            bytes_marked: self.bytes_marked.into(),
+            window_end: snd_una,
+        }
     }
 }
 

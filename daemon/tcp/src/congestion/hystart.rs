@@ -16,6 +16,7 @@ use core::time::Duration;
 
 use super::AckSample;
 use crate::clock::Instant;
+use crate::rest::ShortNanos;
 
 /// MIN_RTT_THRESH and MAX_RTT_THRESH.
 const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
@@ -81,36 +82,37 @@ impl Part {
 /// What is left between two rounds, with nothing in flight: the next ACK begins a round anyway.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestingHyStart {
-    /// Nanoseconds; `u64::MAX` without a sample.
-    current_round_min_rtt: u64,
-    css_baseline: u64,
+    current_round_min_rtt: ShortNanos,
+    css_baseline: ShortNanos,
     /// 0: not in conservative slow start; else one more than its rounds.
-    css_rounds: u32,
+    css_rounds: u8,
 }
 
 impl HyStart {
-    pub(super) fn rest(&self) -> RestingHyStart {
-        let css = self.css.as_ref();
-        RestingHyStart {
-            current_round_min_rtt: nanos(self.current_round_min_rtt),
-            css_baseline: css.map_or(0, |css| nanos(css.baseline_min_rtt)),
-            css_rounds: css.map_or(0, |css| {
-                let rounds = if css.confirmed {
-                    CSS_ROUNDS
-                } else {
-                    css.rounds
-                };
-                rounds.saturating_add(1)
-            }),
-        }
+    /// The packed form; `None` with a round trip beyond all use.
+    pub(super) fn rest(&self) -> Option<RestingHyStart> {
+        let rounds = self.css.as_ref().map(|css| match css.confirmed {
+            // It has the same effect.
+            true => CSS_ROUNDS,
+            false => css.rounds.min(CSS_ROUNDS),
+        });
+        let baseline = self
+            .css
+            .as_ref()
+            .map_or(0, |css| nanos(css.baseline_min_rtt));
+        Some(RestingHyStart {
+            current_round_min_rtt: ShortNanos::new(nanos(self.current_round_min_rtt))?,
+            css_baseline: ShortNanos::new(baseline)?,
+            css_rounds: u8::try_from(rounds.map_or(0, |rounds| rounds + 1)).ok()?,
+        })
     }
 
     pub(super) fn wake(rest: &RestingHyStart) -> HyStart {
         HyStart {
-            current_round_min_rtt: duration(rest.current_round_min_rtt),
+            current_round_min_rtt: duration(rest.current_round_min_rtt.get()),
             css: rest.css_rounds.checked_sub(1).map(|rounds| Css {
-                baseline_min_rtt: duration(rest.css_baseline),
-                rounds,
+                baseline_min_rtt: duration(rest.css_baseline.get()),
+                rounds: rounds.into(),
                 confirmed: false,
             }),
             ..HyStart::new()

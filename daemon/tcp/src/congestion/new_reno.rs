@@ -3,6 +3,7 @@
 //! The window grows by one SMSS for each window of acknowledged bytes and is halved by a loss. The "New"
 //! of RFC 6582, staying in recovery over partial ACKs, is the caller's: here a congestion event is one call.
 
+use super::rest::RestingReno;
 use super::{AckSample, Window};
 
 /// beta: a loss leaves half of the flight (RFC 5681 3.1, equation 4).
@@ -23,6 +24,13 @@ impl NewReno {
         NewReno {
             window: Window::new(mss),
             bytes_acked: 0,
+        }
+    }
+
+    pub(super) fn rest(&self) -> RestingReno {
+        RestingReno {
+            window: self.window.rest(),
+            bytes_acked: self.bytes_acked,
         }
     }
 
@@ -73,5 +81,14 @@ impl NewReno {
         self.bytes_acked = (bytes_acked - cwnd).min(cwnd - 1);
         self.window
             .set_cwnd(u64::from(cwnd) + u64::from(self.window.mss));
+    }
+}
+
+impl RestingReno {
+    pub(super) fn wake(&self, smss: u32) -> NewReno {
+        NewReno {
+            window: self.window.wake(smss),
+            bytes_acked: self.bytes_acked,
+        }
     }
 }

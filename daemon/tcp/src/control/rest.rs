@@ -2,23 +2,25 @@
 
 use super::Control;
 use crate::clock::Instant;
-use crate::congestion::{Bbr, Controller, RestingController, initial_window};
+use crate::config::StackConfig;
+use crate::congestion::{Bbr, Controller, Rested, RestingController, initial_window};
+use crate::connection::hurry_slow_start;
 use crate::delivery_rate::DeliveryRate;
-use crate::ecn::EcnState;
+use crate::ecn::RestingEcn;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
 use crate::pool::Pool;
 use crate::send::Sender;
-use crate::validation::RestingValidation;
+use crate::validation::Validation;
 
 /// What is left of congestion control and of a [`Control`].
 ///
 /// Nothing of the pacer: by then everything has left at its rate, the rate follows from the window and the round
-/// trip, and what is granted to a begin or a restart is granted then. The delivery rate is only measured for a model.
+/// trip, and what is granted to a begin or a restart is granted then. Nothing of
+/// the use of the window, which begins anew with a restart. The delivery rate is only measured for a model.
 #[derive(Debug)]
 pub(crate) struct RestingControl {
-    pub ecn: EcnState,
-    validation: RestingValidation,
+    ecn: RestingEcn,
     /// The pacer had a rate.
     pub is_paced: bool,
     congestion: Steering,
@@ -38,10 +40,16 @@ pub(crate) struct Model {
 }
 
 impl Control {
+    /// Nothing was ever sent, and the use of the window counts from `at`.
+    pub(crate) fn is_new(&self, at: Instant) -> bool {
+        self.validation.is_new(at)
+    }
+
     /// The packed form; `None` while something is under way.
     pub(crate) fn rest(
         &self,
         congestion: &Controller,
+        snd_una: u64,
         now: Instant,
         models: &mut Pool<Model>,
     ) -> Option<RestingControl> {
@@ -49,12 +57,11 @@ impl Control {
             return None;
         }
         Some(RestingControl {
-            ecn: self.ecn,
-            validation: self.validation.rest(),
+            ecn: self.ecn.rest(snd_una)?,
             is_paced: self.pacer.rate() > 0,
-            congestion: match congestion.rest() {
-                Ok(window) => Steering::Window(window),
-                Err(bbr) => Steering::Model(models.hold(Model {
+            congestion: match congestion.rest(snd_una)? {
+                Rested::Window(window) => Steering::Window(window),
+                Rested::Model(bbr) => Steering::Model(models.hold(Model {
                     bbr: *bbr,
                     delivery: self.delivery,
                 })),
@@ -65,9 +72,13 @@ impl Control {
 
 impl RestingControl {
     /// `send` is the sending half.
-    pub(crate) fn wake(&self, send: &Sender) -> (Controller, Control) {
+    pub(crate) fn wake(&self, send: &Sender, config: &StackConfig) -> (Controller, Control) {
         let (congestion, delivery) = match &self.congestion {
-            Steering::Window(window) => (window.wake(), DeliveryRate::new(Instant::ZERO)),
+            Steering::Window(window) => {
+                let mut controller = window.wake(send.smss(), send.snd_una);
+                hurry_slow_start(&mut controller, config);
+                (controller, DeliveryRate::new(Instant::ZERO))
+            }
             Steering::Model(model) => (Controller::Bbr(model.bbr), model.delivery),
         };
         let mut pacer = Pacer::new();
@@ -75,11 +86,12 @@ impl RestingControl {
             pacer.grant(initial_window(send.smss()));
         }
         let control = Control {
-            ecn: self.ecn,
+            ecn: self.ecn.wake(),
             delivery,
             markers: Markers::new(),
             pacer,
-            validation: self.validation.wake(send.snd_una),
+            // What is sent next either begins a new period or is the first.
+            validation: Validation::new(send.last_sent_at),
             repairing: false,
         };
         (congestion, control)

@@ -42,6 +42,11 @@ impl Receiver {
 }
 
 impl RestingReceiver {
+    /// The MSS we advertised.
+    pub(crate) fn mss(&self) -> u16 {
+        self.mss
+    }
+
     pub(crate) fn wake(&self) -> Receiver {
         Receiver {
             origin: self.origin,

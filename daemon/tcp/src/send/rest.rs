@@ -16,7 +16,7 @@ pub(crate) struct RestingSender {
     snd_wnd: u32,
     max_snd_wnd: u32,
     snd_wl1: SeqNumber,
-    smss: u32,
+    smss: u16,
     scale: u8,
     more_follows: bool,
 }
@@ -32,8 +32,13 @@ impl Sender {
         self.in_flight() == 0 && self.unsent() == 0 && self.fin_at.is_none()
     }
 
-    /// The packed form; `None` while there is more to know, and for `patience` after data left: what is sent
-    /// later begins anew (RFC 5681 section 4.1).
+    /// For so long nothing has left that what is sent next begins anew, if `patience` is no less than the RTO
+    /// (RFC 5681 section 4.1).
+    pub(crate) fn is_paused(&self, now: Instant, patience: Duration) -> bool {
+        now.saturating_since(self.last_sent_at) > patience
+    }
+
+    /// The packed form; `None` while there is more to know, and for `patience` after data left.
     pub(crate) fn rest(&self, now: Instant, patience: Duration) -> Option<RestingSender> {
         let una = self.snd_una;
         let is_one = self.snd_max == una && self.supplied == una && self.snd_wl2 == una;
@@ -41,15 +46,18 @@ impl Sender {
             && is_one
             && !self.probe_outstanding
             && !self.is_stalled_by_window()
-            && (self.is_fresh() || now.saturating_since(self.last_sent_at) > patience);
-        is_quiet.then_some(RestingSender {
+            && (self.is_fresh() || self.is_paused(now, patience));
+        if !is_quiet {
+            return None;
+        }
+        Some(RestingSender {
             snd_una: una,
             last_sent_at: self.last_sent_at,
             origin: self.origin,
             snd_wnd: self.snd_wnd,
             max_snd_wnd: self.max_snd_wnd,
             snd_wl1: self.snd_wl1,
-            smss: self.smss,
+            smss: u16::try_from(self.smss).ok()?,
             scale: self.scale,
             more_follows: self.more_follows,
         })
@@ -68,7 +76,7 @@ impl RestingSender {
             snd_wl1: self.snd_wl1,
             snd_wl2: self.snd_una,
             scale: self.scale,
-            smss: self.smss,
+            smss: self.smss.into(),
             supplied: self.snd_una,
             more_follows: self.more_follows,
             fin_at: None,
