@@ -120,12 +120,12 @@ impl Connection {
 }
 
 impl Resting {
-    /// The connection as it was.
+    /// The connection as it was. Parts are made where they belong: it is large, and a copy of a copy costs as much as
+    /// a segment.
     pub(crate) fn wake(&self, key: FlowKey, config: &StackConfig) -> Connection {
         let send = self.send.wake();
         let receive = self.receive.wake();
         let timestamps = self.has_timestamps.then_some(self.timestamps);
-        let (congestion, control) = self.control.wake(&send, config);
         let mut deadlines = Deadlines::new();
         deadlines.set(Timer::Driver, self.driver);
         deadlines.set(Timer::KeepAlive, self.keep_alive);
@@ -141,8 +141,8 @@ impl Resting {
             ),
             loss: self.loss.wake(send.snd_una),
             rtt: self.rtt.wake(config.rto),
-            congestion,
-            control,
+            congestion: self.control.wake_congestion(&send, config),
+            control: self.control.wake(&send),
             buffers: Buffers::default(),
             timestamps,
             deadlines,

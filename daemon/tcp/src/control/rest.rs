@@ -16,8 +16,8 @@ use crate::validation::Validation;
 /// What is left of congestion control and of a [`Control`].
 ///
 /// Nothing of the pacer: by then everything has left at its rate, the rate follows from the window and the round
-/// trip, and what is granted to a begin or a restart is granted then. Nothing of
-/// the use of the window, which begins anew with a restart. The delivery rate is only measured for a model.
+/// trip, and what is granted to a begin or a restart is granted then. Nothing of the use of the window, which begins
+/// anew with a restart. The delivery rate is only measured for a model.
 #[derive(Debug)]
 pub(crate) struct RestingControl {
     ecn: RestingEcn,
@@ -71,30 +71,38 @@ impl Control {
 }
 
 impl RestingControl {
-    /// `send` is the sending half.
-    pub(crate) fn wake(&self, send: &Sender, config: &StackConfig) -> (Controller, Control) {
-        let (congestion, delivery) = match &self.congestion {
+    /// Congestion control; `send` is the sending half.
+    #[inline]
+    pub(crate) fn wake_congestion(&self, send: &Sender, config: &StackConfig) -> Controller {
+        match &self.congestion {
             Steering::Window(window) => {
                 let mut controller = window.wake(send.smss(), send.snd_una);
                 hurry_slow_start(&mut controller, config);
-                (controller, DeliveryRate::new(Instant::ZERO))
+                controller
             }
-            Steering::Model(model) => (Controller::Bbr(model.bbr), model.delivery),
-        };
+            Steering::Model(model) => Controller::Bbr(model.bbr),
+        }
+    }
+
+    /// All else.
+    #[inline]
+    pub(crate) fn wake(&self, send: &Sender) -> Control {
         let mut pacer = Pacer::new();
         if send.is_fresh() {
             pacer.grant(initial_window(send.smss()));
         }
-        let control = Control {
+        Control {
             ecn: self.ecn.wake(),
-            delivery,
+            delivery: match &self.congestion {
+                Steering::Window(_) => DeliveryRate::new(Instant::ZERO),
+                Steering::Model(model) => model.delivery,
+            },
             markers: Markers::new(),
             pacer,
             // What is sent next either begins a new period or is the first.
             validation: Validation::new(send.last_sent_at),
             repairing: false,
-        };
-        (congestion, control)
+        }
     }
 
     /// Gives back what [`Control::rest`] took.
