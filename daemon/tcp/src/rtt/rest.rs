@@ -50,3 +50,36 @@ impl RestingRtt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_round_trip_that_was_sampled_before_the_rest_counts_once_after_it() {
+        let ms = Duration::from_millis;
+        let mut awake = RttEstimator::new(RtoConfig::default());
+        awake.sample(ms(20));
+        awake.sample(ms(28));
+        let rested = awake.rest().expect("it fits");
+        let mut rested = rested.wake(RtoConfig::default());
+        for estimator in [&mut awake, &mut rested] {
+            estimator.observe(ms(28));
+        }
+        assert_eq!(awake.srtt(), Some(ms(21)));
+        assert_eq!(rested.srtt(), awake.srtt());
+    }
+
+    #[test]
+    fn without_a_sample_there_is_none_after_the_rest_either() {
+        let mut fresh = RttEstimator::new(RtoConfig::default());
+        fresh.handshake_was_retransmitted();
+        fresh.observe_least(Duration::from_millis(3));
+        let rested = fresh.rest().expect("it fits").wake(RtoConfig::default());
+        assert_eq!(rested.srtt(), None);
+        assert_eq!(rested.rto(), Duration::from_secs(3));
+        assert_eq!(rested.min_rtt_ns, fresh.min_rtt_ns);
+    }
+}
