@@ -3,7 +3,7 @@
 
 use crate::client::Client;
 use crate::daemon::{Daemon, Settings};
-use crate::lab::{Lab, Side};
+use crate::lab::{Lab, Side, skip};
 use crate::report::Report;
 use crate::site::{MIB, Site};
 
@@ -50,9 +50,9 @@ fn transfer(level: u8, settings: Settings) -> Option<(Report, u64)> {
     let lab = Lab::new()?;
     if !ask_for(&lab.client, level) {
         // 6.18 has the machinery and the sysctls of its options, and does not let anybody ask for it.
-        println!(
-            "SKIP: this kernel cannot ask for ECN of level {level} (3, AccECN: Linux 7.0 and later)"
-        );
+        skip(&format!(
+            "this kernel cannot ask for ECN of level {level} (3, AccECN: Linux 7.0 and later)"
+        ));
         return None;
     }
     mark(&lab.client);
