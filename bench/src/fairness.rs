@@ -7,8 +7,6 @@
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -18,10 +16,10 @@ use clap::Args;
 use nix::sched::{CloneFlags, setns};
 
 use crate::error::Error;
-use crate::goodput::daemon;
-use crate::lab::{End, Lab, SERVER, output};
+use crate::lab::{End, Lab, SERVER};
 use crate::measure::Summary;
 use crate::path::{Path, Road};
+use crate::seat::Seat;
 use crate::server::{Backend, Congestion, Launch, PORT, Server};
 use crate::site::{LARGE, Site};
 
@@ -63,25 +61,13 @@ pub struct Options {
     #[arg(long, default_value_t = PAIRS.len())]
     pairs: usize,
 
-    /// CPU of the servers' workers
-    #[arg(long, default_value_t = 0)]
-    server_cpu: u32,
-
-    /// CPU of clients and link
-    #[arg(long, default_value_t = 1)]
-    client_cpu: u32,
-
-    /// The daemon [default: sluiced beside this program]
-    #[arg(long, value_name = "FILE")]
-    sluiced: Option<PathBuf>,
+    #[command(flatten)]
+    seat: Seat,
 }
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let binary = daemon(options.sluiced.as_deref())?;
-    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
-        return Err(Error::NotRoot);
-    }
+    let binary = options.seat.daemon()?;
     let lab = Lab::with_middle(MTU)?;
     // More than the link carries in that time.
     let bytes = u64::from(options.seconds + 6) * 12_500_000;
@@ -125,7 +111,7 @@ fn shares(
     for (index, (backend, congestion)) in pair.iter().enumerate() {
         let launch = Launch {
             backend: *backend,
-            cpu: options.server_cpu,
+            cpu: options.seat.server_cpu,
             congestion: *congestion,
             real_time: true,
             port: port(*backend),
@@ -139,7 +125,7 @@ fn shares(
         to_server: "delay=10ms".to_owned(),
         seed,
     };
-    let path = Path::start(lab, &road, options.client_cpu)?;
+    let path = Path::start(lab, &road, options.seat.client_cpu)?;
     let mut flows = Vec::new();
     for (backend, congestion) in pair {
         if *backend == Backend::Kernel {

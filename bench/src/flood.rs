@@ -11,7 +11,6 @@ mod report;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,9 +21,10 @@ use sluice_wire::{LinkHeader, MacAddr, VlanTags};
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::goodput::{daemon, fetch};
-use crate::lab::{End, Lab, SERVER, output};
+use crate::goodput::fetch;
+use crate::lab::{End, Lab, SERVER};
 use crate::link::port;
+use crate::seat::Seat;
 use crate::server::{Backend, PORT, Server};
 use crate::site::{LARGE, SMALL, Site};
 use generator::{Aim, Flood, Kind};
@@ -62,17 +62,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     mtu: u16,
 
-    /// CPU of the server's worker
-    #[arg(long, default_value_t = 0)]
-    server_cpu: u32,
-
-    /// CPU of client and generator
-    #[arg(long, default_value_t = 1)]
-    client_cpu: u32,
-
-    /// The daemon [default: sluiced beside this program]
-    #[arg(long, value_name = "FILE")]
-    sluiced: Option<PathBuf>,
+    #[command(flatten)]
+    seat: Seat,
 
     /// Write the result as JSON too
     #[arg(long, value_name = "FILE")]
@@ -94,12 +85,13 @@ pub struct Run {
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let binary = daemon(options.sluiced.as_deref())?;
-    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
-        return Err(Error::NotRoot);
-    }
-    let environment =
-        Environment::gather(options.mtu, options.server_cpu, options.client_cpu, false)?;
+    let binary = options.seat.daemon()?;
+    let environment = Environment::gather(
+        options.mtu,
+        options.seat.server_cpu,
+        options.seat.client_cpu,
+        false,
+    )?;
     let lab = Lab::new(options.mtu)?;
     let site = Site::create(&lab, options.size << 20)?;
     let aim = aim(&lab)?;
@@ -147,20 +139,26 @@ fn measured(
     aim: Aim,
     options: &Options,
 ) -> Result<Run, Error> {
-    let server = Server::start(lab, binary, &site.root, Backend::Xdp, options.server_cpu)?;
-    fetch(lab, SMALL, 1, options.client_cpu)?;
+    let server = Server::start(
+        lab,
+        binary,
+        &site.root,
+        Backend::Xdp,
+        options.seat.server_cpu,
+    )?;
+    fetch(lab, SMALL, 1, options.seat.client_cpu)?;
     let flood = kind
         .map(|kind| {
             let link = lab.link(End::Client);
             let socket = inside(lab, || port::sender(&link))?;
-            let cpu = usize::try_from(options.client_cpu).ok();
+            let cpu = usize::try_from(options.seat.client_cpu).ok();
             Ok(Flood::start(socket, kind, aim, options.rate, cpu))
         })
         .transpose()?;
     if flood.is_some() {
         thread::sleep(ARMING);
     }
-    let (bytes, seconds) = fetch(lab, LARGE, 1, options.client_cpu)?;
+    let (bytes, seconds) = fetch(lab, LARGE, 1, options.seat.client_cpu)?;
     if bytes != site.bytes {
         return Err(Error::WrongBytes {
             backend: Backend::Xdp.name(),

@@ -9,7 +9,6 @@ mod report;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,8 +16,9 @@ use serde::Serialize;
 
 use crate::environment::{Environment, Offloads};
 use crate::error::Error;
-use crate::lab::{End, Lab, output};
+use crate::lab::{End, Lab};
 use crate::offloads::{OffloadSet, threaded_napi};
+use crate::seat::Seat;
 use crate::site::{LARGE, SMALL, Site, first_word, url};
 use contestant::Contestant;
 use report::{Contender, Report};
@@ -54,17 +54,8 @@ pub struct Options {
     #[arg(long)]
     threaded_napi: bool,
 
-    /// CPU of the server's worker
-    #[arg(long, default_value_t = 0)]
-    server_cpu: u32,
-
-    /// CPU of the client
-    #[arg(long, default_value_t = 1)]
-    client_cpu: u32,
-
-    /// The daemon [default: sluiced beside this program]
-    #[arg(long, value_name = "FILE")]
-    sluiced: Option<PathBuf>,
+    #[command(flatten)]
+    seat: Seat,
 
     /// Write the result as JSON too
     #[arg(long, value_name = "FILE")]
@@ -82,20 +73,17 @@ pub struct Run {
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let binary = daemon(options.sluiced.as_deref())?;
-    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
-        return Err(Error::NotRoot);
-    }
+    let binary = options.seat.daemon()?;
     let environment = Environment::gather(
         options.mtu,
-        options.server_cpu,
-        options.client_cpu,
+        options.seat.server_cpu,
+        options.seat.client_cpu,
         options.threaded_napi,
     )?;
     let lab = Lab::new(options.mtu)?;
     options.offloads.apply(&lab)?;
     if options.threaded_napi {
-        threaded_napi(&lab, options.client_cpu)?;
+        threaded_napi(&lab, options.seat.client_cpu)?;
     }
     let site = Site::create(&lab, options.size << 20)?;
     let mut contenders = Vec::new();
@@ -134,17 +122,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// The daemon that was named, or the one beside this program.
-pub fn daemon(named: Option<&Path>) -> Result<PathBuf, Error> {
-    let beside = || {
-        let own = std::env::current_exe().unwrap_or_default();
-        own.with_file_name("sluiced")
-    };
-    let path = named.map_or_else(beside, Path::to_path_buf);
-    // The lab runs it by name in another namespace: relative names are looked up in PATH there.
-    fs::canonicalize(&path).map_err(|_| Error::NoDaemon(path))
-}
-
 /// Starts a server, notes how it serves, and checks every byte once.
 fn verified(
     lab: &Lab,
@@ -153,7 +130,7 @@ fn verified(
     server: Contestant,
     options: &Options,
 ) -> Result<Contender, Error> {
-    let running = server.start(lab, binary, &site.root, options.server_cpu)?;
+    let running = server.start(lab, binary, &site.root, options.seat.server_cpu)?;
     let contender = Contender {
         server,
         serves: running.serves().to_owned(),
@@ -182,10 +159,10 @@ fn measured(
     server: Contestant,
     options: &Options,
 ) -> Result<Run, Error> {
-    let running = server.start(lab, binary, &site.root, options.server_cpu)?;
-    fetch(lab, SMALL, options.flows, options.client_cpu)?;
+    let running = server.start(lab, binary, &site.root, options.seat.server_cpu)?;
+    fetch(lab, SMALL, options.flows, options.seat.client_cpu)?;
     let before = running.cpu_time()?;
-    let (bytes, seconds) = fetch(lab, LARGE, options.flows, options.client_cpu)?;
+    let (bytes, seconds) = fetch(lab, LARGE, options.flows, options.seat.client_cpu)?;
     let cpu = running.cpu_time()?.saturating_sub(before);
     let expected = site.bytes * u64::from(options.flows);
     if bytes != expected {

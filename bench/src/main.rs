@@ -14,6 +14,7 @@
 //! | [`path`] | the link as a process between the ends of a lab |
 //! | [`site`], [`offloads`] | the files that are served, and what the ends of the veth pair do for the stacks |
 //! | [`server`], [`nginx`] | `sluiced` and nginx in the lab, and how much CPU they used |
+//! | [`seat`] | which daemon is measured, and on which CPUs everything runs |
 //! | [`environment`] | what a number means nothing without |
 //! | [`measure`] | median, range, ratio |
 //!
@@ -34,6 +35,7 @@ mod nginx;
 mod offloads;
 mod path;
 mod peers;
+mod seat;
 mod server;
 mod site;
 mod transfer;

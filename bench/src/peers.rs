@@ -9,16 +9,15 @@ mod cells;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use clap::Args;
 use serde_json::json;
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::goodput::daemon;
-use crate::lab::{Lab, output};
+use crate::lab::Lab;
 use crate::path::Road;
+use crate::seat::Seat;
 use crate::server::{Backend, Congestion};
 use crate::site::Site;
 use crate::transfer::{Bed, Run};
@@ -59,17 +58,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// CPU of the server's worker
-    #[arg(long, default_value_t = 0)]
-    server_cpu: u32,
-
-    /// CPU of client and link
-    #[arg(long, default_value_t = 1)]
-    client_cpu: u32,
-
-    /// The daemon [default: sluiced beside this program]
-    #[arg(long, value_name = "FILE")]
-    sluiced: Option<PathBuf>,
+    #[command(flatten)]
+    seat: Seat,
 
     /// Write the result as JSON too
     #[arg(long, value_name = "FILE")]
@@ -78,19 +68,17 @@ pub struct Options {
 
 /// Runs the scenario and prints its report. Fails if a transfer was wrong or did not end.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let binary = daemon(options.sluiced.as_deref())?;
-    if output("id", Command::new("id").arg("-u"))?.trim() != "0" {
-        return Err(Error::NotRoot);
-    }
-    let environment = Environment::gather(MTU, options.server_cpu, options.client_cpu, false)?;
+    let binary = options.seat.daemon()?;
+    let environment =
+        Environment::gather(MTU, options.seat.server_cpu, options.seat.client_cpu, false)?;
     let lab = Lab::with_middle(MTU)?;
     let site = Site::create(&lab, u64::from(options.kib) << 10)?;
     let bed = Bed {
         lab: &lab,
         binary: &binary,
         site: &site,
-        server_cpu: options.server_cpu,
-        client_cpu: options.client_cpu,
+        server_cpu: options.seat.server_cpu,
+        client_cpu: options.seat.client_cpu,
         seconds: options.seconds,
     };
     let mut rows = Vec::new();

@@ -9,6 +9,8 @@ mod error;
 #[expect(dead_code, reason = "the harness uses more of it")]
 #[path = "../src/lab.rs"]
 mod lab;
+#[path = "../../daemon/tests/skip.rs"]
+mod skip;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,6 +28,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::unistd::Pid;
 use serde_json::Value;
+use skip::skip;
 
 const PORT: u16 = 9000;
 const MTU: u16 = 1500;
@@ -43,7 +46,10 @@ impl Bed {
     /// `None`, reported as a skip, if this process may not build it.
     fn new(impairments: &[&str]) -> Option<Bed> {
         if !nix::unistd::geteuid().is_root() {
-            skip("needs root for network namespaces: sudo make test-veth");
+            skip(
+                "link",
+                "needs root for network namespaces: sudo make test-veth",
+            );
             return None;
         }
         let lab = Lab::with_middle(MTU).expect("the lab can be built");
@@ -187,17 +193,6 @@ fn pattern() -> &'static [u8] {
 )]
 fn mbit_per_s(bytes: usize, took: Duration) -> f64 {
     bytes as f64 * 8.0 / took.as_secs_f64() / 1e6
-}
-
-/// Says why a test did not run, on the console and in the directory that `make test` counts skips in.
-fn skip(why: &str) {
-    println!("SKIP {why}");
-    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
-        let test = thread::current().name().unwrap_or("link").to_owned();
-        let file = PathBuf::from(folder).join(format!("link-{}-{test}", std::process::id()));
-        fs::write(file, format!("SKIP link test: {why}\n"))
-            .expect("the skip directory is writable");
-    }
 }
 
 #[test]

@@ -1,17 +1,12 @@
 //! A short variant of `sluice-bench peers` with the daemon beside it: `make test-veth`.
 
+#[path = "../../daemon/tests/skip.rs"]
+mod skip;
+
 use std::path::Path;
 use std::process::Command;
 
-/// Says why on stdout and, for `make test`, in a file.
-fn skip(why: &str) {
-    println!("SKIP {why}");
-    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
-        let file = Path::new(&folder).join(format!("peers-{}", std::process::id()));
-        std::fs::write(file, format!("SKIP peers test: {why}\n"))
-            .expect("the skip directory is writable");
-    }
-}
+use skip::skip;
 
 /// Every transfer has its own daemon and its own link; the scenario fails if one byte differs or one does not end.
 #[test]
@@ -19,10 +14,13 @@ fn skip(why: &str) {
 fn linux_gets_every_byte_through_bad_links_with_every_controller() {
     let bench = Path::new(env!("CARGO_BIN_EXE_sluice-bench"));
     if !nix::unistd::geteuid().is_root() {
-        return skip("needs root for network namespaces: sudo make test-veth");
+        return skip(
+            "peers",
+            "needs root for network namespaces: sudo make test-veth",
+        );
     }
     if !bench.with_file_name("sluiced").exists() {
-        return skip("sluiced is not built: make build");
+        return skip("peers", "sluiced is not built: make build");
     }
     let output = Command::new(bench)
         .args(["peers", "--kib", "512", "--seed", "7"])

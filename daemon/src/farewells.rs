@@ -160,32 +160,17 @@ mod tests {
     use core::net::{IpAddr, Ipv4Addr};
 
     use sluice_tcp::clock::Instant;
-    use sluice_tcp::congestion::Algorithm;
+
     use sluice_tcp::flow_table::FlowKey;
     use sluice_tcp::isn::Secret;
-    use sluice_tcp::rtt::RtoConfig;
+
     use sluice_tcp::{Stack, StackConfig};
 
     /// The record of a connection that we opened and gave up.
     fn record() -> ConnectionRecord {
         let config = StackConfig {
-            connections: 1,
-            half_open: 1,
-            time_wait: 1,
-            mtu: 1500,
-            receive_buffer: 65_535,
             send_limit: 65_535,
-            congestion: Algorithm::Cubic,
-            pacing: None,
-            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-            autotune: None,
-            congestion_by_port: Vec::new(),
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [0; 16],
-            secret: Secret::new([0; 32]),
+            ..StackConfig::new(1, [0; 16], Secret::new([0; 32]))
         };
         let mut stack = Stack::new(config, Instant::ZERO);
         let [local, remote] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));

@@ -50,6 +50,8 @@ mod requests;
 mod rings;
 #[path = "worker/site.rs"]
 mod site;
+#[path = "skip.rs"]
+mod skip;
 #[path = "worker/slow.rs"]
 mod slow;
 #[path = "worker/strangers.rs"]

@@ -4,11 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use sluice_tcp::clock::Instant;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{Segment, Stack, StackConfig};
 use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, TcpHeader, checksum, parse};
 
@@ -32,23 +30,16 @@ impl Sluice {
     pub fn new(connections: u16, checksums: Checksums, pattern: Pattern) -> Sluice {
         let connections = u32::from(connections);
         let config = StackConfig {
-            connections,
-            half_open: connections,
             time_wait: 1,
-            mtu: 1500,
             receive_buffer: 1 << 16,
-            send_limit: 1 << 20,
-            autotune: None,
-            congestion: Algorithm::Cubic,
-            congestion_by_port: Vec::new(),
             pacing: Some(PacingConfig::default()),
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
             skip: Some(sluice_tcp::skip::SkipConfig::default()),
-            flow_hash_key: *b"a key for a test",
-            secret: Secret::new(*b"a secret of the bench, known all"),
+            ..StackConfig::new(
+                connections,
+                *b"a key for a test",
+                Secret::new(*b"a secret of the bench, known all"),
+            )
         };
         Sluice {
             stack: Stack::new(config, Instant::ZERO),

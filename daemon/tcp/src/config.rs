@@ -54,6 +54,31 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
+    /// Room for so many connections, handshakes and entries in TIME-WAIT, an MTU of 1500, 64 KiB to receive, 1 MiB in
+    /// flight, CUBIC; everything that is optional is off.
+    #[must_use]
+    pub fn new(connections: u32, flow_hash_key: [u8; 16], secret: Secret) -> StackConfig {
+        StackConfig {
+            connections,
+            half_open: connections,
+            time_wait: connections,
+            mtu: 1500,
+            receive_buffer: 65_535,
+            send_limit: 1 << 20,
+            autotune: None,
+            congestion: Algorithm::Cubic,
+            congestion_by_port: Vec::new(),
+            pacing: None,
+            ecn: EcnConfig::OFF,
+            rto: RtoConfig::default(),
+            keep_alive: None,
+            user_timeout: None,
+            skip: None,
+            flow_hash_key,
+            secret,
+        }
+    }
+
     /// Every [`ConnId::slot`](crate::ConnId::slot) is below this: one per connection, then one per handshake.
     #[must_use]
     pub fn slots(&self) -> usize {

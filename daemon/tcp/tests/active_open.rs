@@ -5,10 +5,8 @@ use core::time::Duration;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::config::SYN_REPEATS_MAX;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{
     CloseReason, ConnId, ConnectError, Events, IcmpVerdict, Outgoing, Receipt, Segment, Stack,
     StackConfig, State,
@@ -32,23 +30,9 @@ fn mirrored() -> FlowKey {
 
 fn config(secret: u8) -> StackConfig {
     StackConfig {
-        connections: 2,
-        half_open: 2,
         time_wait: 4,
-        mtu: 1500,
         receive_buffer: 1 << 18,
-        send_limit: 1 << 20,
-        autotune: None,
-        congestion: Algorithm::Cubic,
-        congestion_by_port: Vec::new(),
-        pacing: None,
-        ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [secret; 16],
-        secret: Secret::new([secret; 32]),
+        ..StackConfig::new(2, [secret; 16], Secret::new([secret; 32]))
     }
 }
 

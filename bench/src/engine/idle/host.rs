@@ -4,11 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant as WallInstant};
 
 use sluice_tcp::clock::Instant;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{ConnId, Disposition, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
@@ -53,23 +51,16 @@ impl Host {
     /// A stack for `idle` connections and some more.
     pub fn new(idle: u32) -> Host {
         let config = StackConfig {
-            connections: idle + SPARE,
             half_open: 1024,
             time_wait: 1024,
-            mtu: 1500,
             receive_buffer: 1 << 16,
-            send_limit: 1 << 20,
-            congestion: Algorithm::Cubic,
             pacing: Some(PacingConfig::default()),
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
-            autotune: None,
-            congestion_by_port: Vec::new(),
-            user_timeout: None,
-            skip: None,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            flow_hash_key: *b"a key for a test",
-            secret: Secret::new(*b"a secret of the bench, known all"),
+            ..StackConfig::new(
+                idle + SPARE,
+                *b"a key for a test",
+                Secret::new(*b"a secret of the bench, known all"),
+            )
         };
         let start = Instant::ZERO + Duration::from_secs(1);
         Host {

@@ -2,29 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::StackConfig;
-use crate::congestion::Algorithm;
 use crate::isn::Secret;
-use crate::rtt::RtoConfig;
 
 fn config() -> StackConfig {
     StackConfig {
-        connections: 1,
-        half_open: 1,
-        time_wait: 1,
-        mtu: 1500,
-        receive_buffer: 65_535,
         send_limit: 65_535,
-        congestion: Algorithm::Cubic,
-        pacing: None,
-        ecn: crate::ecn_terms::EcnConfig::OFF,
-        autotune: None,
-        congestion_by_port: Vec::new(),
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [0; 16],
-        secret: Secret::new([0; 32]),
+        ..StackConfig::new(1, [0; 16], Secret::new([0; 32]))
     }
 }
 

@@ -15,7 +15,6 @@ use crate::ecn_terms::EcnConfig;
 use crate::events::ConnId;
 use crate::isn::Secret;
 use crate::pacing::PacingConfig;
-use crate::rtt::RtoConfig;
 use crate::segment::{ControlView, Segment};
 use crate::stack::Stack;
 
@@ -70,27 +69,18 @@ struct World {
 
 fn config(congestion: Algorithm) -> StackConfig {
     StackConfig {
-        connections: 2,
         half_open: 4,
         time_wait: 4,
-        mtu: 1500,
         receive_buffer: 1 << 18,
-        send_limit: 1 << 20,
-        autotune: None,
         congestion,
-        congestion_by_port: Vec::new(),
         pacing: Some(PacingConfig::default()),
         ecn: EcnConfig::OFFER,
-        rto: RtoConfig::default(),
         keep_alive: Some(KeepAlive {
             idle: Duration::from_secs(7),
             interval: Duration::from_secs(1),
             probes: 3,
         }),
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [7; 16],
-        secret: Secret::new([9; 32]),
+        ..StackConfig::new(2, [7; 16], Secret::new([9; 32]))
     }
 }
 

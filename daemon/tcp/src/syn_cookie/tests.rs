@@ -4,28 +4,13 @@ use proptest::prelude::*;
 use sluice_wire::{Ecn, TcpOptions};
 
 use super::*;
-use crate::congestion::Algorithm;
-use crate::rtt::RtoConfig;
 
 fn config() -> StackConfig {
     StackConfig {
-        connections: 1,
-        half_open: 1,
-        time_wait: 1,
         mtu: 9000,
         receive_buffer: 1 << 20,
-        send_limit: 1 << 20,
-        autotune: None,
-        congestion: Algorithm::default(),
-        congestion_by_port: Vec::new(),
-        pacing: None,
         ecn: crate::ecn_terms::EcnConfig::ACCEPT,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [1; 16],
-        secret: Secret::new([5; 32]),
+        ..StackConfig::new(1, [1; 16], Secret::new([5; 32]))
     }
 }
 

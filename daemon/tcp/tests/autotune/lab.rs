@@ -15,7 +15,6 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{Autotune, BuffersView, ConnId, Disposition, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
@@ -80,23 +79,13 @@ impl Setup {
 
     fn stack(&self) -> StackConfig {
         StackConfig {
-            connections: self.connections,
-            half_open: self.connections,
-            time_wait: self.connections,
             mtu: self.mtu,
             receive_buffer: self.receive_buffer,
             send_limit: self.send_limit,
             autotune: self.autotune,
             congestion: self.algorithm,
             pacing: Some(PacingConfig::default()),
-            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-            congestion_by_port: Vec::new(),
-            user_timeout: None,
-            skip: None,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            flow_hash_key: [5; 16],
-            secret: Secret::new([6; 32]),
+            ..StackConfig::new(self.connections, [5; 16], Secret::new([6; 32]))
         }
     }
 }

@@ -417,15 +417,9 @@ impl Lab {
 /// The stack of the senders.
 pub fn stack_config(setup: &Setup) -> StackConfig {
     StackConfig {
-        connections: 16,
-        half_open: 16,
-        time_wait: 16,
         mtu: 1_500,
-        receive_buffer: 65_535,
         send_limit: 64 << 20,
-        autotune: None,
         congestion: setup.algorithm,
-        congestion_by_port: Vec::new(),
         pacing: setup.pacing.then(PacingConfig::default),
         ecn: if setup.ecn {
             EcnConfig::ACCEPT
@@ -437,10 +431,10 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
             granularity: setup.rto_min,
             ..RtoConfig::default()
         },
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [7; 16],
-        secret: Secret::new([u8::try_from(setup.seed & 0xff).expect("masked"); 32]),
+        ..StackConfig::new(
+            16,
+            [7; 16],
+            Secret::new([u8::try_from(setup.seed & 0xff).expect("masked"); 32]),
+        )
     }
 }

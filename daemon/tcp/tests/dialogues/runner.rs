@@ -16,7 +16,6 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{
     Autotune, CloseReason, ConnId, ConnectionRecord, ControlView, Disposition, Events, Segment,
@@ -132,23 +131,8 @@ pub fn run(dialogue: &Dialogue, prologues: &[Dialogue]) -> Result<(), Failure> {
 impl Runner {
     fn new(settings: &[(String, String)]) -> Result<Runner, String> {
         let mut config = StackConfig {
-            connections: 64,
-            half_open: 64,
-            time_wait: 64,
-            mtu: 1500,
-            receive_buffer: 65_535,
-            send_limit: 1 << 20,
-            autotune: None,
             congestion: Algorithm::NewReno,
-            congestion_by_port: Vec::new(),
-            pacing: None,
-            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [3; 16],
-            secret: Secret::new(SECRET),
+            ..StackConfig::new(64, [3; 16], Secret::new(SECRET))
         };
         let (mut ipv6, mut port_closed) = (false, false);
         for (key, value) in settings {

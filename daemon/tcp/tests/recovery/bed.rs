@@ -9,10 +9,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use sluice_tcp::clock::Instant;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{ConnId, Segment, Stack, StackConfig, StackCounters};
 use sluice_wire::{TcpFlags, TcpHeader};
 
@@ -71,23 +69,9 @@ pub fn key() -> FlowKey {
 
 fn config() -> StackConfig {
     StackConfig {
-        connections: 4,
-        half_open: 4,
-        time_wait: 4,
-        mtu: 1500,
         receive_buffer: 1 << 16,
         send_limit: 1 << 24,
-        autotune: None,
-        congestion: Algorithm::Cubic,
-        congestion_by_port: Vec::new(),
-        pacing: None,
-        ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [1; 16],
-        secret: Secret::new([2; 32]),
+        ..StackConfig::new(4, [1; 16], Secret::new([2; 32]))
     }
 }
 

@@ -11,7 +11,6 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{CloseReason, ConnId, Disposition, Segment, Stack, StackConfig};
 use sluice_wire::{
     ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpHeader, VlanTags,
@@ -242,23 +241,9 @@ impl Bed {
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(socket);
         let config = StackConfig {
-            connections: 4,
-            half_open: 4,
-            time_wait: 4,
-            mtu: 1500,
             receive_buffer: setup.receive_buffer,
-            send_limit: 1 << 20,
-            autotune: None,
             congestion: setup.congestion,
-            congestion_by_port: Vec::new(),
-            pacing: None,
-            ecn: sluice_tcp::ecn_terms::EcnConfig::OFF,
-            rto: RtoConfig::default(),
-            keep_alive: None,
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [1; 16],
-            secret: Secret::new([2; 32]),
+            ..StackConfig::new(4, [1; 16], Secret::new([2; 32]))
         };
         let mut stack = Stack::new(config, start);
         let conn = setup

@@ -7,10 +7,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
 use sluice_tcp::clock::Instant;
-use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{Receipt, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
@@ -22,23 +20,11 @@ pub const START: Instant = Instant::from_nanos(1_000_000_000_000);
 /// A stack with room for so many connections and handshakes.
 pub fn config(connections: u32, half_open: u32) -> StackConfig {
     StackConfig {
-        connections,
         half_open,
         time_wait: 64,
-        mtu: 1500,
         receive_buffer: 1 << 20,
-        send_limit: 1 << 20,
-        autotune: None,
-        congestion: Algorithm::Cubic,
-        congestion_by_port: Vec::new(),
-        pacing: None,
         ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        user_timeout: None,
-        skip: None,
-        flow_hash_key: [7; 16],
-        secret: Secret::new([9; 32]),
+        ..StackConfig::new(connections, [7; 16], Secret::new([9; 32]))
     }
 }
 

@@ -7,11 +7,9 @@ use std::collections::BTreeMap;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::congestion::Algorithm;
-use sluice_tcp::ecn_terms::EcnConfig;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{CloseReason, ConnId, Disposition, Events, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
@@ -394,22 +392,9 @@ fn take(taken: &mut BTreeMap<u64, u64>, piece: &Range<u64>) -> bool {
 
 fn config(scenario: &Scenario, end: usize, secret: [u8; 32]) -> StackConfig {
     StackConfig {
-        connections: 64,
-        half_open: 64,
-        time_wait: 64,
-        mtu: 1500,
         receive_buffer: scenario.receive_buffer,
-        send_limit: 1 << 20,
         congestion: scenario.congestion[end],
         pacing: Some(PacingConfig::default()),
-        ecn: EcnConfig::OFF,
-        autotune: None,
-        congestion_by_port: Vec::new(),
-        user_timeout: None,
-        skip: None,
-        rto: RtoConfig::default(),
-        keep_alive: None,
-        flow_hash_key: [5; 16],
-        secret: Secret::new(secret),
+        ..StackConfig::new(64, [5; 16], Secret::new(secret))
     }
 }

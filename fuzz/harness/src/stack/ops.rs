@@ -10,7 +10,6 @@ use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_tcp::rtt::RtoConfig;
 use sluice_wire::{TcpOptions, Timestamps};
 
 use core::time::Duration;
@@ -62,7 +61,6 @@ impl Buffer {
 impl Setup {
     pub(super) fn config(&self) -> StackConfig {
         StackConfig {
-            connections: CONNECTIONS,
             half_open: HALF_OPEN,
             time_wait: TIME_WAIT,
             mtu: match self.mtu {
@@ -73,26 +71,24 @@ impl Setup {
             },
             receive_buffer: self.receive_buffer.bytes(),
             send_limit: self.send_limit.bytes().min(1 << 18),
-            autotune: None,
             congestion: if self.new_reno {
                 Algorithm::NewReno
             } else {
                 // Taken from a value that has no other effect worth telling apart, so that old inputs keep their meaning.
                 [Algorithm::Cubic, Algorithm::Dctcp, Algorithm::Bbr][usize::from(self.secret % 3)]
             },
-            congestion_by_port: Vec::new(),
             pacing: Some(PacingConfig::default()),
             ecn: sluice_tcp::ecn_terms::EcnConfig::OFFER,
-            rto: RtoConfig::default(),
             keep_alive: self.keep_alive.then_some(KeepAlive {
                 idle: Duration::from_secs(7200),
                 interval: Duration::from_secs(75),
                 probes: 3,
             }),
-            user_timeout: None,
-            skip: None,
-            flow_hash_key: [self.secret; 16],
-            secret: Secret::new([self.secret; 32]),
+            ..StackConfig::new(
+                CONNECTIONS,
+                [self.secret; 16],
+                Secret::new([self.secret; 32]),
+            )
         }
     }
 
