@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::skip::skip;
+
 const SCRIPT: &str = include_str!("../../../bench/netlab.sh");
 
 /// Makes the names of this process unique; the process id makes them unique among processes.
@@ -72,7 +74,10 @@ impl Lab {
     /// A lab of another shape.
     pub fn shaped(shape: Shape) -> Option<Lab> {
         if !rustix::process::geteuid().is_root() {
-            skip("needs root for network namespaces: sudo make test-veth");
+            skip(
+                "veth",
+                "needs root for network namespaces: sudo make test-veth",
+            );
             return None;
         }
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -249,16 +254,5 @@ pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
         }
         assert!(Instant::now() < end, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Says why a test did not run, on the console and in the directory that `make test` counts skips in.
-pub fn skip(why: &str) {
-    println!("SKIP {why}");
-    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let file = PathBuf::from(folder).join(format!("veth-{}-{number}", std::process::id()));
-        fs::write(file, format!("SKIP veth test: {why}\n"))
-            .expect("the skip directory is writable");
     }
 }
