@@ -34,6 +34,8 @@ mod raw;
 mod report;
 #[path = "veth/site.rs"]
 mod site;
+#[path = "skip.rs"]
+mod skip;
 #[path = "veth/startup.rs"]
 mod startup;
 #[path = "veth/transfers.rs"]

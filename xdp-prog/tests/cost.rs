@@ -6,11 +6,11 @@
 mod support;
 
 use sluice_xdp_prog::SynGate;
-use support::config;
-use support::frames::{HOP_BY_HOP, ROUTING, options, syn};
+use support::frames::{HOP_BY_HOP, ICMP, ICMPV6, ROUTING, icmp_error, options, syn};
 use support::namespace::in_namespace;
 use support::run::Rig;
 use support::tables::{v4, v6};
+use support::{SERVED_V4, SERVED_V6, config};
 
 const LIMIT_NS: u32 = 300;
 const BATCHES: u32 = 40;
@@ -49,6 +49,23 @@ fn no_class_of_frames_costs_more_than_300_ns() {
             (
                 "routing header",
                 v6(|p| p.extensions = vec![(ROUTING, vec![0; 8])]),
+            ),
+            (
+                "ICMP error over IPv4",
+                v4(|p| (p.protocol, p.body) = (ICMP, icmp_error(3, 4, &SERVED_V4, support::PORT))),
+            ),
+            (
+                "ICMP error over IPv6",
+                v6(|p| {
+                    (p.protocol, p.body) = (ICMPV6, icmp_error(2, 0, &SERVED_V6, support::PORT))
+                }),
+            ),
+            (
+                "ICMP error behind 8 extension headers",
+                v6(|p| {
+                    p.extensions = extensions.clone();
+                    (p.protocol, p.body) = (ICMPV6, icmp_error(2, 0, &SERVED_V6, support::PORT));
+                }),
             ),
         ];
         let mut costs = Vec::new();

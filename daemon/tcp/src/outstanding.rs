@@ -248,6 +248,9 @@ impl Outstanding {
             return Judged::quiet(self.judge_duplicates(ack, path, pool));
         }
         let probe_end = self.hear_probe(ack);
+        if ack.duplicate {
+            self.lose_what_was_not_kept(ack.snd_nxt, pool);
+        }
         if self.is_spurious(ack, delivered) {
             if !self.is_timeout() {
                 self.rack.on_spurious(ack.snd_una, ack.snd_nxt);
@@ -325,6 +328,18 @@ impl Outstanding {
         self.catch_up = NO_LIMIT;
     }
 
+    /// A duplicate that reports nothing answers the new segments of F-RTO: the receiver keeps nothing out of order
+    /// (RFC 2018 section 8 allows it). They left the network, and in the pipe they would leave no room for the rest.
+    fn lose_what_was_not_kept(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
+        if let Phase::Timeout {
+            until,
+            frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
+        } = self.phase
+        {
+            self.flight.lose(&(until..snd_nxt), pool);
+        }
+    }
+
     fn hear_probe(&mut self, ack: &AckSeen) -> ProbeEnd {
         if let Some(range) = &ack.dsack
             && self.undo.on_dsack(range)
@@ -348,6 +363,7 @@ impl Outstanding {
                 original_delivered: delivered.original,
                 advanced: ack.acked > 0 && ack.snd_una < *until,
                 delivered: delivered.bytes > 0,
+                bare_duplicate: ack.duplicate,
             });
             *frto = next;
             spurious |= late;

@@ -127,6 +127,8 @@ pub(crate) struct FrtoAck {
     pub advanced: bool,
     /// It delivers something that was not known to be delivered.
     pub delivered: bool,
+    /// A duplicate without any SACK block: what provoked it was not kept, or it would be reported.
+    pub bare_duplicate: bool,
 }
 
 impl Frto {
@@ -136,8 +138,11 @@ impl Frto {
             Frto::Off => (Frto::Off, false),
             _ if ack.original_delivered => (Frto::Off, true),
             Frto::AwaitFirst if ack.advanced => (Frto::SendNew { sent: 0 }, false),
-            // Step 3a: it tells of new data or repetitions only.
-            Frto::SendNew { .. } | Frto::AwaitVerdict if ack.delivered => (Frto::Off, false),
+            // Step 3a: it tells of new data or repetitions only. A receiver that keeps nothing out of order tells of
+            // nothing at all, and to wait for more would be to wait for the next time-out.
+            Frto::SendNew { .. } | Frto::AwaitVerdict if ack.delivered || ack.bare_duplicate => {
+                (Frto::Off, false)
+            }
             _ => (self, false),
         }
     }
@@ -221,6 +226,7 @@ mod tests {
             original_delivered,
             advanced,
             delivered,
+            bare_duplicate: false,
         }
     }
 
@@ -240,6 +246,19 @@ mod tests {
         let waiting = Frto::AwaitVerdict;
         assert_eq!(waiting.on_ack(ack(false, false, false)), (waiting, false));
         assert_eq!(waiting.on_ack(ack(false, false, true)), (Frto::Off, false));
+    }
+
+    #[test]
+    fn a_duplicate_that_reports_nothing_means_the_loss_was_real() {
+        // RFC 5682 section 3.1, step 3: a duplicate applies, too.
+        let bare = FrtoAck {
+            bare_duplicate: true,
+            ..ack(false, false, false)
+        };
+        assert_eq!(Frto::AwaitFirst.on_ack(bare), (Frto::AwaitFirst, false));
+        assert_eq!(Frto::AwaitVerdict.on_ack(bare), (Frto::Off, false));
+        let sending = Frto::SendNew { sent: 1 };
+        assert_eq!(sending.on_ack(bare), (Frto::Off, false));
     }
 
     #[test]

@@ -340,6 +340,69 @@ fn a_peer_without_sack_is_served_too() {
     assert_eq!((tcp.retransmitted_fast, tcp.tail_probes), (1, 0));
 }
 
+/// A transfer of 8 MiB to a receiver that keeps nothing out of order, whose first flight is lost while its window
+/// closes. How long it takes from when the window opens again.
+fn to_a_receiver_that_keeps_nothing(offer: Offer, window: u16) -> Duration {
+    let mut bed = Bed::connected(Offer {
+        keeps: false,
+        ack_every: 1,
+        ..offer
+    });
+    let bytes = 8 * MIB;
+    bed.stack.supply(bed.conn, bytes, false);
+    bed.run(bed.now + ms(30), |_| false, |_| Fate::Lost);
+    for window in [0, window] {
+        bed.peer.window = window;
+        let update = bed.peer.acknowledge(bed.now);
+        bed.inject(&update);
+        if window == 0 {
+            bed.run(bed.now + ms(300), |_| false, |_| Fate::Lost);
+        }
+    }
+    let begin = bed.now;
+    let patience = begin + Duration::from_secs(600);
+    bed.run(patience, |bed| bed.peer.received >= bytes, |_| arrives());
+    assert_eq!(bed.peer.received, bytes, "{offer:?}, window {window}");
+    bed.now.saturating_since(begin)
+}
+
+#[test]
+fn a_receiver_that_keeps_nothing_out_of_order_costs_one_time_out_a_loss() {
+    // RFC 5682 section 3.1, step 3a; RFC 2018 section 8 lets a receiver with SACK drop what it holds.
+    for timestamps in [false, true] {
+        for window in [64, 60_000] {
+            let [plain, sack] = [false, true].map(|sack| {
+                let offer = Offer {
+                    sack,
+                    timestamps,
+                    ..Offer::default()
+                };
+                to_a_receiver_that_keeps_nothing(offer, window)
+            });
+            assert!(plain < ms(4000), "window {window}: {plain:?}");
+            assert!(sack < plain + ms(500), "window {window}: {sack:?}");
+        }
+    }
+}
+
+#[test]
+fn losses_on_the_way_to_a_receiver_that_keeps_nothing_stall_nothing() {
+    let mut bed = Bed::connected(Offer {
+        keeps: false,
+        ..Offer::default()
+    });
+    // A loss in every thousand segments: some six, each with a time-out and a slow start.
+    let took = bed.transfer(8 * MIB, |departure| {
+        if departure.index % 1000 == 500 {
+            Fate::Lost
+        } else {
+            arrives()
+        }
+    });
+    let time_outs = bed.counters().timeouts;
+    assert!(took < ms(8000), "{took:?} with {time_outs} time-outs");
+}
+
 /// Transfers through random loss on both ways and random reordering. Time-outs and how long it took.
 fn through_chaos(seed: u64, loss: u64, reorder: u64, bytes: u64, offer: Offer) -> (u64, Duration) {
     let mut bed = Bed::connected(offer);

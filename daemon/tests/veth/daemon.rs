@@ -45,7 +45,7 @@ impl Launch {
 
     /// The same behind another program, such as `setpriv`.
     pub fn wrapped(lab: &Lab, root: &Path, settings: Settings, wrapper: &[&str]) -> Launch {
-        let folder = tempfile::tempdir().expect("a temporary directory");
+        let folder = tempfile::tempdir_in(&lab.scratch).expect("a temporary directory");
         let file = folder.path().join("sluice.toml");
         fs::write(&file, configuration(lab, root, settings)).expect("the directory is writable");
         // Some tests run the daemon as another user.

@@ -6,6 +6,7 @@ use crate::daemon::{Daemon, Settings};
 use crate::lab::{Lab, Side};
 use crate::report::Report;
 use crate::site::{MIB, Site};
+use crate::skip::skip;
 
 /// `net.ipv4.tcp_ecn`: ECN and AccECN on outgoing and incoming connections (Documentation/networking/ip-sysctl.rst).
 const CLASSIC: u8 = 1;
@@ -50,8 +51,10 @@ fn transfer(level: u8, settings: Settings) -> Option<(Report, u64)> {
     let lab = Lab::new()?;
     if !ask_for(&lab.client, level) {
         // 6.18 has the machinery and the sysctls of its options, and does not let anybody ask for it.
-        println!(
-            "SKIP: this kernel cannot ask for ECN of level {level} (3, AccECN: Linux 7.0 and later)"
+        let levels = "(3, AccECN: Linux 7.0 and later)";
+        skip(
+            "veth",
+            &format!("this kernel cannot ask for ECN of level {level} {levels}"),
         );
         return None;
     }

@@ -5,10 +5,11 @@
 //! process is killed.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::skip::skip;
 
 const SCRIPT: &str = include_str!("../../../bench/netlab.sh");
 
@@ -49,6 +52,8 @@ pub struct Lab {
     pub client: Side,
     /// Between them in a narrow lab; its link is that to the client.
     pub router: Option<Side>,
+    /// A directory that goes with the lab, however the test process ends.
+    pub scratch: PathBuf,
     holder: Child,
 }
 
@@ -68,14 +73,14 @@ impl Lab {
 
     /// A lab of another shape.
     pub fn shaped(shape: Shape) -> Option<Lab> {
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         if !rustix::process::geteuid().is_root() {
             skip(
-                number,
+                "veth",
                 "needs root for network namespaces: sudo make test-veth",
             );
             return None;
         }
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("sl{}n{number}", std::process::id());
         let mut builder = Command::new("bash");
         builder
@@ -95,6 +100,10 @@ impl Lab {
         let said = BufReader::new(holder.stdout.take().expect("stdout is piped"))
             .lines()
             .next();
+        let scratch = match &said {
+            Some(Ok(line)) => line.strip_prefix("ready ").map(PathBuf::from),
+            _ => None,
+        };
         let lab = Lab {
             server: Side::new(&name, "srv", "s", "192.0.2.1", "2001:db8::1"),
             client: match shape.narrow {
@@ -104,12 +113,13 @@ impl Lab {
             router: shape
                 .narrow
                 .map(|_| Side::new(&name, "mid", "y", "198.51.100.254", "2001:db8:1::fe")),
+            scratch: scratch.clone().unwrap_or_default(),
             holder,
         };
-        assert!(
-            matches!(said, Some(Ok(line)) if line.starts_with("ready")),
-            "the lab {name} could not be built: its errors are above"
-        );
+        let scratch =
+            scratch.unwrap_or_else(|| panic!("the lab {name} could not be built: see above"));
+        // Some tests run the daemon as another user.
+        fs::set_permissions(scratch, Permissions::from_mode(0o755)).expect("it is ours");
         Some(lab)
     }
 
@@ -244,15 +254,5 @@ pub fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
         }
         assert!(Instant::now() < end, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Says why a test did not run, on the console and in the directory that `make test` counts skips in.
-fn skip(number: u32, why: &str) {
-    println!("SKIP {why}");
-    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
-        let file = PathBuf::from(folder).join(format!("veth-{}-{number}", std::process::id()));
-        fs::write(file, format!("SKIP veth test: {why}\n"))
-            .expect("the skip directory is writable");
     }
 }

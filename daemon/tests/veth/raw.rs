@@ -225,6 +225,12 @@ impl Wire {
         self.backlog.borrow_mut().drain(..).collect()
     }
 
+    /// Lets go of everything that has come so far.
+    pub fn forget(&self) {
+        self.collect(Duration::ZERO);
+        self.others.borrow_mut().clear();
+    }
+
     /// Asserts that nothing comes for the peer.
     pub fn assert_silent(&self, why: &str) {
         let seen = self.collect(SILENCE);

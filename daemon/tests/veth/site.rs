@@ -23,6 +23,13 @@ impl Site {
         }
     }
 
+    /// A site in this directory, which goes with it at the latest.
+    pub fn within(folder: &Path) -> Site {
+        Site {
+            folder: tempfile::tempdir_in(folder).expect("a temporary directory"),
+        }
+    }
+
     /// A site with one file.
     pub fn with(name: &str, bytes: usize) -> Site {
         let site = Site::new();

@@ -299,7 +299,11 @@ fn auto_falls_back_with_one_warning(settings: Settings, wrapper: &[&str]) {
     let site = Site::with("file.bin", MIB);
     let daemon = Launch::wrapped(&lab, site.root(), settings, wrapper).start();
     let log = daemon.log();
-    assert_eq!(log.matches("warning:").count(), 1, "{log}");
+    // Another is about cubic, on hosts that do not let everybody use it (net.ipv4.tcp_allowed_congestion_control).
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("warning:") && !line.contains("congestion control"));
+    assert_eq!(warnings.count(), 1, "{log}");
     assert!(daemon.ready_line().contains("backend=kernel"), "{log}");
     for address in [lab.server.ipv4, lab.server.ipv6] {
         Client::new(&lab.client, address).download(&site, "file.bin");

@@ -12,6 +12,8 @@ pub struct Offer {
     pub timestamps: bool,
     /// Acknowledge every n-th segment in order; 40 ms late otherwise.
     pub ack_every: u32,
+    /// Keep what comes out of order. Who does not has nothing to report either (RFC 2018 section 4).
+    pub keeps: bool,
 }
 
 impl Default for Offer {
@@ -20,6 +22,7 @@ impl Default for Offer {
             sack: true,
             timestamps: true,
             ack_every: 2,
+            keeps: true,
         }
     }
 }
@@ -29,6 +32,8 @@ pub const MSS: u16 = 1460;
 
 pub struct Peer {
     pub offer: Offer,
+    /// What it says in the window field.
+    pub window: u16,
     iss: u32,
     irs: u32,
     /// Bytes received in order.
@@ -48,6 +53,7 @@ impl Peer {
     pub fn new(offer: Offer) -> Peer {
         Peer {
             offer,
+            window: 60_000,
             iss: 7_000_000,
             irs: 0,
             received: 0,
@@ -99,6 +105,9 @@ impl Peer {
         if end <= self.received || self.holds(start, end) {
             self.duplicates += 1;
             self.duplicate = Some((start, end));
+            return true;
+        }
+        if start > self.received && !self.offer.keeps {
             return true;
         }
         let in_order = start <= self.received && self.held.is_empty();
@@ -202,7 +211,7 @@ impl Peer {
             seq,
             ack: self.wire(self.received),
             flags: TcpFlags::ACK,
-            window: 60_000,
+            window: self.window,
             urgent: 0,
             options: TcpOptions {
                 timestamps: self.timestamps(now),

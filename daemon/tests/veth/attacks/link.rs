@@ -136,7 +136,7 @@ fn segments_to_group_addresses_open_nothing() {
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn lies_in_arp_do_not_lead_a_download_away() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with(&[]) else { return };
     let client = bed.client();
     let mut running = client.begin("file.bin", "4M");
     let IpAddr::V4(victim) = bed.lab.client.ipv4 else {
@@ -172,7 +172,7 @@ fn lies_in_arp_do_not_lead_a_download_away() {
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn lies_in_neighbour_discovery_do_not_lead_a_download_away() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with(&[]) else { return };
     let client = Client::new(&bed.lab.client, bed.lab.server.ipv6);
     let mut running = client.begin("file.bin", "4M");
     let frame = advertisement(&bed);
@@ -215,8 +215,8 @@ fn advertisement(bed: &Bed) -> Vec<u8> {
 fn forged_segments_from_another_mac_do_not_lead_a_download_away() {
     let Some(bed) = Bed::new() else { return };
     let client = bed.client();
-    let from = std::net::SocketAddr::new(bed.lab.client.ipv4, 40_001);
-    let mut running = client.begin_from("file.bin", "4M", 40_001);
+    let from = std::net::SocketAddr::new(bed.lab.client.ipv4, 39_999);
+    let mut running = client.begin_from("file.bin", "4M", 39_999);
     let mut random = Random(21);
     while !running.has_ended() {
         for _ in 0..20 {
@@ -324,7 +324,7 @@ fn no_frame_of_a_live_flow_makes_the_kernel_answer() {
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn a_frame_longer_than_the_mtu_is_taken_whole_or_not_at_all() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with(&[]) else { return };
     let link = bed.lab.client.link.as_str();
     bed.lab
         .client
@@ -350,7 +350,7 @@ fn a_frame_longer_than_the_mtu_is_taken_whole_or_not_at_all() {
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn other_ports_are_still_the_kernels() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with(&[]) else { return };
     let me = bed.wire.stranger(1);
     let mut sketch = bed.wire.sketch(me, SYN, 1, 0);
     sketch.to.set_port(22);

@@ -1,6 +1,7 @@
 //! B: segments forged into conversations of others. Who cannot see the sequence numbers changes nothing.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_wire::{TcpFlags, TcpOptions, Timestamps};
@@ -9,16 +10,21 @@ use super::Bed;
 use crate::raw::{ACK, ANSWER, FIN, Flow, PSH_ACK, RST, Random, SYN, SYN_ACK};
 use crate::site::assert_same;
 
-/// Port of the curl that is attacked: the attacker knows everything but the sequence numbers.
-const VICTIM: u16 = 40_000;
+/// A port for the curl that is attacked, known to the attacker like everything but the sequence numbers. A new one each
+/// time: the kernel of the client remembers the last.
+fn victim() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(40_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Runs a download of 8 MiB and forges segments from its client all the while; it must be whole.
 fn a_download_survives(forged: impl Fn(&mut Random) -> (TcpFlags, u32, u32, usize)) {
     let Some(bed) = Bed::new() else { return };
     let client = bed.client();
-    let from = SocketAddr::new(bed.lab.client.ipv4, VICTIM);
+    let port = victim();
+    let from = SocketAddr::new(bed.lab.client.ipv4, port);
     let mut random = Random(11);
-    let mut running = client.begin_from("file.bin", "4M", VICTIM);
+    let mut running = client.begin_from("file.bin", "4M", port);
     let mut sent = 0;
     while !running.has_ended() {
         for _ in 0..200 {
@@ -93,12 +99,13 @@ fn a_download_survives_forged_icmp_errors() {
     let Some(bed) = Bed::new() else { return };
     let client = bed.client();
     let mut random = Random(12);
-    let mut running = client.begin_from("file.bin", "4M", VICTIM);
+    let port = victim();
+    let mut running = client.begin_from("file.bin", "4M", port);
     while !running.has_ended() {
         // Port, protocol, host unreachable; too big for 68 bytes; source quench; time exceeded; redirect.
         for (kind, code) in [(3, 3), (3, 2), (3, 1), (3, 4), (4, 0), (11, 0), (5, 1)] {
             let seq = random.word();
-            let icmp = icmp_error(&bed, kind, code, seq);
+            let icmp = icmp_error(&bed, port, (kind, code), seq);
             bed.wire.send(&icmp);
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -109,10 +116,10 @@ fn a_download_survives_forged_icmp_errors() {
 }
 
 /// An ICMP error from a router that quotes a segment of the server to the victim.
-fn icmp_error(bed: &Bed, kind: u8, code: u8, seq: u32) -> Vec<u8> {
+fn icmp_error(bed: &Bed, port: u16, (kind, code): (u8, u8), seq: u32) -> Vec<u8> {
     let mut quoted = bed.wire.sketch(bed.wire.server_v4, ACK, seq, 0);
-    quoted.to = SocketAddr::new(bed.lab.client.ipv4, VICTIM);
-    (quoted.header.src_port, quoted.header.dst_port) = (bed.wire.server_v4.port(), VICTIM);
+    quoted.to = SocketAddr::new(bed.lab.client.ipv4, port);
+    (quoted.header.src_port, quoted.header.dst_port) = (bed.wire.server_v4.port(), port);
     let quoted = quoted.frame();
     // The headers of the error are those of a segment, written over.
     let mut frame = bed.wire.sketch(bed.wire.stranger(0), ACK, 0, 0).frame();

@@ -32,7 +32,7 @@ fn first_flight<'a>(bed: &'a Bed, port: u16) -> (Flow<'a>, Vec<Seen>) {
         ..TcpOptions::default()
     };
     let mut flow = Flow::offering(&bed.wire, bed.wire.stranger(port), options);
-    flow.ask("/middle.bin");
+    flow.ask("/file.bin");
     let flight = flow.all(Duration::from_millis(30));
     let sent = reach(&flight, flow.rcv_nxt);
     assert!((1460..=INITIAL).contains(&sent), "first flight {sent}");
@@ -154,7 +154,7 @@ fn sack_blocks_for_every_second_byte_cost_a_bounded_scoreboard() {
     flow.wire.collect(Duration::from_millis(50));
     // From here on like everybody else: all bytes come, in order.
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("middle.bin"));
+    flow.read_file(&bed.site.path("file.bin"));
     flow.reset();
     bed.healthy();
 }
@@ -180,7 +180,7 @@ fn sack_blocks_that_cannot_be_are_ignored() {
     }
     flow.wire.collect(Duration::from_millis(20));
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("middle.bin"));
+    flow.read_file(&bed.site.path("file.bin"));
     flow.reset();
     bed.healthy();
 }
@@ -306,7 +306,7 @@ fn a_window_that_is_taken_back_is_survived() {
     flow.all(Duration::from_millis(300));
     flow.window = 4;
     flow.forge(ACK, |_| {});
-    flow.read_file(&bed.site.path("middle.bin"));
+    flow.read_file(&bed.site.path("file.bin"));
     flow.reset();
     bed.healthy();
 }
