@@ -65,7 +65,7 @@ impl Sluice {
 
     /// Takes a frame. What is answered at once, such as a SYN by a cookie, is the result.
     fn receive(&mut self, now: Instant, frame: &[u8]) -> Option<TcpHeader> {
-        let Ok(Packet::Tcp(packet)) = parse(frame, frame.len(), &ParseConfig::default()) else {
+        let Ok(Packet::Tcp(packet)) = &parse(frame, frame.len(), &ParseConfig::default()) else {
             return None;
         };
         if self.checksums == Checksums::Software
@@ -88,7 +88,8 @@ impl Sluice {
     }
 
     fn transmit(&mut self, now: Instant, nic: &mut Nic) {
-        while let Some(segment) = self.stack.poll_transmit(now) {
+        // By reference: what was just written in parts is not copied.
+        while let Some(segment) = &self.stack.poll_transmit(now) {
             let len = segment.payload.end - segment.payload.start;
             // At most an MSS.
             let len = usize::try_from(len).unwrap_or(0);
