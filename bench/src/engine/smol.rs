@@ -91,6 +91,8 @@ impl Smoltcp {
 }
 
 impl Server for Smoltcp {
+    // As in `sluice`.
+    #[inline(never)]
     fn turn(&mut self, now: Duration, nic: &mut Nic) {
         let ms = u32::try_from(now.as_millis()).unwrap_or(u32::MAX);
         CLOCK_MS.store(ms, Ordering::Relaxed);

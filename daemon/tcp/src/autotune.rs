@@ -279,9 +279,11 @@ impl Connection {
             let step = step.max(holding.bytes());
             env.flights.budgets.send.resize(holding, step);
         }
-        let usable = holding
-            .bytes()
-            .min(env.flights.budgets.send.allowance(holding));
+        // Nearly every flight has room in what is free, and the allowance of none costs a division.
+        let usable = match holding.bytes() {
+            0 => 0,
+            held => held.min(env.flights.budgets.send.allowance(holding)),
+        };
         u64::from(free + usable)
             .min(most.into())
             .saturating_sub(in_flight)

@@ -199,9 +199,14 @@ impl Connection {
 
     /// Bytes that the congestion window, or PRR in a recovery, lets out now.
     pub(crate) fn send_room(&self) -> u64 {
+        self.send_room_beside(self.pipe())
+    }
+
+    /// The same for who knows the pipe already.
+    pub(crate) fn send_room_beside(&self, pipe: u64) -> u64 {
         let paced = self.control.is_paced();
         let window = self.loss.window(self.congestion.cwnd(), paced);
-        window.saturating_sub(self.pipe())
+        window.saturating_sub(pipe)
     }
 
     /// FlightSize (RFC 5681 section 2) for a reduction. What limited transmit let out beyond cwnd does not count

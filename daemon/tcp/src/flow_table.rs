@@ -91,19 +91,22 @@ impl FlowKey {
     /// The bytes to hash: 12 for IPv4 (two SipHash blocks with the length), 36 for IPv6 (five). SipHash
     /// includes the length, so the two families cannot collide by construction.
     pub(crate) fn digest(&self) -> Digest {
-        let addresses: &[u8] = match &self.addresses {
-            Addresses::V4(both) => both,
-            Addresses::V6(both) => both,
+        let [[a, b], [c, d]] = [self.local_port, self.remote_port].map(u16::to_be_bytes);
+        let ports = [a, b, c, d];
+        let mut bytes = [0; 36];
+        let len = match &self.addresses {
+            Addresses::V4(both) => {
+                bytes[..8].copy_from_slice(both);
+                bytes[8..12].copy_from_slice(&ports);
+                12
+            }
+            Addresses::V6(both) => {
+                bytes[..32].copy_from_slice(both);
+                bytes[32..].copy_from_slice(&ports);
+                36
+            }
         };
-        let mut digest = Digest {
-            bytes: [0; 36],
-            len: addresses.len() + 4,
-        };
-        let (head, tail) = digest.bytes[..digest.len].split_at_mut(addresses.len());
-        head.copy_from_slice(addresses);
-        tail[..2].copy_from_slice(&self.local_port.to_be_bytes());
-        tail[2..].copy_from_slice(&self.remote_port.to_be_bytes());
-        digest
+        Digest { bytes, len }
     }
 }
 

@@ -334,6 +334,7 @@ impl Loss {
     }
 
     /// Bytes believed to be in the network (RFC 6675 section 4).
+    #[inline]
     pub(crate) fn pipe(&self, smss: u32) -> u64 {
         let outstanding = self.outstanding.as_ref();
         outstanding.map_or(0, |outstanding| outstanding.pipe(smss))

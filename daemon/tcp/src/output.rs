@@ -127,7 +127,7 @@ impl Connection {
             self.steer_restart(env);
         }
         let pipe = self.pipe();
-        let window = self.send_room();
+        let window = self.send_room_beside(pipe);
         let budget = self.flight_room(env);
         let whole = u64::from(self.send.smss());
         if window < whole.min(self.send.unsent()) {
@@ -142,6 +142,9 @@ impl Connection {
         self.send.next_new(allowance)
     }
 
+    // Always inline, like all that makes a header: each return by value would copy it right after it was written in
+    // parts, for which a processor waits.
+    #[inline(always)]
     pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
         self.account_new(cut, env);
         let (mut header, payload) = self.data_header(cut, env);
@@ -151,6 +154,7 @@ impl Connection {
     }
 
     /// New data leaves: everybody hears of it.
+    #[inline(never)]
     pub(crate) fn account_new(&mut self, cut: &Cut, env: &mut Env<'_>) {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
@@ -193,6 +197,7 @@ impl Connection {
         debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));
     }
 
+    #[inline(always)]
     pub(crate) fn data_header(&mut self, cut: &Cut, env: &Env<'_>) -> (TcpHeader, Range<u64>) {
         let mut flags = TcpFlags::ACK;
         if cut.push {
@@ -277,11 +282,13 @@ impl Connection {
         (self.header(seq, flags, env.now), 0..0)
     }
 
+    #[inline(always)]
     fn header(&mut self, seq: SeqNumber, flags: TcpFlags, now: Instant) -> TcpHeader {
         let said = self.receive.advertise();
         self.header_saying(said, seq, flags, now)
     }
 
+    #[inline(always)]
     fn header_saying(
         &mut self,
         (ack, window): (SeqNumber, u16),

@@ -8,8 +8,8 @@
 //! quantum is used up, half of it has to be earned before anything leaves again: the timer is armed once per
 //! half quantum and not once per segment, and the other half is the slack for a timer that comes late.
 //!
-//! The rate comes from congestion control and the clock from the caller. One division per segment and one
-//! per change of the rate; 40 bytes of state.
+//! The rate comes from congestion control and the clock from the caller. The time of a segment is computed once for
+//! all of one length that leave at one rate; 56 bytes of state.
 
 use core::time::Duration;
 
@@ -70,6 +70,9 @@ pub(crate) struct Pacer {
     held_until: Instant,
     /// Bytes that still leave without pacing: an initial window.
     unpaced_bytes: u32,
+    /// The length that was asked for last, nearly always that of a full segment, and its time at `rate`.
+    segment: u32,
+    segment_ns: u64,
 }
 
 impl Pacer {
@@ -82,6 +85,8 @@ impl Pacer {
             cleared_at: Instant::ZERO,
             held_until: Instant::ZERO,
             unpaced_bytes: 0,
+            segment: 0,
+            segment_ns: 0,
         }
     }
 
@@ -122,6 +127,7 @@ impl Pacer {
         self.held_until = rescale(self.held_until);
         self.quantum = quantum(rate, smss, config.quantum_max);
         self.quantum_ns = self.time_of(self.quantum);
+        (self.segment, self.segment_ns) = (0, 0);
     }
 
     /// Longest burst in bytes; 0 if not paced.
@@ -167,8 +173,11 @@ impl Pacer {
         }
     }
 
-    fn after(&self, len: u32) -> Instant {
-        self.cleared_at + Duration::from_nanos(self.time_of(len))
+    fn after(&mut self, len: u32) -> Instant {
+        if len != self.segment {
+            (self.segment, self.segment_ns) = (len, self.time_of(len));
+        }
+        self.cleared_at + Duration::from_nanos(self.segment_ns)
     }
 
     fn time_of(&self, bytes: u32) -> u64 {

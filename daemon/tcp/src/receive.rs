@@ -272,13 +272,14 @@ impl Receiver {
         };
         let window = target.saturating_sub(self.rcv_nxt);
         let unit = 1u64 << self.scale;
+        // Shifts in place of divisions, because every segment says its window.
         // Rounding down takes back less than a unit of what was promised; rounding up again and again would
         // promise more than the buffer holds. So: up while the buffer has the room (RFC 7323 section 2.4).
-        let up = window.div_ceil(unit);
+        let up = (window + unit - 1) >> self.scale;
         let units = if self.rcv_nxt + up * unit <= limit {
             up
         } else {
-            window / unit
+            window >> self.scale
         };
         u16::try_from(units).unwrap_or(u16::MAX)
     }

@@ -104,14 +104,10 @@ impl Stack {
     pub fn on_segment(&mut self, now: Instant, segment: &Segment<'_>) -> Receipt {
         self.counters.segments_in += 1;
         self.now = now;
-        let receipt = match self.slot_of(&segment.key) {
+        match self.slot_of(&segment.key) {
             Some(slot) => self.on_connection_segment(slot, now, segment),
             None => self.on_strange_segment(now, segment),
-        };
-        if let Disposition::Dropped(reason) = receipt.disposition {
-            self.counters.drop(reason);
         }
-        receipt
     }
 
     fn on_connection_segment(&mut self, slot: u32, now: Instant, segment: &Segment<'_>) -> Receipt {
@@ -143,7 +139,10 @@ impl Stack {
             conn: Some(self.slots.id(slot)),
             disposition: match (outcome.foreign, outcome.dropped) {
                 (true, _) => Disposition::Unknown,
-                (false, Some(reason)) => Disposition::Dropped(reason),
+                (false, Some(reason)) => {
+                    self.counters.drop(reason);
+                    Disposition::Dropped(reason)
+                }
                 (false, None) => Disposition::Accepted,
             },
             pieces: outcome.pieces,
@@ -159,10 +158,10 @@ impl Stack {
             Some(Answer::Acknowledge(header)) => {
                 return Receipt {
                     reply: Some(header),
-                    ..Receipt::dropped(SegmentDrop::TimeWait)
+                    ..self.dropped(SegmentDrop::TimeWait)
                 };
             }
-            Some(Answer::Drop(reason)) => return Receipt::dropped(reason),
+            Some(Answer::Drop(reason)) => return self.dropped(reason),
             Some(Answer::Reopen { snd_nxt }) => Some(snd_nxt),
             None => None,
         };
@@ -190,9 +189,14 @@ impl Stack {
             Arrival::Stray => Receipt::unknown(),
             Arrival::Drop(reason, reply) => Receipt {
                 reply,
-                ..Receipt::dropped(reason)
+                ..self.dropped(reason)
             },
         }
+    }
+
+    fn dropped(&mut self, reason: SegmentDrop) -> Receipt {
+        self.counters.drop(reason);
+        Receipt::dropped(reason)
     }
 
     /// The final ACK of a handshake takes a connection slot. Without a free one it is dropped: the peer will send it
@@ -205,11 +209,11 @@ impl Stack {
         entry: Option<EntryId>,
     ) -> Receipt {
         let Some(slot) = self.slots.take(segment.key) else {
-            return Receipt::dropped(SegmentDrop::ConnectionsFull);
+            return self.dropped(SegmentDrop::ConnectionsFull);
         };
         if self.flows.insert(&segment.key, slot).is_err() {
             self.slots.free(slot);
-            return Receipt::dropped(SegmentDrop::ConnectionsFull);
+            return self.dropped(SegmentDrop::ConnectionsFull);
         }
         let mut env = Env {
             now,

@@ -33,6 +33,15 @@ impl Sum {
         self.add(sum(bytes));
     }
 
+    /// The sum of big-endian 32-bit words, of which `total` is the plain sum.
+    pub(crate) fn of_words(total: u64) -> Sum {
+        // Congruent to the sum of big-endian 16-bit words; in little-endian order each weighs 256 times as much.
+        Sum {
+            words: total.rotate_left(8),
+            odd: false,
+        }
+    }
+
     /// Appends the two bytes of a big-endian value.
     pub fn add_u16(&mut self, value: u16) {
         self.add(Sum {
@@ -114,16 +123,23 @@ pub fn copy_and_sum(dst: &mut [u8], src: &[u8]) -> Sum {
 /// Both IP versions give the same words, only the padding differs, and zeros do not count.
 #[must_use]
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, proto: u8, len: u32) -> Sum {
-    let mut total = Sum::default();
-    for address in [src, dst] {
-        match address {
-            IpAddr::V4(v4) => total.add_bytes(&v4.octets()),
-            IpAddr::V6(v6) => total.add_bytes(&v6.octets()),
+    let addresses = words_of(src) + words_of(dst);
+    Sum::of_words(addresses + u64::from(proto) + u64::from(len))
+}
+
+/// The sum of the 32-bit words of an address.
+fn words_of(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let octets = v6.octets();
+            let (words, _) = octets.as_chunks();
+            words
+                .iter()
+                .map(|&word| u64::from(u32::from_be_bytes(word)))
+                .sum()
         }
     }
-    total.add_u16(u16::from(proto));
-    total.add_bytes(&len.to_be_bytes());
-    total
 }
 
 /// Independent accumulators of the wide loop, each modulo 2^64 - 1.

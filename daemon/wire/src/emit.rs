@@ -68,8 +68,7 @@ impl TcpEmit<'_> {
     /// # Errors
     /// [`EmitError`]; `buf` may then be partly written.
     pub fn emit(&self, buf: &mut [u8]) -> Result<Unsealed, EmitError> {
-        let mut header = [0; tcp::MAX_LEN];
-        let header_len = self.header.emit(&mut header);
+        let header_len = self.header.encoded_len();
         let segment_len = self
             .payload_len
             .checked_add(header_len)
@@ -87,7 +86,7 @@ impl TcpEmit<'_> {
         let place = buf
             .get_mut(tcp_offset..headers_len)
             .ok_or(EmitError::BufferTooSmall)?;
-        place.copy_from_slice(&header[..header_len]);
+        let header = self.header.emit(place);
         // The envelope has refused what does not fit into 16 bits.
         let segment_len = u32::try_from(segment_len).map_err(|_| EmitError::TooLong)?;
         let pseudo_header = checksum::pseudo_header(self.src, self.dst, PROTOCOL_TCP, segment_len);
@@ -95,6 +94,7 @@ impl TcpEmit<'_> {
             tcp_offset,
             headers_len,
             pseudo_header,
+            header,
         })
     }
 }
@@ -108,6 +108,8 @@ pub struct Unsealed {
     tcp_offset: usize,
     headers_len: usize,
     pseudo_header: Sum,
+    /// Of the TCP header, its checksum field zero.
+    header: Sum,
 }
 
 /// What a device needs to complete a checksum: the fields `csum_start` and `csum_offset` of
@@ -149,7 +151,7 @@ impl Unsealed {
     pub fn seal_full(self, buf: &mut [u8], payload_sum: Sum) {
         // Headers are a multiple of 4 bytes, so the payload is at an even offset.
         let mut total = self.pseudo_header;
-        total.add_bytes(&buf[self.tcp_offset..self.headers_len]);
+        total.add(self.header);
         total.add(payload_sum);
         self.write(buf, total.finish());
     }

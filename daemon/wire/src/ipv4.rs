@@ -8,6 +8,7 @@ use core::net::Ipv4Addr;
 
 use crate::frame::Frame;
 use crate::ip::Datagram;
+use crate::words::Words;
 use crate::{DropReason, Ecn, be, checksum};
 
 /// Bytes of a header without options.
@@ -70,15 +71,14 @@ impl Fields {
     /// The header with its checksum.
     pub(crate) fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
-        header[0] = 0x45;
-        header[1] = self.ecn.bits();
-        be::put(&mut header, 2, self.total_len.to_be_bytes());
-        be::put(&mut header, 6, DONT_FRAGMENT.to_be_bytes());
-        header[8] = self.ttl;
-        header[9] = self.protocol;
-        be::put(&mut header, 12, self.src.octets());
-        be::put(&mut header, 16, self.dst.octets());
-        let checksum = checksum::sum(&header).finish();
+        let [len_high, len_low] = self.total_len.to_be_bytes();
+        let mut words = Words::new(&mut header);
+        words.put_bytes([0x45, self.ecn.bits(), len_high, len_low]);
+        words.put(u32::from(DONT_FRAGMENT));
+        words.put_bytes([self.ttl, self.protocol, 0, 0]);
+        words.put(self.src.to_bits());
+        words.put(self.dst.to_bits());
+        let checksum = words.sum().finish();
         be::put(&mut header, CHECKSUM_AT, checksum.to_be_bytes());
         header
     }

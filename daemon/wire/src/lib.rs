@@ -39,6 +39,7 @@ mod packet;
 mod tcp;
 mod tcp_options;
 mod vlan;
+mod words;
 
 pub use accecn_option::{AccEcnOption, AccEcnOrder};
 pub use arp::{ArpOperation, ArpPacket};

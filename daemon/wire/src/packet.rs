@@ -128,6 +128,7 @@ fn parse_ipv6<'a>(frame: &Frame<'a>, link: LinkHeader) -> Result<Packet<'a>, Dro
 }
 
 /// `frame` ends where the datagram ends.
+#[inline(always)]
 fn parse_tcp<A: Copy + Into<IpAddr>>(
     frame: &Frame<'_>,
     link: LinkHeader,

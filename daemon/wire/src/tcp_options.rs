@@ -10,6 +10,7 @@ use core::fmt;
 
 use crate::DropReason;
 use crate::accecn_option::{self, AccEcnOption};
+use crate::words::Words;
 
 /// The most bytes the option field can have: data offset 15 words, less the fixed header (RFC 9293 3.1).
 pub(crate) const MAX_LEN: usize = 40;
@@ -176,7 +177,23 @@ impl TcpOptions {
     }
 
     /// Reads the option field of a header: everything between the fixed part and the data offset.
-    pub(crate) fn parse(mut field: &[u8]) -> Result<TcpOptions, DropReason> {
+    #[inline(always)]
+    pub(crate) fn parse(field: &[u8]) -> Result<TcpOptions, DropReason> {
+        // What nearly every segment after the handshake carries, as RFC 7323 appendix A lays it out.
+        if let &[NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = field {
+            return Ok(TcpOptions {
+                timestamps: Some(Timestamps {
+                    value: u32::from_be_bytes([a, b, c, d]),
+                    echo: u32::from_be_bytes([e, f, g, h]),
+                }),
+                ..TcpOptions::default()
+            });
+        }
+        TcpOptions::parse_any(field)
+    }
+
+    #[inline(never)]
+    fn parse_any(mut field: &[u8]) -> Result<TcpOptions, DropReason> {
         let mut options = TcpOptions::default();
         // Every step takes at least one byte of at most 40, which bounds the loop.
         while let Some((&kind, after_kind)) = field.split_first() {
@@ -229,59 +246,45 @@ impl TcpOptions {
         }
     }
 
-    /// Writes the options to the front of `field` and returns their length, [`TcpOptions::encoded_len`].
-    pub(crate) fn emit(&self, field: &mut [u8; MAX_LEN]) -> usize {
-        let mut out = Writer { field, len: 0 };
+    /// Writes the options, [`TcpOptions::encoded_len`] bytes.
+    pub(crate) fn emit(&self, out: &mut Words<'_>) {
         if let Some(mss) = self.mss {
-            out.put(&[MSS, 4]);
-            out.put(&mss.to_be_bytes());
+            let [high, low] = mss.to_be_bytes();
+            out.put_bytes([MSS, 4, high, low]);
         }
-        if self.sack_permitted {
-            if self.timestamps.is_none() {
-                out.put(&[NOP, NOP]);
-            }
-            out.put(&[SACK_PERMITTED, 2]);
-        }
+        let [first, second] = if self.sack_permitted {
+            [SACK_PERMITTED, 2]
+        } else {
+            [NOP, NOP]
+        };
         if let Some(timestamps) = self.timestamps {
-            if !self.sack_permitted {
-                out.put(&[NOP, NOP]);
-            }
-            out.put(&[TIMESTAMPS, 10]);
-            out.put(&timestamps.value.to_be_bytes());
-            out.put(&timestamps.echo.to_be_bytes());
+            out.put_bytes([first, second, TIMESTAMPS, 10]);
+            out.put(timestamps.value);
+            out.put(timestamps.echo);
+        } else if self.sack_permitted {
+            out.put_bytes([NOP, NOP, first, second]);
         }
         if let Some(shift) = self.window_scale {
-            out.put(&[NOP, WINDOW_SCALE, 3, shift]);
+            out.put_bytes([NOP, WINDOW_SCALE, 3, shift]);
         }
         if let Some(accecn) = &self.accecn {
             let mut bytes = [NOP; accecn_option::PADDED_MAX];
             accecn.write(&mut bytes);
-            out.put(&bytes[..accecn.padded_len()]);
+            let (words, _) = bytes[..accecn.padded_len()].as_chunks();
+            for word in words {
+                out.put_bytes(*word);
+            }
         }
         let blocks = &self.sack.as_slice()[..self.sack_blocks_that_fit()];
         if !blocks.is_empty() {
             // Kind, length and at most four blocks: 34.
             let [len, ..] = (2 + SACK_BLOCK_LEN * blocks.len()).to_le_bytes();
-            out.put(&[NOP, NOP, SACK, len]);
+            out.put_bytes([NOP, NOP, SACK, len]);
             for block in blocks {
-                out.put(&block.start.to_be_bytes());
-                out.put(&block.end.to_be_bytes());
+                out.put(block.start);
+                out.put(block.end);
             }
         }
-        out.len
-    }
-}
-
-/// Appends to the option field; `sack_blocks_that_fit` keeps the total within it.
-struct Writer<'a> {
-    field: &'a mut [u8; MAX_LEN],
-    len: usize,
-}
-
-impl Writer<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.field[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
     }
 }
 
