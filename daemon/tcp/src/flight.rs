@@ -55,6 +55,12 @@ impl Delivery {
         let rtt = now.saturating_since(self.sent_at);
         (!self.retransmitted && self.spread <= rtt / SPREAD_SHARE).then_some(rtt)
     }
+
+    /// When its first segment left, at the earliest.
+    pub(crate) fn earliest(&self) -> Instant {
+        let spread = u64::try_from(self.spread.as_nanos()).unwrap_or(u64::MAX);
+        Instant::from_nanos(self.sent_at.as_nanos().saturating_sub(spread))
+    }
 }
 
 /// A range in flight, as [`Flight::lose_if`] shows it.

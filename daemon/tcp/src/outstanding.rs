@@ -204,7 +204,10 @@ impl Outstanding {
             rtt: None,
             outstanding_before: self.flight.unsacked_bytes(),
             original: false,
+            first_sent_again_at: None,
         };
+        let snd_una = self.flight.start();
+        let mut first_sent_again_at = None;
         let mut min_rtt = path.min_rtt;
         let rack = &mut self.rack;
         let mut note = |delivery: Delivery, echoed_ms: Option<u64>| {
@@ -219,14 +222,19 @@ impl Outstanding {
         };
         // In the order of the sequence, or SACK blocks of one acknowledgement would make what it acknowledges
         // cumulatively look reordered.
-        self.flight
-            .acknowledge(ack.snd_una, pool, |delivery| note(delivery, ack.echoed_ms));
+        self.flight.acknowledge(ack.snd_una, pool, |delivery| {
+            if delivery.retransmitted && delivery.range.start == snd_una {
+                first_sent_again_at = Some(delivery.earliest());
+            }
+            note(delivery, ack.echoed_ms);
+        });
         if self.sack {
             for range in blocks {
                 self.flight
                     .sack(range, pool, |delivery| note(delivery, None));
             }
         }
+        delivered.first_sent_again_at = first_sent_again_at;
         delivered
     }
 
@@ -356,7 +364,9 @@ impl Outstanding {
         }
         let mut spurious = self.undo.is_all_duplicates();
         if !self.is_open() {
-            spurious |= ack.acked > 0 && self.undo.is_echo_older(ack.echoed_ms);
+            spurious |= self
+                .undo
+                .is_echo_older(ack.echoed_ms, delivered.first_sent_again_at);
         }
         if let Phase::Timeout { until, frto } = &mut self.phase {
             let (next, late) = frto.on_ack(FrtoAck {

@@ -2,8 +2,8 @@
 //!
 //! A recovery keeps a copy of congestion control from before its reduction and collects evidence:
 //!
-//! * *Eifel* (RFC 3522): the first acknowledgement of new data echoes a timestamp from before the first
-//!   retransmission, so it was an original that arrived;
+//! * *Eifel* (RFC 3522): the acknowledgement of a segment that this recovery sent again echoes a timestamp from
+//!   before its first retransmission, so it was the original that arrived;
 //! * *DSACK* (RFC 3708): the peer has reported every byte that was sent again as a duplicate;
 //! * *F-RTO* (RFC 5682 section 3.1): after a time-out, the peer acknowledges or SACKs bytes that were sent
 //!   before it and never again. To make that visible, two new segments leave instead of further repetitions once
@@ -72,13 +72,21 @@ impl Undo {
     }
 
     /// An acknowledgement of new data echoes `echoed_ms`, our clock in milliseconds: it was an original that
-    /// brought it about.
-    pub(crate) fn is_echo_older(&self, echoed_ms: Option<u64>) -> bool {
-        self.is_open()
-            && self
-                .first_sent_ms
-                .zip(echoed_ms)
-                .is_some_and(|(first, echo)| echo < first)
+    /// brought it about. `sent_again_at`: when the byte at SND.UNA was sent again that it acknowledges, because what
+    /// filled that place is what the peer echoes (RFC 7323 section 4.3).
+    ///
+    /// On a path that loses much one recovery follows the other, and acknowledgements of what the last one sent again
+    /// arrive in the next: they echo something older than all of its retransmissions, and are no evidence.
+    pub(crate) fn is_echo_older(
+        &self,
+        echoed_ms: Option<u64>,
+        sent_again_at: Option<Instant>,
+    ) -> bool {
+        let (Some(first), Some(echo), Some(at)) = (self.first_sent_ms, echoed_ms, sent_again_at)
+        else {
+            return false;
+        };
+        self.is_open() && at.as_millis() >= first && echo < first
     }
 
     /// The recovery is over. DSACKs are worth waiting for until what is in flight now has been acknowledged.
@@ -202,12 +210,22 @@ mod tests {
     fn an_echo_from_before_the_first_retransmission_is_evidence() {
         // RFC 3522 section 3.2, steps 3 to 5.
         let mut undo = open();
-        assert!(!undo.is_echo_older(Some(4)));
+        assert!(!undo.is_echo_older(Some(4), Some(at(5))));
         undo.on_retransmitted(1000, at(5));
         undo.on_retransmitted(1000, at(8));
-        assert!(undo.is_echo_older(Some(4)));
-        assert!(!undo.is_echo_older(Some(5)));
-        assert!(!undo.is_echo_older(None));
+        assert!(undo.is_echo_older(Some(4), Some(at(5))));
+        assert!(undo.is_echo_older(Some(4), Some(at(8))));
+        assert!(!undo.is_echo_older(Some(5), Some(at(5))));
+        assert!(!undo.is_echo_older(None, Some(at(5))));
+    }
+
+    #[test]
+    fn an_echo_of_what_an_earlier_recovery_sent_again_is_no_evidence() {
+        // RFC 3522 section 3.2: the acknowledgement has to be that of what was sent again.
+        let mut undo = open();
+        undo.on_retransmitted(1000, at(5));
+        assert!(!undo.is_echo_older(Some(4), Some(at(4))));
+        assert!(!undo.is_echo_older(Some(4), None), "never sent again");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use core::ops::Range;
 use core::time::Duration;
 
+use crate::clock::Instant;
+
 /// What an acknowledgement means for the congestion window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -48,6 +50,8 @@ pub(crate) struct Delivered {
     pub outstanding_before: u64,
     /// Some were sent before the time-out and never again.
     pub original: bool,
+    /// When the byte at SND.UNA left last (at the earliest), if it was sent again and is now acknowledged.
+    pub first_sent_again_at: Option<Instant>,
 }
 
 /// What the caller has to do about an acknowledgement or a timer.
@@ -67,6 +71,7 @@ impl Delivered {
         rtt: None,
         outstanding_before: 0,
         original: false,
+        first_sent_again_at: None,
     };
 }
 

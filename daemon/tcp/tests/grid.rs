@@ -32,6 +32,7 @@ fn goodput(algorithm: Algorithm, rtt_ms: u64, loss_ppm: u32) -> f64 {
     let rates = [1u64, 2, 3].map(|seed| {
         let setup = Setup {
             seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            timestamps: true,
             ..Setup::new(algorithm, path(rtt_ms, loss_ppm))
         };
         let mut lab = Lab::new(setup, 1, Duration::ZERO);

@@ -299,6 +299,34 @@ fn an_echo_of_the_original_undoes_a_fast_recovery() {
 }
 
 #[test]
+fn an_echo_of_what_the_last_recovery_sent_again_does_not_undo_the_next() {
+    // RFC 3522 section 3.2: with many losses the retransmissions of one recovery are acknowledged in the next.
+    let mut bed = Bed::new(true, 6);
+    assert_eq!(bed.ack(0, &[1..4], 103), Verdict::Reduce);
+    assert_eq!(bed.resend(103), Some((0, false)));
+    for now in 104..108 {
+        bed.send(now);
+    }
+    bed.echo = Some(103);
+    assert_eq!(bed.ack(5, &[], 203), Verdict::Hold);
+    // Segments 5 and 6 are sent again in the recovery that ends with segment 5.
+    assert_eq!(bed.ack(5, &[7..10], 205), Verdict::Hold);
+    assert_eq!(bed.resend(205), Some((5000, false)));
+    for _ in 10..14 {
+        bed.send(206);
+    }
+    assert_eq!(bed.resend(206), Some((6000, false)));
+    bed.echo = Some(205);
+    assert_eq!(bed.ack(6, &[7..10], 305), Verdict::Hold);
+    // Segment 10 begins the next one, and only then segment 6 is acknowledged.
+    assert_eq!(bed.ack(6, &[7..10, 11..14], 306), Verdict::Reduce);
+    assert_eq!(bed.resend(306), Some((10_000, false)));
+    bed.echo = Some(206);
+    assert_eq!(bed.ack(10, &[11..14], 307), Verdict::Hold);
+    assert!(bed.loss.take_undo().is_some(), "still open to evidence");
+}
+
+#[test]
 fn a_dsack_after_the_recovery_undoes_it_and_widens_the_window() {
     // RFC 3708, RFC 8985 section 6.2 step 4.
     let mut bed = Bed::new(true, 6);

@@ -22,7 +22,7 @@ use sluice_tcp::rtt::RtoConfig;
 use sluice_tcp::{ConnId, ControlView, Outgoing, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, STAMP_LEN};
 
 /// Bytes of a frame besides the payload: Ethernet, IPv4, TCP without options.
 pub const OVERHEAD: u64 = 54;
@@ -76,6 +76,8 @@ pub struct Setup {
     /// How late the loop wakes up.
     pub late: Duration,
     pub rto_min: Duration,
+    /// Receivers know timestamps.
+    pub timestamps: bool,
 }
 
 impl Setup {
@@ -88,6 +90,7 @@ impl Setup {
             seed: 1,
             late: Duration::from_micros(60),
             rto_min: Duration::from_millis(200),
+            timestamps: false,
         }
     }
 }
@@ -185,6 +188,8 @@ impl Lab {
             random: setup.seed.max(1),
         };
         for (flow, port) in (0..flows).zip(10_000..) {
+            let dctcp = setup.algorithm == Algorithm::Dctcp;
+            let receiver = Receiver::new(port, setup.ecn, dctcp);
             lab.flows.push(Flow {
                 key: FlowKey::new(
                     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -193,7 +198,11 @@ impl Lab {
                     port,
                 ),
                 conn: None,
-                receiver: Receiver::new(port, setup.ecn, setup.algorithm == Algorithm::Dctcp),
+                receiver: if setup.timestamps {
+                    receiver.with_timestamps()
+                } else {
+                    receiver
+                },
                 available: ENDLESS,
             });
             let begin = now + stagger * u32::try_from(flow).expect("few");
@@ -292,7 +301,7 @@ impl Lab {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Starts { flow } => {
-                let syn = self.flows[flow].receiver.syn();
+                let syn = self.flows[flow].receiver.syn(self.now);
                 self.answer(flow, syn);
             }
             Event::Arrives {
@@ -363,7 +372,8 @@ impl Lab {
     fn enqueue(&mut self, flow: usize, outgoing: &Outgoing) {
         let path = self.setup.path;
         let len = outgoing.payload.end - outgoing.payload.start;
-        let size = len + OVERHEAD;
+        let options = if self.setup.timestamps { STAMP_LEN } else { 0 };
+        let size = len + OVERHEAD + u64::from(options);
         let waiting = self.busy_until.saturating_since(self.now);
         let backlog = u64::try_from(waiting.as_nanos() * u128::from(path.rate) / 1_000_000_000)
             .expect("bytes of a buffer");

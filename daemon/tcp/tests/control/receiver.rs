@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use sluice_tcp::clock::Instant;
-use sluice_wire::{Ecn, SackBlock, SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+use sluice_wire::{Ecn, SackBlock, SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use crate::link::MSS;
 
@@ -12,6 +12,8 @@ const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// The sender's window never ends here.
 const WINDOW_SCALE: u8 = 12;
 const ISS: u32 = 77;
+/// Of the option in a segment, with its padding.
+pub const STAMP_LEN: u32 = 12;
 
 /// What a segment makes the receiver say.
 pub struct Reply {
@@ -32,6 +34,10 @@ pub struct Receiver {
     unacknowledged: u32,
     delayed_until: Option<Instant>,
     echo: bool,
+    timestamps: bool,
+    /// TS.Recent, and Last.ACK.sent.
+    recent: u32,
+    acknowledged: u64,
 }
 
 impl Receiver {
@@ -47,7 +53,25 @@ impl Receiver {
             unacknowledged: 0,
             delayed_until: None,
             echo: false,
+            timestamps: false,
+            recent: 0,
+            acknowledged: 0,
         }
+    }
+
+    /// The same with timestamps (RFC 7323), which make evidence of what arrived.
+    pub fn with_timestamps(self) -> Receiver {
+        Receiver {
+            timestamps: true,
+            ..self
+        }
+    }
+
+    fn stamp(&self, now: Instant) -> Option<Timestamps> {
+        self.timestamps.then(|| Timestamps {
+            value: u32::try_from(now.as_millis() & u64::from(u32::MAX)).expect("masked"),
+            echo: self.recent,
+        })
     }
 
     /// Bytes that arrived, in order or not.
@@ -56,7 +80,9 @@ impl Receiver {
         self.rcv_nxt + held
     }
 
-    pub fn syn(&self) -> TcpHeader {
+    pub fn syn(&self, now: Instant) -> TcpHeader {
+        let stamp = self.stamp(now);
+        let room = if stamp.is_some() { STAMP_LEN } else { 0 };
         let mut flags = TcpFlags::SYN;
         if self.ecn {
             flags = flags.union(TcpFlags::ECE).union(TcpFlags::CWR);
@@ -70,16 +96,19 @@ impl Receiver {
             window: u16::MAX,
             urgent: 0,
             options: TcpOptions {
-                mss: Some(u16::try_from(MSS).expect("small")),
+                mss: Some(u16::try_from(MSS + room).expect("small")),
                 window_scale: Some(WINDOW_SCALE),
                 sack_permitted: true,
+                timestamps: stamp,
                 ..TcpOptions::default()
             },
         }
     }
 
     pub fn on_segment(&mut self, now: Instant, header: &TcpHeader, len: u32, ecn: Ecn) -> Reply {
+        let stamp = header.options.timestamps.map_or(0, |stamp| stamp.value);
         if header.flags.contains(TcpFlags::SYN) {
+            self.recent = stamp;
             if self.ecn {
                 self.ecn = header.flags.contains(TcpFlags::ECE);
             }
@@ -99,6 +128,10 @@ impl Receiver {
         let ahead = i64::from(low.wrapping_sub(expected).cast_signed());
         let start = u64::try_from(i64::try_from(self.rcv_nxt).expect("small") + ahead).unwrap_or(0);
         let in_order = start == self.rcv_nxt && self.held.is_empty();
+        // RFC 7323 section 4.3: what fills the place that was acknowledged last.
+        if start <= self.acknowledged {
+            self.recent = stamp;
+        }
         self.take(start, start + u64::from(len));
         self.unacknowledged += 1;
         self.reply(!in_order || changed || self.unacknowledged >= 2, now)
@@ -151,6 +184,7 @@ impl Receiver {
         }
         self.unacknowledged = 0;
         self.delayed_until = None;
+        self.acknowledged = self.rcv_nxt;
         let mut flags = TcpFlags::ACK;
         if self.echo {
             flags = flags.union(TcpFlags::ECE);
@@ -166,6 +200,7 @@ impl Receiver {
                 urgent: 0,
                 options: TcpOptions {
                     sack: self.blocks(),
+                    timestamps: self.stamp(now),
                     ..TcpOptions::default()
                 },
             }),

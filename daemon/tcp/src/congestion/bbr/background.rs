@@ -18,7 +18,7 @@ const EMPTY_QUEUE_PARTS: u32 = 8;
 const MEMORY_BYTES: u32 = 1 << 20;
 /// No more than one byte in this many is excused. A queue that is too short to be seen loses a fifth of what comes
 /// while a probe sends a quarter too much, and must not pass for a bad path.
-const SHARE_MAX: u64 = 10;
+pub(super) const SHARE_MAX: u64 = 10;
 
 /// What was lost and delivered in rounds with an empty queue, lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,14 +58,15 @@ impl Background {
         round.min_rtt_ns = round.min_rtt_ns.into_iter().chain(rtt).min();
     }
 
-    fn end_round(&mut self, counts: bool, min_rtt: Duration) {
+    /// True if the queue was empty.
+    fn end_round(&mut self, counts: bool, min_rtt: Duration) -> bool {
         let round = core::mem::take(&mut self.round);
         let limit = min_rtt + min_rtt / EMPTY_QUEUE_PARTS;
         let empty = round
             .min_rtt_ns
             .is_some_and(|rtt| Duration::from_nanos(rtt.get()) <= limit);
         if !counts || !empty {
-            return;
+            return empty;
         }
         self.lost = self.lost.saturating_add(round.lost);
         self.delivered = self.delivered.saturating_add(round.delivered);
@@ -73,6 +74,7 @@ impl Background {
             self.lost /= 2;
             self.delivered /= 2;
         }
+        empty
     }
 }
 
@@ -87,7 +89,7 @@ impl Bbr {
                 self.state,
                 State::Startup | State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt
             );
-            self.background.end_round(counts, min_rtt);
+            self.full_pipe.queue_was_empty = self.background.end_round(counts, min_rtt);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Startup and Drain (draft-ietf-ccwg-bbr, Startup; Drain).
 
-use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, State, percent};
+use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, State, background, percent};
 
 /// BBR.StartupPacingGain: 4 ln 2, the least that doubles the rate each round.
 pub(super) const PACING_GAIN: u64 = 277;
@@ -24,6 +24,8 @@ pub(super) struct FullPipe {
     pub now: bool,
     /// BBR.full_bw_reached: ever.
     pub reached: bool,
+    /// The last round saw an empty queue.
+    pub queue_was_empty: bool,
 }
 
 impl FullPipe {
@@ -80,12 +82,23 @@ impl Bbr {
         let high = self.in_recovery
             && self.losses.round_start
             && self.losses.events_last_round >= FULL_LOSS_COUNT
-            && self.is_too_high(rate.lost, rate.in_flight);
+            && self.is_loss_of_startup_too_high(rate.lost, rate.in_flight);
         if high && !self.full_pipe.reached {
             self.undo_state = Some(State::Startup);
             self.full_pipe.reached = true;
             let bdp = self.bdp_multiple(self.max_bw.get(), 100);
             self.inflight_longterm = bdp.max(self.losses.inflight_latest);
+        }
+    }
+
+    /// While the queue is empty the pipe is not full, so up to a tenth is the path's own: in the few segments since the
+    /// begin its share is not known well enough, and who leaves Startup at a third of the rate needs ten seconds to
+    /// make up for it. A queue that is too short to be seen loses more than half of what this pacing gain sends.
+    fn is_loss_of_startup_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        if self.full_pipe.queue_was_empty {
+            lost > in_flight / background::SHARE_MAX
+        } else {
+            self.is_too_high(lost, in_flight)
         }
     }
 

@@ -200,6 +200,26 @@ fn a_round_of_recovery_with_high_loss_ends_startup() {
     assert_eq!(flow.bbr.inflight_longterm, u64::from(BDP));
 }
 
+/// docs/decisions/004-bbr-background-loss.md: the same losses.
+#[test]
+fn losses_with_an_empty_queue_do_not_end_startup() {
+    let mut flow = Flow::new();
+    flow.round(&STEADY);
+    flow.bbr.on_congestion();
+    for _ in 0..6 {
+        flow.lose(1, BDP);
+    }
+    let lossy = Round {
+        app_limited: true,
+        lost: 8 * u64::from(MSS),
+        in_flight: 2 * BDP,
+        rate: RATE / 2,
+        ..STEADY
+    };
+    assert_eq!(flow.round(&lossy), State::Startup);
+    assert!(!flow.bbr.full_pipe.reached);
+}
+
 #[test]
 fn few_losses_do_not_end_startup() {
     let mut flow = Flow::new();
