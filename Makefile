@@ -62,7 +62,7 @@ bench-flood: build ## Goodput and new connections under a flood of SYNs (needs r
 bench-fairness: build ## Shares of a bottleneck beside kernel CUBIC, with Jain's index, 13 minutes (needs root)
 	target/release/sluice-bench fairness
 
-bench-peers: build ## Every controller to Linux through 20 kinds of bad links, every byte compared (needs root)
+bench-peers: build ## To and from Linux through 20 kinds of bad links, every controller, every byte compared (needs root)
 	target/release/sluice-bench peers
 
 # Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.

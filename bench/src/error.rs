@@ -51,15 +51,15 @@ pub enum Error {
         said: String,
     },
     /// What arrived is not what is served.
-    #[error("{backend}: {what} -> this is a bug of the server: please report it")]
+    #[error("{backend}: {what} -> this is a bug of sluice: please report it")]
     WrongBytes {
-        /// Backend that sent it.
+        /// Backend, or what else brought it.
         backend: &'static str,
         /// What differs.
         what: String,
     },
     /// A download did not end in time.
-    #[error("{0}: not everything came in time -> more --seconds, or a bug of the server")]
+    #[error("{0}: not everything came in time -> more --seconds, or a bug of sluice")]
     Unfinished(String),
     /// Reading or writing a file.
     #[error("{what}: {source}")]

@@ -18,7 +18,11 @@ const SCRIPT: &str = include_str!("../netlab.sh");
 pub const SERVER: &str = "192.0.2.1";
 /// Address of the client in the lab, from `netlab.sh`.
 pub const CLIENT: &str = "192.0.2.2";
-/// The network of both.
+/// An address of that network that no kernel has, and a link address that no interface has: for a TCP of our own.
+pub const STRANGER: &str = "192.0.2.3";
+/// See [`STRANGER`].
+pub const STRANGER_LINK: &str = "02:00:00:00:00:03";
+/// The network of all.
 const NETWORK: &str = "192.0.2.0/24";
 /// What `netlab.sh` sets on the routes of both ends.
 pub const CONGESTION: &str = "cubic";
@@ -134,6 +138,16 @@ impl Lab {
             self.run(end, "ip", &args)?;
         }
         Ok(())
+    }
+
+    /// Tells the server the way to [`STRANGER`], and gives the link address of the server: nobody answers ARP.
+    pub fn introduce_stranger(&self) -> Result<String, Error> {
+        let link = self.link(End::Server);
+        let mut args = vec!["neigh", "replace", STRANGER, "lladdr", STRANGER_LINK];
+        args.extend(["nud", "permanent", "dev", &link]);
+        self.run(End::Server, "ip", &args)?;
+        let file = format!("/sys/class/net/{link}/address");
+        Ok(self.run(End::Server, "cat", &[&file])?.trim().to_owned())
     }
 
     /// A command that will run in the middle.

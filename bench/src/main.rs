@@ -7,8 +7,9 @@
 //! | [`flood`] | scenario: a download and new connections under a flood of SYNs |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
 //! | [`fairness`] | scenario: two flows share a bottleneck, ours beside kernel CUBIC, and Jain's index |
-//! | [`peers`] | scenario: Linux as the peer through 20 kinds of bad links, every controller, every byte compared |
+//! | [`peers`] | scenario: Linux as the peer, either way, through 20 kinds of bad links, every byte compared |
 //! | [`transfer`] | one download through the link |
+//! | [`fetch`] | a client of our own TCP, over raw frames: the receiver of other scenarios |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
@@ -25,6 +26,7 @@ mod engine;
 mod environment;
 mod error;
 mod fairness;
+mod fetch;
 mod flood;
 mod goodput;
 mod grid;
@@ -64,10 +66,12 @@ enum Scenario {
     Flood(flood::Options),
     /// Two flows share a bottleneck: ours beside kernel CUBIC, with Jain's index
     Fairness(fairness::Options),
-    /// Linux as the peer through 20 kinds of bad links: every controller, every byte compared
+    /// Linux as the peer through 20 kinds of bad links, as the receiver and as the sender, every byte compared
     Peers(peers::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
+    /// Fetch a file by our own TCP, over raw frames and from an address that no kernel has
+    Fetch(fetch::Options),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Scenario::Fairness(options) => fairness::run(options),
         Scenario::Peers(options) => peers::run(options),
         Scenario::Link(options) => link::run(options),
+        Scenario::Fetch(options) => fetch::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,13 @@
 //! Linux as the peer: a whole file through each of 20 links that are bad in their own way, by every congestion control.
 //!
-//! A row is a link; the columns are our stack with each of its controllers, and the kernel's TCP with CUBIC and BBR
-//! over the same link with the same seed. Each transfer has a fresh server and a fresh link, runs from SYN to FIN, and
-//! every byte is compared. What counts is that all of them end, and how fast beside the kernel's.
+//! There is a table for each direction. Down, our stack sends with each of its controllers, beside the kernel's TCP with
+//! CUBIC and BBR, and Linux receives. Up, the kernel's TCP sends, and our stack receives, beside the kernel's. A row is
+//! a link, and all of a row have the same seed. Each transfer has a fresh server and a fresh link, runs from SYN to FIN,
+//! and its SHA-256 is compared. What counts is that all of them end, and how fast beside the kernel's.
 
 mod cells;
+mod part;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -18,22 +19,13 @@ use crate::error::Error;
 use crate::lab::Lab;
 use crate::path::Road;
 use crate::seat::Seat;
-use crate::server::{Backend, Congestion};
+use crate::server::Backend;
 use crate::site::Site;
 use crate::transfer::{Bed, Run};
 use cells::{CELLS, Cell};
+use part::{Contender, Direction, Part, Row};
 
 const MTU: u16 = 1500;
-
-/// What takes turns on each link.
-const CONTENDERS: [(Backend, Congestion); 6] = [
-    (Backend::Xdp, Congestion::Cubic),
-    (Backend::Kernel, Congestion::Cubic),
-    (Backend::Xdp, Congestion::Bbr),
-    (Backend::Kernel, Congestion::Bbr),
-    (Backend::Xdp, Congestion::Reno),
-    (Backend::Xdp, Congestion::Dctcp),
-];
 
 /// Flags of the scenario.
 #[derive(Args, Debug)]
@@ -41,6 +33,10 @@ pub struct Options {
     /// Only the links whose names contain one of these
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+
+    /// Who sends: we, Linux, or both
+    #[arg(long, value_enum, default_value_t = Direction::Both)]
+    direction: Direction,
 
     /// Length of the file, KiB
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
@@ -81,34 +77,23 @@ pub fn run(options: &Options) -> Result<(), Error> {
         client_cpu: options.seat.client_cpu,
         seconds: options.seconds,
     };
-    let mut rows = Vec::new();
-    for cell in CELLS.iter().filter(|cell| options.wants(cell)) {
-        let mut runs = CONTENDERS.map(|_| Vec::new());
-        for seed in (options.seed..).take(options.rounds as usize) {
-            for ((backend, congestion), runs) in CONTENDERS.into_iter().zip(&mut runs) {
-                runs.push(transfer(&bed, cell, seed, backend, congestion)?);
-            }
-        }
-        rows.push((cell, runs));
+    let mut documents = Vec::new();
+    for part in options.direction.parts() {
+        let rows = options.rows(&bed, part)?;
+        println!(
+            "## peers: {} KiB {} ({}), through {} links, seeds {} to {}\n\n{}",
+            options.kib,
+            part.title,
+            environment.kernel,
+            rows.len(),
+            options.seed,
+            options.seed + u64::from(options.rounds) - 1,
+            part.markdown(&rows)
+        );
+        documents.push(part.json(&rows));
     }
-    println!(
-        "## peers: {} KiB to Linux {} through {} links, seeds {} to {}\n\n{}",
-        options.kib,
-        environment.kernel,
-        rows.len(),
-        options.seed,
-        options.seed + u64::from(options.rounds) - 1,
-        markdown(&rows)
-    );
     if let Some(path) = &options.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(cell, runs)| json!({ "link": cell.name, "to_client": cell.to_client, "to_server": cell.to_server, "runs": runs }))
-            .collect();
-        let contenders = CONTENDERS
-            .map(|(backend, congestion)| format!("{} {}", backend.name(), congestion.name()));
-        let document =
-            json!({ "environment": environment, "contenders": contenders, "rows": rows });
+        let document = json!({ "environment": environment, "parts": documents });
         fs::write(path, format!("{document:#}\n"))
             .map_err(Error::io(path.display().to_string()))?;
     }
@@ -116,18 +101,32 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 impl Options {
+    fn rows(&self, bed: &Bed<'_>, part: &Part) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::new();
+        for cell in CELLS.iter().filter(|cell| self.wants(cell)) {
+            let mut runs = vec![Vec::new(); part.contenders.len()];
+            for seed in (self.seed..).take(self.rounds as usize) {
+                for (contender, runs) in part.contenders.iter().zip(&mut runs) {
+                    runs.push(transfer(bed, cell, seed, contender)?);
+                }
+            }
+            rows.push((cell, runs));
+        }
+        Ok(rows)
+    }
+
     fn wants(&self, cell: &Cell) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| cell.name.contains(part))
     }
 }
 
-fn transfer(
-    bed: &Bed<'_>,
-    cell: &Cell,
-    seed: u64,
-    backend: Backend,
-    congestion: Congestion,
-) -> Result<Run, Error> {
+fn transfer(bed: &Bed<'_>, cell: &Cell, seed: u64, contender: &Contender) -> Result<Run, Error> {
+    let Contender {
+        backend,
+        congestion,
+        receiver,
+        ..
+    } = *contender;
     if backend == Backend::Kernel {
         bed.lab.set_kernel_congestion(congestion.name())?;
     }
@@ -136,64 +135,12 @@ fn transfer(
         to_server: cell.to_server.to_owned(),
         seed,
     };
-    let run = bed.measured(backend, congestion, &road)?;
-    let name = format!("{}, {} {}", cell.name, backend.name(), congestion.name());
+    let run = bed.received(receiver, backend, congestion, &road)?;
+    let name = format!("{}, {}", cell.name, contender.name);
     eprintln!("{name}: {:.2} Mbit/s", run.mbit_per_s);
     if run.whole {
         Ok(run)
     } else {
         Err(Error::Unfinished(name))
-    }
-}
-
-/// Medians in Mbit/s, and ours beside the kernel's with the same controller.
-fn markdown(rows: &[(&Cell, [Vec<Run>; CONTENDERS.len()])]) -> String {
-    let mut out = String::from("| link |");
-    for (backend, congestion) in CONTENDERS {
-        // Writing to a String cannot fail.
-        let _ = write!(out, " {} {} |", backend.name(), congestion.name());
-    }
-    out.push_str(" cubic xdp / kernel | bbr xdp / kernel |\n|---|");
-    out.push_str(&"---:|".repeat(CONTENDERS.len() + 2));
-    out.push('\n');
-    for (cell, runs) in rows {
-        let _ = write!(out, "| {} |", cell.name);
-        let medians = runs.each_ref().map(|runs| median(runs));
-        for median in medians {
-            let _ = write!(out, " {median:.2} |");
-        }
-        let [cubic, kernel_cubic, bbr, kernel_bbr, ..] = medians;
-        let _ = writeln!(
-            out,
-            " {:.2} | {:.2} |",
-            cubic / kernel_cubic,
-            bbr / kernel_bbr
-        );
-    }
-    out
-}
-
-fn median(runs: &[Run]) -> f64 {
-    let rates: Vec<f64> = runs.iter().map(|run| run.mbit_per_s).collect();
-    crate::measure::Summary::of(&rates).map_or(f64::NAN, |summary| summary.median)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::path::Traffic;
-
-    #[test]
-    fn a_link_is_a_line_with_medians_and_two_ratios() {
-        let run = |mbit_per_s| Run {
-            mbit_per_s,
-            whole: true,
-            seed: 1,
-            traffic: Traffic::default(),
-        };
-        let runs = [10.0, 8.0, 30.0, 40.0, 5.0, 6.0].map(|rate| vec![run(rate)]);
-        let markdown = markdown(&[(&CELLS[0], runs)]);
-        let line = "| clean | 10.00 | 8.00 | 30.00 | 40.00 | 5.00 | 6.00 | 1.25 | 0.75 |";
-        assert!(markdown.lines().any(|found| found == line), "{markdown}");
     }
 }

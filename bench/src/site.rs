@@ -31,16 +31,19 @@ impl Site {
         fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
         random_file(&root.join(LARGE), bytes)?;
         random_file(&root.join(SMALL), SMALL_BYTES)?;
-        let sha256 = first_word(&output(
-            "sha256sum",
-            Command::new("sha256sum").arg(root.join(LARGE)),
-        )?);
+        let sha256 = sha256(&root.join(LARGE))?;
         Ok(Site {
             root,
             bytes,
             sha256,
         })
     }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String, Error> {
+    let said = output("sha256sum", Command::new("sha256sum").arg(path))?;
+    Ok(first_word(&said))
 }
 
 fn random_file(path: &Path, bytes: u64) -> Result<(), Error> {

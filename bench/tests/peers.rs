@@ -11,7 +11,7 @@ use skip::skip;
 /// Every transfer has its own daemon and its own link; the scenario fails if one byte differs or one does not end.
 #[test]
 #[ignore = "needs root and a built daemon: make test-veth"]
-fn linux_gets_every_byte_through_bad_links_with_every_controller() {
+fn linux_and_we_get_every_byte_through_bad_links_with_every_controller() {
     let bench = Path::new(env!("CARGO_BIN_EXE_sluice-bench"));
     if !nix::unistd::geteuid().is_root() {
         return skip(
@@ -31,5 +31,9 @@ fn linux_gets_every_byte_through_bad_links_with_every_controller() {
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
     let rows = said.lines().filter(|line| line.starts_with("| ")).count();
-    assert_eq!(rows, 1 + 3, "a heading and three links");
+    assert_eq!(
+        rows,
+        2 * (1 + 3),
+        "two directions: a heading and three links"
+    );
 }

@@ -12,7 +12,7 @@ pub struct Cell {
 }
 
 /// All of them. 100 Mbit/s, 20 ms and a buffer of one bandwidth-delay product, where nothing else is said.
-pub const CELLS: [Cell; 20] = [
+pub static CELLS: [Cell; 20] = [
     Cell {
         name: "clean",
         to_client: "rate=100mbit,buffer=256k,delay=10ms",

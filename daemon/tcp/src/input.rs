@@ -68,7 +68,7 @@ impl Connection {
             return outcome;
         }
         if let Some(reason) = self
-            .check_timestamp(header, env)
+            .check_timestamp(segment, env)
             .or_else(|| self.check_sequence(segment, env))
             .or_else(|| self.check_reset(header, env))
             .or_else(|| self.check_syn(segment, env))
@@ -151,7 +151,8 @@ impl Connection {
 
     /// RFC 7323 section 5.3, R1, and section 3.2. RST is exempt from both; so is SYN, whose answer must reach a
     /// peer that restarted without our connection, and maybe without timestamps (RFC 5961 section 4.2).
-    fn check_timestamp(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<SegmentDrop> {
+    fn check_timestamp(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) -> Option<SegmentDrop> {
+        let header = segment.header;
         let state = self.timestamps.as_ref()?;
         if header.flags.intersects(TcpFlags::RST.union(TcpFlags::SYN)) {
             return None;
@@ -159,7 +160,14 @@ impl Connection {
         match header.options.timestamps {
             None => Some(SegmentDrop::TimestampMissing),
             Some(timestamps) if state.is_old(timestamps.value, env.now) => {
-                self.challenge(Budget::Other, env);
+                if segment.payload_len > 0 && self.is_repeat(segment) {
+                    // An original that its retransmission has overtaken: told so (RFC 2883 section 4), the peer takes
+                    // back what it did for a loss.
+                    let seq = SeqNumber::new(header.seq);
+                    self.receive.on_repeat(seq, segment.payload_len);
+                } else {
+                    self.challenge(Budget::Other, env);
+                }
                 Some(SegmentDrop::Paws)
             }
             Some(_) => None,
@@ -182,9 +190,7 @@ impl Connection {
         }
         let behind = -self.receive.distance_to_next(seq);
         let is_keep_alive = behind == 1 && segment.payload_len <= 1;
-        let is_repeat = segment.sequence_len() > 0
-            && (1..=i64::from(self.receive.capacity())).contains(&behind);
-        if is_keep_alive || is_repeat {
+        if is_keep_alive || self.is_repeat(segment) {
             // A keep-alive waits for exactly this answer, and a peer whose data or FIN comes again has lost our
             // acknowledgement: both are answered always.
             self.receive.on_repeat(seq, segment.payload_len);
@@ -192,6 +198,14 @@ impl Connection {
             self.challenge(Budget::Other, env);
         }
         Some(SegmentDrop::OutsideWindow)
+    }
+
+    /// Whether it begins with what was received, no more than a buffer ago.
+    fn is_repeat(&self, segment: &Segment<'_>) -> bool {
+        let behind = -self
+            .receive
+            .distance_to_next(SeqNumber::new(segment.header.seq));
+        segment.sequence_len() > 0 && (1..=i64::from(self.receive.capacity())).contains(&behind)
     }
 
     /// Second check: RST (RFC 5961 section 3.2).
