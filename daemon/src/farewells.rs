@@ -1,7 +1,7 @@
 //! What the log hears of connections that ended badly.
 //!
 //! A worker hands the record of such a connection over a bounded queue and goes on; when nobody reads, records are
-//! dropped and counted. The supervisor writes a line for each, but not more than [`LINES_PER_TURN`] at a time: peers
+//! dropped and counted. The supervisor writes a line for each, but not more than `LINES_PER_TURN` at a time: peers
 //! reset connections as fast as they like, and our log is not theirs to fill.
 
 use core::fmt::Write as _;
