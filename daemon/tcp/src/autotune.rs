@@ -6,7 +6,7 @@
 //! gets no larger window. *Sending* has the congestion window for a measure: what is in flight beyond it are bytes
 //! that the peer holds above a hole, and their blocks stay pinned.
 //!
-//! Both begin small, and what goes beyond that is held from a [`Budget`] of the worker. A window that was promised is
+//! Both begin small, and what goes beyond that is held from a `Budget` of the worker. A window that was promised is
 //! never taken back (RFC 9293 section 3.8.6): of a connection that has to give back, the right edge stands still while
 //! the peer uses up what it has, and its holding shrinks with it. So the sum of what all receivers promise never
 //! exceeds the budget and the least of each. What is in flight goes back with its acknowledgement.

@@ -1,12 +1,12 @@
 //! Bytes of buffers that the connections of one worker share.
 //!
 //! Every connection has a little room without asking, so that none starves and an idle one costs nothing. What it
-//! needs beyond that it holds from a [`Budget`], and only as long as it needs it. Who may hold how much: a fifth stays
+//! needs beyond that it holds from a `Budget`, and only as long as it needs it. Who may hold how much: a fifth stays
 //! in reserve; the rest is divided into equal *parts* for those that hold anything. What some leave of theirs, others
 //! take beyond their own. A newcomer takes its part out of the reserve, and when half of that is gone, those that hold
 //! more than their part give back. A few instructions and no list of holders.
 //!
-//! Invariant: the holdings of all connections sum up to `used`, and `used <= total`. A [`Holding`] is linear: only a
+//! Invariant: the holdings of all connections sum up to `used`, and `used <= total`. A `Holding` is linear: only a
 //! budget makes it larger or smaller, and it goes back before it is dropped.
 
 /// The reserve is this part of a budget. More makes newcomers faster, less lets one flow use more.

@@ -3,7 +3,7 @@
 //! An event is 16 bytes and a ring holds 64 of them. Neighbours of one kind become one event with a count, so that a
 //! bulk transfer whose window is the limit writes the same event again and again and the ring reaches back over what
 //! was unusual. A ring belongs to a connection that has something to send or in flight; at rest it goes back to the
-//! pool of the worker ([`RingPool`]), which has a bounded number of them: without one a connection is counted
+//! pool of the worker (`RingPool`), which has a bounded number of them: without one a connection is counted
 //! ([`crate::record`]) and leaves no trail.
 
 use core::num::NonZeroU16;

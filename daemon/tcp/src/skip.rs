@@ -9,7 +9,7 @@
 //! segment comes one round trip late, once in 64 windows and in [`SkipConfig::interval`] bytes at most, and
 //! while it is late others go on leaving.
 //!
-//! The record of what is in flight holds it as sent again with a time that never comes ([`crate::flight`]): it is
+//! The record of what is in flight holds it as sent again with a time that never comes (`flight`): it is
 //! neither lost nor late nor reordered, it measures no round trip, and no undo hears of it. A time-out ends the test.
 
 use core::ops::Range;
