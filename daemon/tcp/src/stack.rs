@@ -1,13 +1,17 @@
 //! All connections of one worker: flows, timers and the order of work.
+//!
+//! Here is what segments and time bring about. What the driver tells a connection is in `calls`, what it may ask in
+//! `views`.
 
-use core::time::Duration;
+mod calls;
+mod views;
 
 use sluice_wire::{IcmpError, TcpHeader};
 
-use crate::autotune::{Budgets, BuffersView};
+use crate::autotune::Budgets;
 use crate::clock::Instant;
 use crate::config::StackConfig;
-use crate::connection::{Connection, Env, millis};
+use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
 use crate::events::{CloseReason, ConnId, Events};
@@ -16,11 +20,10 @@ use crate::flow_table::{FlowKey, FlowTable};
 use crate::handshake::Handshake;
 use crate::listener::{self, Arrival, Listener};
 use crate::queues::Queues;
-use crate::record::{Awaited, ConnectionRecord};
-use crate::segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
+use crate::record::ConnectionRecord;
+use crate::segment::{Disposition, Outgoing, Receipt, Segment};
 use crate::seq::SeqNumber;
 use crate::slots::Slots;
-use crate::state::State;
 use crate::stats::{IcmpVerdict, SegmentDrop, StackCounters};
 use crate::syn_table::EntryId;
 use crate::time_wait::{Answer, Remnant, TimeWaitTable};
@@ -443,228 +446,6 @@ impl Stack {
         })
     }
 
-    /// Says what the driver waits for before it can supply more, until it says otherwise; `None` is nothing, or its
-    /// application if more was said to follow. Told before a [`supply`](Self::supply), it costs a store.
-    pub fn waits_for(&mut self, conn: ConnId, awaited: Option<Awaited>) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.record.wait_for(awaited);
-        }
-    }
-
-    /// The driver can produce the bytes of the stream up to `until`. With `more_follows` a short segment
-    /// at the end waits for company.
-    pub fn supply(&mut self, conn: ConnId, until: u64, more_follows: bool) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.send.supply(until, more_follows);
-            self.want_transmit(conn.slot);
-        }
-    }
-
-    /// The driver is done with the received bytes below `until`: the window may open.
-    pub fn consume(&mut self, conn: ConnId, until: u64) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.receive.on_consumed(until);
-            self.want_transmit(conn.slot);
-        }
-    }
-
-    /// FIN after what was supplied.
-    pub fn close(&mut self, conn: ConnId, now: Instant) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.close(now);
-            self.want_transmit(conn.slot);
-        }
-    }
-
-    /// The driver reads no more. What still comes is acknowledged and thrown away while our direction is open. Once it
-    /// is [closed](Self::close) too, data that comes, or that is not [consumed](Self::consume), ends the connection by
-    /// RST (RFC 9293 section 3.6.1) with [`CloseReason::DataNotRead`], so that the peer knows that it was lost.
-    pub fn close_receive(&mut self, conn: ConnId) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.close_receive();
-            self.want_transmit(conn.slot);
-        }
-    }
-
-    /// The user timeout of one connection (RFC 9293 section 3.9.1.8), in place of
-    /// [`StackConfig::user_timeout`]; `None` is the limit of repetitions. Looked at when the retransmission timer fires.
-    pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.user_timeout_ms = millis(limit);
-            self.want_transmit(conn.slot);
-        }
-    }
-
-    /// RST, and the connection is gone (RFC 9293 section 3.10.5).
-    pub fn abort(&mut self, conn: ConnId) {
-        if let Some(connection) = self.get_mut(conn) {
-            connection.abort();
-            self.want_transmit(conn.slot);
-        } else if let Some(entry) = self.entry_of(conn) {
-            self.listener.abort(entry);
-        }
-    }
-
-    /// Sets or clears the driver's own deadline, reported as [`Events::deadline`].
-    pub fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
-        if !self.slots.is_live(conn) {
-            return;
-        }
-        if let Some(resting) = self.slots.resting(conn.slot) {
-            resting.set_deadline(at);
-            self.schedule_resting(conn.slot);
-        } else if let Some((connection, _)) = self.slots.awake(conn.slot) {
-            match at {
-                Some(at) if connection.finish.is_none() => {
-                    connection.deadlines.set(Timer::Driver, at);
-                }
-                _ => connection.deadlines.clear(Timer::Driver),
-            }
-            self.schedule(conn.slot);
-        }
-    }
-
-    /// Whether new connections are answered; while draining a SYN gets silence, so that a router can send
-    /// the retry elsewhere.
-    pub fn set_accepting(&mut self, accepting: bool) {
-        self.listener.set_accepting(accepting);
-    }
-
-    /// Stream offset up to which the peer's bytes were delivered in order.
-    #[must_use]
-    pub fn delivered(&self, conn: ConnId) -> u64 {
-        self.view(conn, |connection| connection.receive.delivered())
-            .unwrap_or(0)
-    }
-
-    /// The sending side of a connection, or `None` if it is gone.
-    #[must_use]
-    pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
-        self.view(conn, |connection| {
-            connection.send_view(connection.flight_end(&self.config, &self.flights))
-        })
-    }
-
-    /// What windows and flights hold of their budgets.
-    #[must_use]
-    pub fn buffers(&self) -> BuffersView {
-        self.flights.budgets.view()
-    }
-
-    /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
-    #[must_use]
-    pub fn control_view(&self, conn: ConnId) -> Option<ControlView> {
-        self.view(conn, Connection::control_view)
-    }
-
-    /// What a connection does about ECN, or `None` if it is gone.
-    #[must_use]
-    pub fn ecn_view(&self, conn: ConnId) -> Option<EcnView> {
-        self.view(conn, Connection::ecn_view)
-    }
-
-    /// What a connection did with its time so far, or `None` if it is gone.
-    #[must_use]
-    pub fn record(&self, conn: ConnId) -> Option<ConnectionRecord> {
-        self.view(conn, |connection| {
-            connection.told_record(self.now, &self.flights)
-        })
-    }
-
-    /// The same of the connection whose end [`poll_event`](Self::poll_event) told last, unless it ended as both
-    /// sides wanted ([`CloseReason::Finished`]).
-    #[must_use]
-    pub fn last_record(&self) -> Option<&ConnectionRecord> {
-        self.last_record.as_ref()
-    }
-
-    /// Event rings that connections hold: zero when nothing is live.
-    #[must_use]
-    pub fn trails(&self) -> usize {
-        self.flights.rings.out()
-    }
-
-    /// State of a connection or of a handshake, or `None` if it is gone.
-    #[must_use]
-    pub fn state(&self, conn: ConnId) -> Option<State> {
-        if let Some(entry) = self.entry_of(conn) {
-            let is_live = self.listener.table().is_live(entry);
-            return is_live.then_some(State::SynReceived);
-        }
-        self.view(conn, |connection| connection.state)
-    }
-
-    /// Every live connection, for drain and for diagnostics. Walks all slots.
-    pub fn connections(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.slots.iter()
-    }
-
-    /// The live connection in a slot, or the handshake (see [`ConnId::slot`]), if any.
-    #[must_use]
-    pub fn at_slot(&self, slot: usize) -> Option<ConnId> {
-        if let Some(place) = slot.checked_sub(self.config.connections as usize) {
-            let entry = self.listener.table().at(place)?;
-            return Some(self.handshake_id(entry));
-        }
-        self.slots.at(slot)
-    }
-
-    /// Live connections and handshakes under way, TIME-WAIT not.
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        self.flows.len() + self.half_open()
-    }
-
-    /// Connections that are awake. The others rest: they take a fraction of the memory.
-    #[must_use]
-    pub fn awake(&self) -> usize {
-        self.slots.awake_count()
-    }
-
-    /// Whether no connection is live and no handshake under way.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Handshakes under way, those in cookies not.
-    #[must_use]
-    pub fn half_open(&self) -> u32 {
-        self.listener.table().len()
-    }
-
-    /// Whether so many SYNs come that the driver should have some dropped before they get here: the SYN table is
-    /// nearly full, or as many cookies leave per second as it has entries.
-    #[must_use]
-    pub fn is_flooded(&self) -> bool {
-        self.listener.is_flooded()
-    }
-
-    /// Whether a connection slot is free: without one, SYNs are dropped. A slot becomes free when
-    /// [`poll_event`](Self::poll_event) has said that its connection is gone.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.slots.has_room()
-    }
-
-    /// Entries in TIME-WAIT.
-    #[must_use]
-    pub fn time_wait(&self) -> u32 {
-        self.time_wait.len()
-    }
-
-    /// Totals since the stack was made.
-    #[must_use]
-    pub fn counters(&self) -> &StackCounters {
-        &self.counters
-    }
-
-    /// Timers that are armed, one per handshake included: zero when nothing is live.
-    #[must_use]
-    pub fn timers(&self) -> u32 {
-        self.wheel.len() + self.half_open()
-    }
-
     fn slot_of(&self, key: &FlowKey) -> Option<u32> {
         self.flows
             .get(key, |slot| self.slots.key(slot) == Some(key))
@@ -683,10 +464,6 @@ impl Stack {
             index: u16::try_from(index).ok()?,
             generation: u16::try_from(conn.generation).ok()?,
         })
-    }
-
-    fn view<T>(&self, conn: ConnId, look: impl FnOnce(&Connection) -> T) -> Option<T> {
-        self.slots.view(conn, &self.config, look)
     }
 
     fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
