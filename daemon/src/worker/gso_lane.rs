@@ -96,8 +96,12 @@ impl Worker {
 
     /// Sends a train by the lane of its length. Returns what it cost in frames.
     fn send_train(&mut self, train: &Train, now: Instant) -> u64 {
+        if train.segments() == 1 {
+            self.send_segment(train.first(), now);
+            return 1;
+        }
         let whole = train.whole();
-        if train.segments() > 1 && self.has_left_ring(whole.conn.slot()) {
+        if self.has_left_ring(whole.conn.slot()) {
             match self.send_whole(&whole, train.each(), now) {
                 Sent::Whole => {
                     self.counters.gso_sent += 1;

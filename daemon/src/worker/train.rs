@@ -64,6 +64,11 @@ impl Train {
             && self.first.ect == next.ect
     }
 
+    /// Its first segment as it is, which is all of a train of one.
+    pub(super) fn first(&self) -> &Outgoing {
+        &self.first
+    }
+
     /// Segments in it.
     pub(super) fn segments(&self) -> u64 {
         (self.end - self.first.payload.start)
