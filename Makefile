@@ -47,7 +47,7 @@ test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and 
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
-bench: build ## Goodput of one flow beside the kernel backend, alternating, with spread (needs root)
+bench: build ## Goodput of one flow beside the kernel backend and nginx, alternating, with spread (needs root)
 	target/release/sluice-bench goodput
 
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections

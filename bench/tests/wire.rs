@@ -29,6 +29,8 @@ mod runner;
 #[expect(dead_code, reason = "the runner in virtual time uses more of it")]
 #[path = "../../daemon/tcp/tests/dialogues/script.rs"]
 mod script;
+#[path = "../../daemon/tests/skip.rs"]
+mod skip;
 #[path = "wire/socket.rs"]
 mod socket;
 #[path = "wire/table.rs"]
@@ -88,7 +90,10 @@ fn linux_goes_by_every_script_but_those_of_the_table() {
         assert!(wrong.is_empty(), "{differ}\n");
     } else {
         // Another Linux does otherwise in some of it, and what it does is no failure of ours.
-        place::skip(&format!("the table is of Linux {}: {differ}", table.kernel));
+        skip::skip(
+            "wire",
+            &format!("the table is of Linux {}: {differ}", table.kernel),
+        );
         assert!(wrong.len() * 10 <= ran.len(), "{differ}\n");
     }
 }

@@ -4,10 +4,10 @@
 //! its own. Everything that comes from Linux is told apart by its source port: every dialogue has a listener of its own.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,7 @@ use sluice_wire::TcpHeader;
 use crate::frame;
 use crate::lab::{End, Lab};
 use crate::port::{FRAME_BYTES, Look, Port};
+use crate::skip::skip;
 
 const MTU: u16 = 1500;
 /// What `frame.rs` writes into every frame.
@@ -56,7 +57,10 @@ impl Place {
     /// `None`, reported as a skip, if this process may not build it.
     pub fn new() -> Option<Place> {
         if !nix::unistd::geteuid().is_root() {
-            skip("needs root for network namespaces: sudo make test-veth");
+            skip(
+                "wire",
+                "needs root for network namespaces: sudo make test-veth",
+            );
             return None;
         }
         let lab = Lab::new(MTU).expect("the lab can be built");
@@ -228,14 +232,4 @@ fn enter(lab: &Lab, end: End) {
     let path = Path::new("/run/netns").join(lab.namespace(end));
     let namespace = File::open(path).expect("the namespace exists");
     setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
-}
-
-/// Says why something did not run, on the console and in the directory that `make test` counts skips in.
-pub fn skip(why: &str) {
-    println!("SKIP {why}");
-    if let Some(folder) = std::env::var_os("SLUICE_SKIPS") {
-        let file = PathBuf::from(folder).join(format!("wire-{}", std::process::id()));
-        fs::write(file, format!("SKIP wire test: {why}\n"))
-            .expect("the skip directory is writable");
-    }
 }
