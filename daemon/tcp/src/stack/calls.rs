@@ -48,7 +48,8 @@ impl Stack {
 
     /// The driver reads no more. What still comes is acknowledged and thrown away while our direction is open. Once it
     /// is [closed](Self::close) too, data that comes, or that is not [consumed](Self::consume), ends the connection by
-    /// RST (RFC 9293 section 3.6.1) with [`CloseReason::DataNotRead`], so that the peer knows that it was lost.
+    /// RST (RFC 9293 section 3.6.1) with
+    /// [`CloseReason::DataNotRead`](crate::CloseReason::DataNotRead), so that the peer knows that it was lost.
     pub fn close_receive(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             connection.close_receive();
@@ -57,7 +58,8 @@ impl Stack {
     }
 
     /// The user timeout of one connection (RFC 9293 section 3.9.1.8), in place of
-    /// [`StackConfig::user_timeout`]; `None` is the limit of repetitions. Looked at when the retransmission timer fires.
+    /// [`StackConfig::user_timeout`](crate::StackConfig::user_timeout); `None` is the limit of repetitions. Looked at
+    /// when the retransmission timer fires.
     pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
         if let Some(connection) = self.get_mut(conn) {
             connection.user_timeout_ms = millis(limit);
@@ -75,7 +77,7 @@ impl Stack {
         }
     }
 
-    /// Sets or clears the driver's own deadline, reported as [`Events::deadline`].
+    /// Sets or clears the driver's own deadline, reported as [`Events::deadline`](crate::Events::deadline).
     pub fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
         if !self.slots.is_live(conn) {
             return;

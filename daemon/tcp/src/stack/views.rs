@@ -52,7 +52,7 @@ impl Stack {
     }
 
     /// The same of the connection whose end [`poll_event`](Self::poll_event) told last, unless it ended as both
-    /// sides wanted ([`CloseReason::Finished`]).
+    /// sides wanted ([`CloseReason::Finished`](crate::CloseReason::Finished)).
     #[must_use]
     pub fn last_record(&self) -> Option<&ConnectionRecord> {
         self.last_record.as_ref()
