@@ -422,6 +422,8 @@ impl Connection {
             self.deadlines.clear(Timer::Retransmit);
         } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
             if self.send.is_stalled_by_window() {
+                // Data begins to wait: what was silent before is not held against the peer (RFC 6429).
+                self.progress_at = now;
                 self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
             } else {
                 self.restart_retransmission_timer(now);
