@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub time_outs: u8,
     /// When SND.UNA last moved, or data began to wait; before that, when the first SYN or SYN-ACK left.
     pub progress_at: Instant,
+    /// When the peer gave back a window that it had taken from what was in flight.
+    pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
     pub challenge_other: ChallengeBudget,
     /// Last.ACK.sent (RFC 7323 section 4.3).
@@ -181,6 +183,7 @@ impl Connection {
             keep_alive_probes: 0,
             time_outs: 0,
             progress_at: now,
+            window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
             last_ack_sent: irs.add(1),

@@ -330,12 +330,13 @@ impl Connection {
         if advanced {
             self.advance(ack, header, env, outcome);
         }
+        let was_closed = self.send.window() == 0;
         let window_changed = ack >= una_before
             && self
                 .send
                 .update_window(SeqNumber::new(header.seq), ack, header.window, advanced);
         if window_changed {
-            self.on_window_changed(env);
+            self.on_window_changed(was_closed, env);
         }
         // RFC 5681 section 2: nothing but an acknowledgement number we already had, while data is out. A peer
         // with SACK says by a block what came (RFC 6675 section 2); without one its ACK is an echo of a
@@ -405,10 +406,16 @@ impl Connection {
         state.echoed_ms(echo, now)
     }
 
-    fn on_window_changed(&mut self, env: &mut Env<'_>) {
+    fn on_window_changed(&mut self, was_closed: bool, env: &mut Env<'_>) {
         self.send.take_back_probe();
         self.loss.take_back(self.send.snd_nxt, env.flights);
-        if self.send.window() > 0 && self.time_outs == 0 {
+        if self.send.window() == 0 {
+            return;
+        }
+        if was_closed && self.time_outs > 0 {
+            self.on_window_back(env.now);
+        }
+        if self.time_outs == 0 {
             // What was backed off were the probes (RFC 9293 section 3.8.6.1), not retransmissions.
             self.rtt.reset_back_off();
         }

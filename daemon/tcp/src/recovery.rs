@@ -303,6 +303,18 @@ impl Connection {
         self.restart_retransmission_timer(env.now);
     }
 
+    /// The peer took its window back (RFC 9293 section 3.8.6, MUST-34) and gives it again: what left meanwhile were window
+    /// probes, so no limit of repetitions or time has begun, and the next one does not wait as if they had been lost.
+    /// Not for ever: whoever opens and closes its window and takes nothing is judged as before after [`NO_PROGRESS`].
+    pub(crate) fn on_window_back(&mut self, now: Instant) {
+        if now < self.progress_at + NO_PROGRESS {
+            self.window_back_at = now;
+            self.time_outs = 0;
+            self.rtt.reset_back_off();
+            self.restart_retransmission_timer(now);
+        }
+    }
+
     /// The retransmission timer begins a new wait (RFC 6298 section 5), which ends with the user timeout at the latest.
     pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
         let next = now + self.rtt.rto();
@@ -319,11 +331,12 @@ impl Connection {
         }
     }
 
-    /// When the user timeout ends that began with the last progress. A peer that took its window back has another limit.
+    /// When the user timeout ends that began with the last progress. A peer that took its window back has another limit,
+    /// and this one from when it gave it back.
     fn user_timeout_at(&self) -> Option<Instant> {
         let limit = Duration::from_millis(self.user_timeout_ms.into());
         let counts = !limit.is_zero() && self.send.window() > 0;
-        counts.then(|| self.progress_at + limit)
+        counts.then(|| self.progress_at.max(self.window_back_at) + limit)
     }
 }
 

@@ -161,6 +161,7 @@ impl Resting {
             time_outs: 0,
             // Set anew when data begins to wait.
             progress_at: send.last_sent_at,
+            window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
             sack: self.loss.sack(),
