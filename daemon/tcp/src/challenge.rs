@@ -2,7 +2,9 @@
 //!
 //! The budget belongs to the connection alone. A limit shared between connections is a side channel: an
 //! attacker counts the answers on his own connection and learns about another's (CVE-2016-5696).
-//! The first answer is always given, then one per 500 ms (jittered) and ten per 5 s.
+//! The first answer is always given, then one per 500 ms (jittered) and ten per 5 s. Keep-alives, which wait for an
+//! answer, have ten per 5 s of their own: two connections whose numbers are one apart would take each acknowledgement
+//! of the other for one and answer it as fast as the path carries them.
 
 use core::time::Duration;
 
@@ -30,17 +32,23 @@ impl ChallengeBudget {
     /// Takes one answer from the budget if there is one. `noise` jitters the spacing so that its phase
     /// cannot be probed; any value that differs between connections will do.
     pub(crate) fn take(&mut self, now: Instant, noise: u32) -> bool {
+        let taken = now >= self.next_at && self.take_unspaced(now);
+        if taken {
+            let jitter = Duration::from_nanos(u64::from(noise) % SPACING_JITTER_NS);
+            self.next_at = now + SPACING_MIN + jitter;
+        }
+        taken
+    }
+
+    /// The same without the spacing, for what is an honest question as long as it is not asked too often.
+    pub(crate) fn take_unspaced(&mut self, now: Instant) -> bool {
         if now >= self.period_end {
             self.period_end = now + PERIOD;
             self.used = 0;
         }
-        if now < self.next_at || self.used >= PER_PERIOD {
-            return false;
-        }
-        self.used += 1;
-        let jitter = Duration::from_nanos(u64::from(noise) % SPACING_JITTER_NS);
-        self.next_at = now + SPACING_MIN + jitter;
-        true
+        let taken = self.used < PER_PERIOD;
+        self.used += u8::from(taken);
+        taken
     }
 }
 
@@ -70,5 +78,13 @@ mod tests {
         let mut budget = ChallengeBudget::default();
         let sent = (0..5000).filter(|ms| budget.take(at(*ms), 0)).count();
         assert_eq!(sent, 10);
+    }
+
+    #[test]
+    fn without_spacing_the_ten_may_come_at_once() {
+        let mut budget = ChallengeBudget::default();
+        let sent = (0..5000).filter(|ms| budget.take_unspaced(at(*ms)));
+        assert_eq!(sent.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert!(budget.take_unspaced(at(5000)));
     }
 }

@@ -84,6 +84,7 @@ pub(crate) struct Connection {
     pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
     pub challenge_other: ChallengeBudget,
+    pub keep_alive_answers: ChallengeBudget,
     /// Last.ACK.sent (RFC 7323 section 4.3).
     pub last_ack_sent: SeqNumber,
     pub sack: bool,
@@ -186,6 +187,7 @@ impl Connection {
             window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
+            keep_alive_answers: ChallengeBudget::default(),
             last_ack_sent: irs.add(1),
             sack: terms.sack,
             offered_scale: terms.offered_scale,

@@ -188,12 +188,17 @@ impl Connection {
             self.challenge(Budget::ResetOrSyn, env);
             return Some(SegmentDrop::SynInConnection);
         }
-        let behind = -self.receive.distance_to_next(seq);
-        let is_keep_alive = behind == 1 && segment.payload_len <= 1;
-        if is_keep_alive || self.is_repeat(segment) {
-            // A keep-alive waits for exactly this answer, and a peer whose data or FIN comes again has lost our
-            // acknowledgement: both are answered always.
+        let is_keep_alive =
+            segment.sequence_len() == 0 && self.receive.distance_to_next(seq) == -1;
+        if self.is_repeat(segment) {
+            // A peer whose data or FIN comes again has lost our acknowledgement: it is answered always.
             self.receive.on_repeat(seq, segment.payload_len);
+        } else if is_keep_alive {
+            // It waits for exactly this answer, or is the acknowledgement of a peer that thinks us a byte behind, to
+            // whom the answer would look the same.
+            if self.keep_alive_answers.take_unspaced(env.now) {
+                self.receive.want_ack_now();
+            }
         } else {
             self.challenge(Budget::Other, env);
         }

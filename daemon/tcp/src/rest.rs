@@ -164,6 +164,8 @@ impl Resting {
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
+            // Who asks so seldom that it rests between is answered each time.
+            keep_alive_answers: ChallengeBudget::default(),
             sack: self.loss.sack(),
             // Only a SYN says it.
             offered_scale: None,
