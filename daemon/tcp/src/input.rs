@@ -9,7 +9,7 @@ use core::time::Duration;
 use sluice_wire::{TcpFlags, TcpHeader};
 
 use crate::clock::Instant;
-use crate::config::DELAYED_ACK;
+use crate::config::{DELAYED_ACK, FIN_WAIT_2};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
@@ -463,6 +463,10 @@ impl Connection {
         }
         if arrival.refused {
             env.counters.drop(SegmentDrop::OutOfOrderFull);
+        }
+        if self.state == State::FinWait2 && arrival.advanced && !self.receive_closed {
+            // Half-closed, and the peer is heard (RFC 9293 section 3.6, case 1): only its silence ends that.
+            self.deadlines.set(Timer::FinWait2, env.now + FIN_WAIT_2);
         }
         self.tune_receive(segment, env);
         if is_unwanted {
