@@ -241,12 +241,18 @@ impl EcnState {
         }
     }
 
-    /// The same for a pure ACK without SACK blocks, after [`Self::on_ack_leaves`].
-    pub(crate) fn on_pure_ack_leaves(&mut self, flags: TcpFlags) -> TcpFlags {
+    /// The same for a pure ACK, after [`Self::on_ack_leaves`]. One with SACK blocks speaks to a peer that has sent data,
+    /// so it has had the ACK of its SYN-ACK: none is owed any more, and the field is the counter (RFC 9768 section
+    /// 3.2.2.1).
+    pub(crate) fn on_pure_ack_leaves(
+        &mut self,
+        flags: TcpFlags,
+        has_sack_blocks: bool,
+    ) -> TcpFlags {
         match &mut self.feedback {
             Feedback::Accurate(accurate) => match accurate.reporter.take_handshake_ace() {
-                Some(ace) => flags.with_ace(ace),
-                None => flags,
+                Some(ace) if !has_sack_blocks => flags.with_ace(ace),
+                _ => flags,
             },
             _ => flags,
         }

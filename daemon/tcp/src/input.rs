@@ -184,12 +184,10 @@ impl Connection {
             return None;
         }
         if header.flags.contains(TcpFlags::SYN) {
-            self.note_repeated_syn_ack(segment);
-            self.challenge(Budget::ResetOrSyn, env);
+            self.challenge_syn(segment, env);
             return Some(SegmentDrop::SynInConnection);
         }
-        let is_keep_alive =
-            segment.sequence_len() == 0 && self.receive.distance_to_next(seq) == -1;
+        let is_keep_alive = segment.sequence_len() == 0 && self.receive.distance_to_next(seq) == -1;
         if self.is_repeat(segment) {
             // A peer whose data or FIN comes again has lost our acknowledgement: it is answered always.
             self.receive.on_repeat(seq, segment.payload_len);
@@ -235,16 +233,18 @@ impl Connection {
         if !segment.header.flags.contains(TcpFlags::SYN) {
             return None;
         }
-        self.note_repeated_syn_ack(segment);
-        self.challenge(Budget::ResetOrSyn, env);
+        self.challenge_syn(segment, env);
         Some(SegmentDrop::SynInConnection)
     }
 
-    /// Our ACK of the SYN-ACK may be lost: it says as what the SYN-ACK arrived (RFC 9768 section 3.2.2.1).
-    fn note_repeated_syn_ack(&mut self, segment: &Segment<'_>) {
+    /// If it is the SYN-ACK again, our ACK of it may be lost: that says as what the SYN-ACK arrived (RFC 9768 section
+    /// 3.2.2.1).
+    fn challenge_syn(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) {
         let header = segment.header;
         let seq = SeqNumber::new(header.seq);
-        if header.flags.contains(TcpFlags::ACK)
+        let is_answered = self.challenge(Budget::ResetOrSyn, env);
+        if is_answered
+            && header.flags.contains(TcpFlags::ACK)
             && header.ack == self.send.seq(0).raw()
             && self.receive.offset_of(seq) == -1
         {
@@ -495,16 +495,19 @@ impl Connection {
         }
     }
 
-    fn challenge(&mut self, budget: Budget, env: &mut Env<'_>) {
+    /// Whether an answer leaves.
+    fn challenge(&mut self, budget: Budget, env: &mut Env<'_>) -> bool {
         let noise = self.send.iss().raw();
         let budget = match budget {
             Budget::ResetOrSyn => &mut self.challenge_reset,
             Budget::Other => &mut self.challenge_other,
         };
-        if budget.take(env.now, noise) {
+        let is_answered = budget.take(env.now, noise);
+        if is_answered {
             env.counters.challenge_acks += 1;
             self.receive.want_ack_now();
         }
+        is_answered
     }
 }
 

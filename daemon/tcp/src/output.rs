@@ -220,9 +220,8 @@ impl Connection {
         let blocks = blocks.unwrap_or_default();
         let seq = self.send.bare_seq();
         let mut header = self.header(seq, TcpFlags::ACK, env.now);
-        if blocks.is_empty() {
-            header.flags = self.control.ecn.on_pure_ack_leaves(header.flags);
-        }
+        let ecn = &mut self.control.ecn;
+        header.flags = ecn.on_pure_ack_leaves(header.flags, !blocks.is_empty());
         // Two blocks come before the counters of AccECN, and those before the others (RFC 9768 section 3.2.3.3).
         let before = match blocks.len() {
             0 => 0,
