@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# usage: fetch.sh DIR
+# usage: fetch.sh DIR MODULE...
 # Puts an emulator and kernels into DIR, once: QEMU with igb (8 or newer), a busybox for the guest, a kernel whose
-# virtio_net and igb have zero copy, and one whose drivers have none. All are Debian packages, from backports of the
+# virtio_net and igb have zero copy, and one whose drivers have none, with these modules. All are Debian packages, from backports of the
 # mirror that this machine uses anyway; nothing is installed.
 set -euo pipefail
 
-# Which of the drivers a guest of ours loads; in the order in which they need one another.
-readonly MODULES=(failover net_failover virtio_net dca i2c-algo-bit igb vmxnet3)
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() {
@@ -76,7 +74,7 @@ kernel() {
     (cd "$state/cache/archives" && for package in $packages; do apt-get download -qq "$package"; done)
     unpack "$state/cache/archives" "$state/root"
     mkdir -p "$into/modules"
-    for module in "${MODULES[@]}"; do
+    for module in "${modules[@]}"; do
         # Some are built in.
         file=$(find "$state/root" \( -name "$module.ko*" -o -name "${module//-/_}.ko*" \) -print -quit)
         case $file in
@@ -88,15 +86,20 @@ kernel() {
     echo "$image" >"$into/version"
 }
 
-[ $# -eq 1 ] || fail "usage: fetch.sh DIR"
+[ $# -ge 2 ] || fail "usage: fetch.sh DIR MODULE..."
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
+shift
+modules=("$@")
 state=$dir/apt
-[ ! -e "$dir/complete" ] || exit 0
+# With the modules in it: another list fetches again.
+complete=$dir/complete
+[ "$(cat "$complete" 2>/dev/null)" != "${modules[*]}" ] || exit 0
+rm -rf "$dir/emulator" "$dir/new" "$dir/old"
 site=$(mirror)
 [ -n "$site" ] || fail "apt knows no Debian mirror; see 'apt-get indextargets'"
 trap 'rm -rf "$state"' EXIT
 emulator
 kernel new trixie-backports
 kernel old bookworm-backports
-touch "$dir/complete"
+echo "${modules[*]}" >"$complete"
