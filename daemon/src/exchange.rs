@@ -310,6 +310,12 @@ impl Exchange {
         self.phase == Phase::Idle && self.input.is_none() && self.queue.is_none()
     }
 
+    /// Since when it is idle, if [`Self::is_idle`].
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then_some(self.since)
+    }
+
     /// Gives everything back. The exchange answers nothing more.
     pub fn teardown(&mut self, services: &mut Services) {
         if let Some(ticket) = self.ticket.take() {

@@ -14,6 +14,7 @@
 //! | `rings` | kicks that fail, completions that are late or lost, full and empty rings |
 //! | `slow` | clients that hardly take anything, and what they cost |
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
+//! | `hoarding` | a full table of connections, and who makes room |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
