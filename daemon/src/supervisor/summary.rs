@@ -272,6 +272,13 @@ fn drops(reports: &[&WorkerReport]) -> String {
         reports.iter().map(|report| report.worker.icmp_strays).sum(),
     ));
     rows.push((
+        "drop_icmp_not_passed_on".to_owned(),
+        reports
+            .iter()
+            .map(|report| report.worker.icmp_not_passed_on)
+            .sum(),
+    ));
+    rows.push((
         "drop_request_not_kept".to_owned(),
         reports
             .iter()
