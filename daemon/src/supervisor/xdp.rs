@@ -366,6 +366,9 @@ impl Service for XdpService {
             ended,
             mut problems,
         } = self.workers.join();
+        for line in self.farewells.drain(..).flat_map(FarewellBook::last_lines) {
+            super::log(&line);
+        }
         let mut reports = Vec::new();
         for (queue, worker) in ended {
             let mut report = WorkerReport::default();
