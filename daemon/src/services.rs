@@ -233,8 +233,9 @@ impl Services {
         self.queues.take(|| Box::new(ResponseQueue::new(blocks)))
     }
 
-    pub(crate) fn give_back_queue(&mut self, queue: Box<ResponseQueue>) {
+    pub(crate) fn give_back_queue(&mut self, mut queue: Box<ResponseQueue>) {
         self.freed |= !self.queues.has_one();
+        queue.shrink();
         self.queues.give_back(queue);
     }
 

@@ -133,7 +133,7 @@ pub(crate) struct ResponseQueue {
 
 impl ResponseQueue {
     /// Bytes of memory of a queue that can pin `blocks` blocks. Beyond [`PINS_MADE`] of them the list grows with what is in
-    /// flight and stays as long as that: a thousandth of it.
+    /// flight, by a thousandth of it, until [`Self::shrink`].
     pub(crate) fn bytes_for(blocks: usize) -> usize {
         size_of::<ResponseQueue>()
             + HEAD_RING_BYTES
@@ -154,6 +154,12 @@ impl ResponseQueue {
             contending: false,
             held: None,
         }
+    }
+
+    /// Frees what a long flight needed beyond what every queue has. Nothing is queued.
+    pub(crate) fn shrink(&mut self) {
+        debug_assert!(self.responses.is_empty() && self.pins.is_empty());
+        self.pins.shrink_to(PINS_MADE);
     }
 
     /// Goes on at stream offset `offset`, with nothing queued.
@@ -510,6 +516,14 @@ impl ResponseQueue {
             services.disk.prefetch(file, block);
         }
         response.read_ahead = response.read_ahead.max(end);
+    }
+}
+
+#[cfg(test)]
+impl ResponseQueue {
+    /// Pins for which there is memory.
+    pub(crate) fn pins_made(&self) -> usize {
+        self.pins.capacity()
     }
 }
 
