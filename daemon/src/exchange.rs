@@ -10,10 +10,12 @@
 //! | `input` | request bytes by offset, arrival times |
 //! | `request` | one request: parse, open, plan |
 //! | `response` | queued responses: head bytes, file extent, pinned blocks |
+//! | `read_ahead` | how far ahead of the window blocks are read |
 //! | `heads` | ring of head bytes |
 
 mod heads;
 mod input;
+mod read_ahead;
 mod request;
 mod response;
 #[cfg(test)]

@@ -31,6 +31,17 @@ pub enum Fetch {
     Failed(ReadError),
 }
 
+/// The answer to [`Disk::prefetch`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prefetch {
+    /// It was in memory: a fetch will find it, as long as its memory is not needed for others.
+    Here,
+    /// A helper thread reads it.
+    Coming,
+    /// Nothing was begun: others have the blocks or the helper threads, or the fetch will fail.
+    Refused,
+}
+
 /// Why a block could not be read. What was fetched before is of one version and must not be continued from another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadError {

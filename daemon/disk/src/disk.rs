@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::answer::{Fetch, Opening, ReadError};
+use crate::answer::{Fetch, Opening, Prefetch, ReadError};
 use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockMemory};
 use crate::cache::{BlockCache, BlockKey, Lookup, Urgency};
 use crate::file::{Adopted, FileMeta, FileTable};
@@ -41,6 +41,8 @@ enum Load {
     /// In the block given.
     Done(u32),
     Pending,
+    /// As many reads are in flight as may be.
+    Full,
     NoBlock,
     Failed(ReadError),
 }
@@ -187,7 +189,8 @@ impl Disk {
                 self.cache.pin(found);
                 Fetch::Ready(BlockRef(found))
             }
-            Load::Pending => Fetch::Pending,
+            // If the queue is full reads are in flight, so poll() will report a change and the caller will ask again.
+            Load::Pending | Load::Full => Fetch::Pending,
             Load::NoBlock => self.no_block(),
             Load::Failed(error) => Fetch::Failed(error),
         }
@@ -195,17 +198,26 @@ impl Disk {
 
     /// Begins to read a block that will soon be fetched, if that takes nothing from anybody who waits now. Errors
     /// show when it is fetched.
-    pub fn prefetch(&mut self, file: &FileHandle, block: u64) {
+    pub fn prefetch(&mut self, file: &FileHandle, block: u64) -> Prefetch {
         let slot = file.0;
         if self.files.broken(slot).is_some() || block >= self.files.meta(slot).blocks() {
-            return;
+            return Prefetch::Refused;
         }
         let key = BlockKey {
             file: self.files.id(slot),
             block,
         };
-        if self.cache.lookup(&key) == Lookup::Absent {
-            self.load(slot, key, Urgency::Ahead);
+        match self.cache.lookup(&key) {
+            Lookup::Ready(_) => Prefetch::Here,
+            Lookup::Loading(_) => Prefetch::Coming,
+            Lookup::Failed(..) => Prefetch::Refused,
+            // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
+            Lookup::Absent if !self.helpers.has_room(Urgency::Ahead) => Prefetch::Refused,
+            Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {
+                Load::Done(_) => Prefetch::Here,
+                Load::Pending => Prefetch::Coming,
+                Load::Full | Load::NoBlock | Load::Failed(_) => Prefetch::Refused,
+            },
         }
     }
 
@@ -329,8 +341,7 @@ impl Disk {
             self.memory.take_back(buffer);
             self.cache.cancel(block);
             self.counters.queue_full += 1;
-            // Reads are in flight, so poll() will report a change and the caller will ask again.
-            return Load::Pending;
+            return Load::Full;
         };
         self.counters.reads_helper += 1;
         self.helpers.read(ReadJob {

@@ -35,7 +35,7 @@ mod sync;
 mod ticket;
 mod tokens;
 
-pub use answer::{Fetch, Opening, ReadError};
+pub use answer::{Fetch, Opening, Prefetch, ReadError};
 pub use block::BLOCK_BYTES;
 pub use disk::{Disk, DiskConfig};
 pub use file::FileMeta;

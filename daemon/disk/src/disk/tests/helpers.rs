@@ -63,10 +63,16 @@ fn read_ahead_arrives_unasked_and_unpinned() {
     let mut rig = Rig::by_helpers(2);
     let bytes = rig.write("file", 4, 2 * BLOCK_BYTES);
     let file = rig.open("file");
-    rig.disk.prefetch(&file, 0);
-    rig.disk.prefetch(&file, 0);
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
     assert_eq!(rig.disk.ledger().loading, 1);
     rig.wait();
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Here);
+    assert_eq!(
+        rig.disk.prefetch(&file, 2),
+        Prefetch::Refused,
+        "behind the end"
+    );
     assert_eq!(rig.disk.ledger().cached, 1);
     let Fetch::Ready(block) = rig.disk.fetch(&file, 0) else {
         panic!("the block was read ahead");
@@ -83,7 +89,11 @@ fn read_ahead_leaves_places_to_blocks_that_somebody_waits_for() {
     let file = rig.open("file");
     rig.disk.helpers.gate().set_closed(true);
     for block in 0..8 {
-        rig.disk.prefetch(&file, block);
+        let expected = match block {
+            0..4 => Prefetch::Coming,
+            _ => Prefetch::Refused,
+        };
+        assert_eq!(rig.disk.prefetch(&file, block), expected);
     }
     assert_eq!(rig.disk.ledger().loading, 4);
     assert!(matches!(rig.disk.fetch(&file, 11), Fetch::Pending));
