@@ -25,6 +25,8 @@ pub enum Fetch {
     Ready(BlockRef),
     /// Being read: fetch again after [`Disk::poll`] said so.
     Pending,
+    /// Enough was read in this turn: fetch again after [`Disk::poll`], which begins the next and says so.
+    NextTurn,
     /// Every block is in use: fetch again after a release, or after [`Disk::poll`] said so.
     NoBlock,
     /// These bytes cannot be had.
@@ -38,7 +40,8 @@ pub enum Prefetch {
     Here,
     /// A helper thread reads it.
     Coming,
-    /// Nothing was begun: others have the blocks or the helper threads, or the fetch will fail.
+    /// Nothing was begun: others have the blocks or the helper threads, enough was read in this turn, or the fetch will
+    /// fail.
     Refused,
 }
 

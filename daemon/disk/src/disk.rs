@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::answer::{Fetch, Opening, Prefetch, ReadError};
 use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockMemory};
+use crate::budget::TurnBudget;
 use crate::cache::{BlockCache, BlockKey, Lookup, Urgency};
 use crate::file::{Adopted, FileMeta, FileTable};
 use crate::handle::{BlockRef, FileHandle, OpenTicket};
@@ -63,6 +64,7 @@ pub struct Disk {
     /// The name being opened, for the caller's thread.
     name: Name,
     counters: DiskCounters,
+    budget: TurnBudget,
     /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
     starved: bool,
     inline: Inline,
@@ -101,6 +103,7 @@ impl Disk {
             tickets: TicketTable::new(queue_depth),
             name: Name::new(),
             counters: DiskCounters::default(),
+            budget: TurnBudget::new(),
             starved: false,
             inline: Inline {
                 opens: true,
@@ -182,6 +185,7 @@ impl Disk {
                 self.cache.discard(found);
                 Load::Failed(ReadError::Io(errno))
             }
+            Lookup::Absent if self.budget.is_spent() => return self.put_off(),
             Lookup::Absent => self.load(slot, key, Urgency::Awaited),
         };
         match load {
@@ -212,7 +216,9 @@ impl Disk {
             Lookup::Loading(_) => Prefetch::Coming,
             Lookup::Failed(..) => Prefetch::Refused,
             // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
-            Lookup::Absent if !self.helpers.has_room(Urgency::Ahead) => Prefetch::Refused,
+            Lookup::Absent if self.budget.is_spent() || !self.helpers.has_room(Urgency::Ahead) => {
+                Prefetch::Refused
+            }
             Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {
                 Load::Done(_) => Prefetch::Here,
                 Load::Pending => Prefetch::Coming,
@@ -249,6 +255,7 @@ impl Disk {
     /// no block. To be called in every turn of the loop; a turn without news costs no system call.
     pub fn poll(&mut self) -> bool {
         let mut changed = self.cache.next_turn() && self.starved;
+        changed |= self.budget.next_turn();
         while let Some(outcome) = self.helpers.take() {
             self.settle(outcome);
             changed = true;
@@ -364,6 +371,7 @@ impl Disk {
         let Some(fd) = self.files.fd(slot) else {
             return Err(Errno::BADF);
         };
+        self.budget.spend();
         match read_nowait(fd, into, offset) {
             Ok(filled) => {
                 self.counters.bytes_inline += filled as u64;
@@ -430,6 +438,15 @@ impl Disk {
         }
         let unneeded = self.files.end_load(job.file);
         self.close_fd(unneeded);
+    }
+
+    fn put_off(&mut self) -> Fetch {
+        self.counters.put_off += 1;
+        // The next turn is due at once, and the loop may be about to sleep.
+        if self.budget.put_off() {
+            self.helpers.signal_self();
+        }
+        Fetch::NextTurn
     }
 
     fn no_block(&mut self) -> Fetch {

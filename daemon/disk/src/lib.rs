@@ -21,6 +21,7 @@
 
 mod answer;
 mod block;
+mod budget;
 mod cache;
 mod closer;
 mod disk;

@@ -267,7 +267,7 @@ impl ResponseQueue {
             if self.ready >= horizon.min(self.end) {
                 break Fill::Done;
             }
-            match self.extend(services) {
+            match self.extend(horizon, services) {
                 Step::More => {}
                 Step::Stop(fill) => break fill,
             }
@@ -278,9 +278,6 @@ impl ResponseQueue {
         }
         let contends = is_waiting || !self.pins.is_empty();
         services.shares.contend(&mut self.contending, contends);
-        if fill == Fill::Waiting(Awaited::Disk) {
-            self.note_wait(horizon, services);
-        }
         if fill != Fill::Done || horizon > self.released {
             self.read_ahead(horizon, services);
         }
@@ -387,7 +384,7 @@ impl ResponseQueue {
     }
 
     /// Makes the next head or the next block of a body ready.
-    fn extend(&mut self, services: &mut Services) -> Step {
+    fn extend(&mut self, horizon: u64, services: &mut Services) -> Step {
         let ready = self.ready;
         let index = self
             .responses
@@ -419,7 +416,11 @@ impl ResponseQueue {
         let left = response.end() - ready;
         match services.disk.fetch(file, file_offset / BLOCK_BYTES_U64) {
             Fetch::Ready(block) => self.pin(block, file_offset, left, services),
-            Fetch::Pending => Step::Stop(Fill::Waiting(Awaited::Disk)),
+            Fetch::Pending => {
+                self.note_wait(horizon, services);
+                Step::Stop(Fill::Waiting(Awaited::Disk))
+            }
+            Fetch::NextTurn => Step::Stop(Fill::Waiting(Awaited::Disk)),
             Fetch::NoBlock => {
                 if stands_still && self.place.is_none() {
                     self.place = services.shares.join();
