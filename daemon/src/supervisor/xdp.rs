@@ -64,6 +64,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             descriptors: facts.privileges.descriptors,
         },
     );
+    crate::descriptors::make_room(limits.descriptors);
     let endpoints = config.endpoints(&served_addresses(config, link));
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
