@@ -15,6 +15,7 @@
 //! | `slow` | clients that hardly take anything, and what they cost |
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
 //! | `hoarding` | a full table of connections, and who makes room |
+//! | `cold` | ten thousand readers of what is not in memory |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
@@ -29,6 +30,8 @@ mod bed;
 mod chance;
 #[path = "worker/client.rs"]
 mod client;
+#[path = "worker/cold.rs"]
+mod cold;
 #[path = "worker/draining.rs"]
 mod draining;
 #[path = "worker/endings.rs"]
