@@ -64,3 +64,7 @@ mod strangers;
 mod super_segments;
 #[path = "worker/workers.rs"]
 mod workers;
+
+/// That of the daemon: with glibc's the threads of a test wait for each other's memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

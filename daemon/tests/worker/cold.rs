@@ -1,8 +1,8 @@
 //! Ten thousand clients who all want bytes that are not in memory: the loop asks the disk and waits for nothing.
 //!
 //! Whether a turn waited is not a matter of time, which on a busy machine says nothing: a thread that waits in the kernel
-//! gives its core up of its own accord, and the kernel counts that. A few waits are the allocator's (glibc's here, and a
-//! crowd of ten thousand needs memory), but none of them is for the disk.
+//! gives its core up of its own accord, and the kernel counts that. A few waits are the allocator's, because a crowd of ten
+//! thousand needs memory; none is for the disk. How much one turn reads is bounded by the disk, and tested there.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -22,10 +22,6 @@ const BLOCK: usize = 64 * KIB;
 const FILE_BLOCKS: usize = 2_500;
 /// What each of them wants.
 const PIECE: usize = 3_000;
-/// Processor time that one turn may take on a machine that does other things too: 32 reads, 256 frames and 256 connections
-/// asked again usually take 2 ms.
-const TURN_MAX: Duration = Duration::from_millis(20);
-
 /// What turns cost the thread that takes them.
 #[derive(Default)]
 struct Cost {
@@ -162,5 +158,4 @@ fn ten_thousand_cold_readers_never_make_the_loop_wait() {
         "{} waits",
         cost.waited
     );
-    assert!(cost.longest < TURN_MAX, "{:?}", cost.longest);
 }
