@@ -10,10 +10,12 @@
 //! | `input` | request bytes by offset, arrival times |
 //! | `request` | one request: parse, open, plan |
 //! | `response` | queued responses: head bytes, file extent, pinned blocks |
+//! | `read_ahead` | how far ahead of the window blocks are read |
 //! | `heads` | ring of head bytes |
 
 mod heads;
 mod input;
+mod read_ahead;
 mod request;
 mod response;
 #[cfg(test)]
@@ -308,6 +310,12 @@ impl Exchange {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle && self.input.is_none() && self.queue.is_none()
+    }
+
+    /// Since when it is idle, if [`Self::is_idle`].
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.is_idle().then_some(self.since)
     }
 
     /// Gives everything back. The exchange answers nothing more.

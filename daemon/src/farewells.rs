@@ -5,6 +5,7 @@
 //! reset connections as fast as they like, and our log is not theirs to fill.
 
 use core::fmt::Write as _;
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -59,11 +60,18 @@ impl Farewells {
 impl FarewellBook {
     /// The lines that are due.
     pub fn lines(&mut self) -> Vec<String> {
+        self.lines_up_to(LINES_PER_TURN)
+    }
+
+    /// All lines that are left; nothing comes after them, because the worker has ended.
+    #[must_use]
+    pub fn last_lines(mut self) -> Vec<String> {
+        self.lines_up_to(UNDER_WAY)
+    }
+
+    fn lines_up_to(&mut self, most: usize) -> Vec<String> {
         let records = core::iter::from_fn(|| self.shared.queue.pop());
-        let mut lines: Vec<String> = records
-            .take(LINES_PER_TURN)
-            .map(|record| line(&record))
-            .collect();
+        let mut lines: Vec<String> = records.take(most).map(|record| line(&record)).collect();
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         if dropped > self.told {
             lines.push(format!(
@@ -80,7 +88,8 @@ impl FarewellBook {
 fn line(record: &ConnectionRecord) -> String {
     let key = &record.key;
     let millis = |time: core::time::Duration| time.as_millis();
-    let mut line = format!("connection peer={}:{}", key.remote(), key.remote_port());
+    let peer = SocketAddr::new(key.remote(), key.remote_port());
+    let mut line = format!("connection peer={peer}");
     // Writing to a String cannot fail.
     if let Some(reason) = record.reason {
         let _ = write!(line, " ended={reason:?}");
@@ -157,7 +166,7 @@ fn trail(record: &ConnectionRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::{IpAddr, Ipv4Addr};
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use sluice_tcp::clock::Instant;
 
@@ -168,12 +177,15 @@ mod tests {
 
     /// The record of a connection that we opened and gave up.
     fn record() -> ConnectionRecord {
+        record_between([1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))))
+    }
+
+    fn record_between([local, remote]: [IpAddr; 2]) -> ConnectionRecord {
         let config = StackConfig {
             send_limit: 65_535,
             ..StackConfig::new(1, [0; 16], Secret::new([0; 32]))
         };
         let mut stack = Stack::new(config, Instant::ZERO);
-        let [local, remote] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
         let key = FlowKey::new(local, 80, remote, 50_000);
         let conn = stack.connect(key, Instant::ZERO).expect("room");
         stack.abort(conn);
@@ -189,6 +201,28 @@ mod tests {
             "connection peer=192.0.2.2:50000 ended=Aborted state=SYN-SENT sent=0 acknowledged=0 received=0 \
              in_flight=0 cwnd=5240 peer_window=0 busy_ms=0 sending_ms=0"
         );
+    }
+
+    #[test]
+    fn the_port_of_an_ipv6_peer_can_be_told_from_its_address() {
+        let ends = [1, 2].map(|last| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)));
+        let line = line(&record_between(ends));
+        assert!(
+            line.starts_with("connection peer=[2001:db8::2]:50000 "),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn the_last_look_leaves_nothing_untold() {
+        let (worker, mut book) = farewells();
+        let record = record();
+        for _ in 0..UNDER_WAY + 5 {
+            worker.push(&record);
+        }
+        // A line for those that found no room.
+        assert_eq!(book.lines().len(), LINES_PER_TURN + 1);
+        assert_eq!(book.last_lines().len(), UNDER_WAY - LINES_PER_TURN);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `exchange`, `services` | one HTTP connection, and what all of a worker's share |
 //! | `control` | the border between control thread and worker |
 //! | `histograms`, `report` | what was measured, and how it is shown |
+//! | `descriptors` | room for them, made before there are threads |
 //! | `clock`, `console` | the one place that reads clocks, the one that prints |
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod descriptors;
 pub mod exchange;
 pub mod farewells;
 pub mod histograms;

@@ -35,6 +35,7 @@ use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
 use gso_lane::GsoLane;
+use icmp::PassBudget;
 use idle_line::IdleLine;
 use pressure::Pressure;
 
@@ -89,6 +90,7 @@ pub struct Worker {
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
+    icmp_budget: PassBudget,
     /// The TSO lane, if this worker has one.
     gso: Option<GsoLane>,
     /// Where the records of connections go that ended badly.
@@ -128,6 +130,7 @@ impl Worker {
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,
+            icmp_budget: PassBudget::new(now),
             gso: None,
             farewells: None,
             counters: WorkerCounters::default(),

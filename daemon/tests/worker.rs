@@ -14,6 +14,8 @@
 //! | `rings` | kicks that fail, completions that are late or lost, full and empty rings |
 //! | `slow` | clients that hardly take anything, and what they cost |
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
+//! | `hoarding` | a full table of connections, and who makes room |
+//! | `cold` | ten thousand readers of what is not in memory |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
@@ -28,6 +30,8 @@ mod bed;
 mod chance;
 #[path = "worker/client.rs"]
 mod client;
+#[path = "worker/cold.rs"]
+mod cold;
 #[path = "worker/draining.rs"]
 mod draining;
 #[path = "worker/endings.rs"]
@@ -60,3 +64,7 @@ mod strangers;
 mod super_segments;
 #[path = "worker/workers.rs"]
 mod workers;
+
+/// That of the daemon: with glibc's the threads of a test wait for each other's memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -25,10 +25,24 @@ pub enum Fetch {
     Ready(BlockRef),
     /// Being read: fetch again after [`Disk::poll`] said so.
     Pending,
+    /// Enough was read in this turn: fetch again after [`Disk::poll`], which begins the next and says so.
+    NextTurn,
     /// Every block is in use: fetch again after a release, or after [`Disk::poll`] said so.
     NoBlock,
     /// These bytes cannot be had.
     Failed(ReadError),
+}
+
+/// The answer to [`Disk::prefetch`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prefetch {
+    /// It was in memory: a fetch will find it, as long as its memory is not needed for others.
+    Here,
+    /// A helper thread reads it.
+    Coming,
+    /// Nothing was begun: others have the blocks or the helper threads, enough was read in this turn, or the fetch will
+    /// fail.
+    Refused,
 }
 
 /// Why a block could not be read. What was fetched before is of one version and must not be continued from another.

@@ -6,8 +6,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::answer::{Fetch, Opening, ReadError};
+use crate::answer::{Fetch, Opening, Prefetch, ReadError};
 use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockMemory};
+use crate::budget::TurnBudget;
 use crate::cache::{BlockCache, BlockKey, Lookup, Urgency};
 use crate::file::{Adopted, FileMeta, FileTable};
 use crate::handle::{BlockRef, FileHandle, OpenTicket};
@@ -41,6 +42,8 @@ enum Load {
     /// In the block given.
     Done(u32),
     Pending,
+    /// As many reads are in flight as may be.
+    Full,
     NoBlock,
     Failed(ReadError),
 }
@@ -61,6 +64,7 @@ pub struct Disk {
     /// The name being opened, for the caller's thread.
     name: Name,
     counters: DiskCounters,
+    budget: TurnBudget,
     /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
     starved: bool,
     inline: Inline,
@@ -99,6 +103,7 @@ impl Disk {
             tickets: TicketTable::new(queue_depth),
             name: Name::new(),
             counters: DiskCounters::default(),
+            budget: TurnBudget::new(),
             starved: false,
             inline: Inline {
                 opens: true,
@@ -180,6 +185,7 @@ impl Disk {
                 self.cache.discard(found);
                 Load::Failed(ReadError::Io(errno))
             }
+            Lookup::Absent if self.budget.is_spent() => return self.put_off(),
             Lookup::Absent => self.load(slot, key, Urgency::Awaited),
         };
         match load {
@@ -187,7 +193,8 @@ impl Disk {
                 self.cache.pin(found);
                 Fetch::Ready(BlockRef(found))
             }
-            Load::Pending => Fetch::Pending,
+            // If the queue is full reads are in flight, so poll() will report a change and the caller will ask again.
+            Load::Pending | Load::Full => Fetch::Pending,
             Load::NoBlock => self.no_block(),
             Load::Failed(error) => Fetch::Failed(error),
         }
@@ -195,17 +202,28 @@ impl Disk {
 
     /// Begins to read a block that will soon be fetched, if that takes nothing from anybody who waits now. Errors
     /// show when it is fetched.
-    pub fn prefetch(&mut self, file: &FileHandle, block: u64) {
+    pub fn prefetch(&mut self, file: &FileHandle, block: u64) -> Prefetch {
         let slot = file.0;
         if self.files.broken(slot).is_some() || block >= self.files.meta(slot).blocks() {
-            return;
+            return Prefetch::Refused;
         }
         let key = BlockKey {
             file: self.files.id(slot),
             block,
         };
-        if self.cache.lookup(&key) == Lookup::Absent {
-            self.load(slot, key, Urgency::Ahead);
+        match self.cache.lookup(&key) {
+            Lookup::Ready(_) => Prefetch::Here,
+            Lookup::Loading(_) => Prefetch::Coming,
+            Lookup::Failed(..) => Prefetch::Refused,
+            // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
+            Lookup::Absent if self.budget.is_spent() || !self.helpers.has_room(Urgency::Ahead) => {
+                Prefetch::Refused
+            }
+            Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {
+                Load::Done(_) => Prefetch::Here,
+                Load::Pending => Prefetch::Coming,
+                Load::Full | Load::NoBlock | Load::Failed(_) => Prefetch::Refused,
+            },
         }
     }
 
@@ -237,6 +255,7 @@ impl Disk {
     /// no block. To be called in every turn of the loop; a turn without news costs no system call.
     pub fn poll(&mut self) -> bool {
         let mut changed = self.cache.next_turn() && self.starved;
+        changed |= self.budget.next_turn();
         while let Some(outcome) = self.helpers.take() {
             self.settle(outcome);
             changed = true;
@@ -329,8 +348,7 @@ impl Disk {
             self.memory.take_back(buffer);
             self.cache.cancel(block);
             self.counters.queue_full += 1;
-            // Reads are in flight, so poll() will report a change and the caller will ask again.
-            return Load::Pending;
+            return Load::Full;
         };
         self.counters.reads_helper += 1;
         self.helpers.read(ReadJob {
@@ -353,6 +371,7 @@ impl Disk {
         let Some(fd) = self.files.fd(slot) else {
             return Err(Errno::BADF);
         };
+        self.budget.spend();
         match read_nowait(fd, into, offset) {
             Ok(filled) => {
                 self.counters.bytes_inline += filled as u64;
@@ -419,6 +438,15 @@ impl Disk {
         }
         let unneeded = self.files.end_load(job.file);
         self.close_fd(unneeded);
+    }
+
+    fn put_off(&mut self) -> Fetch {
+        self.counters.put_off += 1;
+        // The next turn is due at once, and the loop may be about to sleep.
+        if self.budget.put_off() {
+            self.helpers.signal_self();
+        }
+        Fetch::NextTurn
     }
 
     fn no_block(&mut self) -> Fetch {

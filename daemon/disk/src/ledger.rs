@@ -57,6 +57,8 @@ pub struct DiskCounters {
     pub evictions: u64,
     /// Fetches refused because no block could be taken ([`Fetch::NoBlock`](crate::Fetch::NoBlock)).
     pub no_block: u64,
+    /// Fetches put off because enough had been read in that turn of the loop.
+    pub put_off: u64,
     /// Reads put off because the queue to the helper threads was full.
     pub queue_full: u64,
     /// Reads of a block that failed ([`ReadError::Io`](crate::ReadError::Io)).

@@ -21,6 +21,7 @@
 
 mod answer;
 mod block;
+mod budget;
 mod cache;
 mod closer;
 mod disk;
@@ -35,7 +36,7 @@ mod sync;
 mod ticket;
 mod tokens;
 
-pub use answer::{Fetch, Opening, ReadError};
+pub use answer::{Fetch, Opening, Prefetch, ReadError};
 pub use block::BLOCK_BYTES;
 pub use disk::{Disk, DiskConfig};
 pub use file::FileMeta;

@@ -50,7 +50,7 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
             disk.poll();
             match disk.fetch(&file, number) {
                 Fetch::Ready(block) => break block,
-                Fetch::Pending | Fetch::NoBlock => {}
+                Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
                 Fetch::Failed(error) => panic!("{error:?}"),
             }
         };

@@ -8,11 +8,12 @@
 //! pinned block. Pins are in stream order without overlap.
 
 use crate::exchange::heads::{HEAD_RING_BYTES, HeadRing};
+use crate::exchange::read_ahead::{AT_ONCE, Lead};
 use crate::services::Services;
 use crate::services::block_shares::Place;
 use core::ops::Range;
 use core::time::Duration;
-use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, ReadError};
+use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, Prefetch, ReadError};
 use sluice_http::RESPONSE_HEAD_BYTES;
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
@@ -129,11 +130,14 @@ pub(crate) struct ResponseQueue {
     place: Option<Place>,
     contending: bool,
     held: Option<Held>,
+    lead: Lead,
+    /// Where the stream had to wait for the disk last.
+    waited_at: Option<u64>,
 }
 
 impl ResponseQueue {
     /// Bytes of memory of a queue that can pin `blocks` blocks. Beyond [`PINS_MADE`] of them the list grows with what is in
-    /// flight and stays as long as that: a thousandth of it.
+    /// flight, by a thousandth of it, until [`Self::shrink`].
     pub(crate) fn bytes_for(blocks: usize) -> usize {
         size_of::<ResponseQueue>()
             + HEAD_RING_BYTES
@@ -153,7 +157,15 @@ impl ResponseQueue {
             place: None,
             contending: false,
             held: None,
+            lead: Lead::new(),
+            waited_at: None,
         }
+    }
+
+    /// Frees what a long flight needed beyond what every queue has. Nothing is queued.
+    pub(crate) fn shrink(&mut self) {
+        debug_assert!(self.responses.is_empty() && self.pins.is_empty());
+        self.pins.shrink_to(PINS_MADE);
     }
 
     /// Goes on at stream offset `offset`, with nothing queued.
@@ -162,6 +174,8 @@ impl ResponseQueue {
         self.released = offset;
         self.ready = offset;
         self.end = offset;
+        self.lead = Lead::new();
+        self.waited_at = None;
     }
 
     /// Whether one more response with a head of usual size fits.
@@ -253,7 +267,7 @@ impl ResponseQueue {
             if self.ready >= horizon.min(self.end) {
                 break Fill::Done;
             }
-            match self.extend(services) {
+            match self.extend(horizon, services) {
                 Step::More => {}
                 Step::Stop(fill) => break fill,
             }
@@ -265,7 +279,7 @@ impl ResponseQueue {
         let contends = is_waiting || !self.pins.is_empty();
         services.shares.contend(&mut self.contending, contends);
         if fill != Fill::Done || horizon > self.released {
-            self.read_ahead(services);
+            self.read_ahead(horizon, services);
         }
         self.note_held(now);
         fill
@@ -370,7 +384,7 @@ impl ResponseQueue {
     }
 
     /// Makes the next head or the next block of a body ready.
-    fn extend(&mut self, services: &mut Services) -> Step {
+    fn extend(&mut self, horizon: u64, services: &mut Services) -> Step {
         let ready = self.ready;
         let index = self
             .responses
@@ -402,7 +416,11 @@ impl ResponseQueue {
         let left = response.end() - ready;
         match services.disk.fetch(file, file_offset / BLOCK_BYTES_U64) {
             Fetch::Ready(block) => self.pin(block, file_offset, left, services),
-            Fetch::Pending => Step::Stop(Fill::Waiting(Awaited::Disk)),
+            Fetch::Pending => {
+                self.note_wait(horizon, services);
+                Step::Stop(Fill::Waiting(Awaited::Disk))
+            }
+            Fetch::NextTurn => Step::Stop(Fill::Waiting(Awaited::Disk)),
             Fetch::NoBlock => {
                 if stands_still && self.place.is_none() {
                     self.place = services.shares.join();
@@ -486,8 +504,20 @@ impl ResponseQueue {
         }
     }
 
-    /// Starts reading the blocks after the last pinned one, within this connection's share.
-    fn read_ahead(&mut self, services: &mut Services) {
+    /// The stream waits for the disk; it is asked more than once whether it still does.
+    fn note_wait(&mut self, horizon: u64, services: &Services) {
+        if self.waited_at.replace(self.ready) != Some(self.ready) {
+            let window = horizon
+                .saturating_sub(self.released)
+                .div_ceil(BLOCK_BYTES_U64);
+            let window = usize::try_from(window).unwrap_or(usize::MAX);
+            self.lead.waited(window, services.read_ahead_blocks);
+        }
+    }
+
+    /// Starts reading the blocks after the last pinned one, to the horizon and by the lead beyond it, within this
+    /// connection's share.
+    fn read_ahead(&mut self, horizon: u64, services: &mut Services) {
         let ready = self.ready;
         let index = self
             .responses
@@ -502,14 +532,30 @@ impl ResponseQueue {
             return;
         }
         let share = services.shares.allowance().saturating_sub(self.pins.len());
-        let depth = u64::try_from(share.min(services.read_ahead_blocks)).unwrap_or(0);
+        let share = u64::try_from(share).unwrap_or(u64::MAX);
+        let lead = u64::try_from(self.lead.blocks(services.read_ahead_blocks)).unwrap_or(0);
         let next = response.file_offset(ready.max(response.body_start)) / BLOCK_BYTES_U64;
-        let last = response.body.end.saturating_sub(1) / BLOCK_BYTES_U64;
-        let end = next.saturating_add(depth).min(last + 1);
-        for block in next.max(response.read_ahead)..end {
-            services.disk.prefetch(file, block);
+        let horizon = response.file_offset(horizon.clamp(response.body_start, response.end()));
+        let end = horizon.div_ceil(BLOCK_BYTES_U64).saturating_add(lead);
+        let end = end
+            .min(next.saturating_add(share))
+            .min(response.body.end.div_ceil(BLOCK_BYTES_U64));
+        for block in (next.max(response.read_ahead)..end).take(AT_ONCE) {
+            match services.disk.prefetch(file, block) {
+                Prefetch::Here => self.lead.was_there(),
+                Prefetch::Coming => {}
+                Prefetch::Refused => return,
+            }
+            response.read_ahead = block + 1;
         }
-        response.read_ahead = response.read_ahead.max(end);
+    }
+}
+
+#[cfg(test)]
+impl ResponseQueue {
+    /// Pins for which there is memory.
+    pub(crate) fn pins_made(&self) -> usize {
+        self.pins.capacity()
     }
 }
 

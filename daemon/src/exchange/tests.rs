@@ -2,6 +2,7 @@
 
 mod blocks;
 mod endings;
+mod read_ahead;
 mod requests;
 
 use super::*;
@@ -27,7 +28,12 @@ impl Site {
     }
 
     fn with(blocks: usize, config: &ServicesConfig) -> Site {
-        let directory = tempfile::tempdir().expect("temporary directory");
+        Site::within(&std::env::temp_dir(), blocks, config)
+    }
+
+    /// A site on the file system of `parent`.
+    fn within(parent: &std::path::Path, blocks: usize, config: &ServicesConfig) -> Site {
+        let directory = tempfile::tempdir_in(parent).expect("temporary directory");
         let disk_config = DiskConfig {
             threads: 2,
             files: 1024,

@@ -36,6 +36,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             descriptors: facts.privileges.descriptors,
         },
     );
+    crate::descriptors::make_room(limits.descriptors);
     let endpoints = config.endpoints(&config.kernel_addresses());
     let mut refused = Vec::new();
     // All before the first runs: what fails here fails without a thread to stop.

@@ -115,7 +115,7 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
 }
 
 /// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
-fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 13] {
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 14] {
     let &DiskCounters {
         opens_inline,
         opens_helper,
@@ -127,6 +127,7 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 13] {
         hits,
         evictions,
         no_block,
+        put_off,
         queue_full,
         read_errors,
         files_changed,
@@ -142,6 +143,7 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 13] {
         ("disk_block_hits", hits),
         ("disk_block_evictions", evictions),
         ("disk_no_block", no_block),
+        ("disk_put_off", put_off),
         ("disk_queue_full", queue_full),
         ("disk_read_errors", read_errors),
         ("disk_files_changed", files_changed),
@@ -270,6 +272,13 @@ fn drops(reports: &[&WorkerReport]) -> String {
     rows.push((
         "drop_icmp_strays".to_owned(),
         reports.iter().map(|report| report.worker.icmp_strays).sum(),
+    ));
+    rows.push((
+        "drop_icmp_not_passed_on".to_owned(),
+        reports
+            .iter()
+            .map(|report| report.worker.icmp_not_passed_on)
+            .sum(),
     ));
     rows.push((
         "drop_request_not_kept".to_owned(),

@@ -64,6 +64,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             descriptors: facts.privileges.descriptors,
         },
     );
+    crate::descriptors::make_room(limits.descriptors);
     let endpoints = config.endpoints(&served_addresses(config, link));
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
@@ -367,6 +368,9 @@ impl Service for XdpService {
             ended,
             mut problems,
         } = self.workers.join();
+        for line in self.farewells.drain(..).flat_map(FarewellBook::last_lines) {
+            super::log(&line);
+        }
         let mut reports = Vec::new();
         for (queue, worker) in ended {
             let mut report = WorkerReport::default();

@@ -51,6 +51,8 @@ impl Worker {
             exchange.acknowledged(view.acknowledged, now, &mut self.services);
         }
         if events.deadline {
+            // If it ends an idle connection, the time for its last words begins: then it stands at the end again.
+            self.idle_line.leave(slot);
             exchange.on_deadline(now, &mut self.services);
             if exchange.has_lingered() {
                 self.stack.close_receive(conn);
@@ -101,7 +103,15 @@ impl Worker {
             self.stack.close(conn, now);
         }
         self.stack.set_deadline(conn, deadline);
-        self.note_idle(conn, now);
+        self.note_idle(conn);
+    }
+
+    /// Resets a connection for a reason of this worker, which its caller counts.
+    pub(super) fn give_up(&mut self, conn: ConnId) {
+        if let Some(exchange) = &mut self.exchanges[conn.slot()] {
+            exchange.given_up();
+        }
+        self.stack.abort(conn);
     }
 
     /// Advances a connection that had no event, as when a drain begins.

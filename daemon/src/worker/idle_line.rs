@@ -11,6 +11,7 @@ use sluice_tcp::ConnId;
 use sluice_tcp::clock::Instant;
 
 use super::Worker;
+use crate::exchange::Exchange;
 
 /// Idle for less than this, a connection is left alone: its client has just come, or reads what it got.
 const IDLE_MIN: Duration = Duration::from_secs(1);
@@ -22,7 +23,6 @@ const NONE: u32 = u32::MAX;
 struct Place {
     before: u32,
     behind: u32,
-    since: Instant,
     stands: bool,
 }
 
@@ -31,6 +31,8 @@ pub(super) struct IdleLine {
     places: Box<[Place]>,
     front: u32,
     back: u32,
+    /// The connection that makes room, until its slot is free.
+    evicting: Option<ConnId>,
 }
 
 impl IdleLine {
@@ -38,24 +40,24 @@ impl IdleLine {
         let nowhere = Place {
             before: NONE,
             behind: NONE,
-            since: Instant::ZERO,
             stands: false,
         };
         IdleLine {
             places: vec![nowhere; slots].into_boxed_slice(),
             front: NONE,
             back: NONE,
+            evicting: None,
         }
     }
 
-    /// The slot at the front, and since when it is idle.
-    fn front(&self) -> Option<(usize, Instant)> {
+    /// The slot at the front.
+    fn front(&self) -> Option<usize> {
         let slot = self.front as usize;
-        self.places.get(slot).map(|place| (slot, place.since))
+        (slot < self.places.len()).then_some(slot)
     }
 
     /// Puts the connection of a slot at the end of the line, unless it stands in it.
-    fn join(&mut self, slot: usize, now: Instant) {
+    fn join(&mut self, slot: usize) {
         let Ok(name) = u32::try_from(slot) else {
             return;
         };
@@ -65,7 +67,6 @@ impl IdleLine {
         self.places[slot] = Place {
             before: self.back,
             behind: NONE,
-            since: now,
             stands: true,
         };
         match self.places.get_mut(self.back as usize) {
@@ -94,36 +95,43 @@ impl IdleLine {
 
 impl Worker {
     /// Notes whether a connection is idle now.
-    pub(super) fn note_idle(&mut self, conn: ConnId, now: Instant) {
+    pub(super) fn note_idle(&mut self, conn: ConnId) {
         let slot = conn.slot();
         match &self.exchanges[slot] {
-            Some(exchange) if exchange.is_idle() => self.idle_line.join(slot, now),
+            Some(exchange) if exchange.is_idle() => self.idle_line.join(slot),
             _ => self.idle_line.leave(slot),
         }
     }
 
-    /// Resets the connection that has been idle for longest if no slot is free. To be called between taking events, which
-    /// frees slots, and transmitting, which ends connections: so one is ended per slot that is missing.
+    /// Resets the connection that has been idle for longest if no slot is free, and no other before that one is gone: its
+    /// reset may have to wait for a place in the ring.
     pub(super) fn make_room(&mut self, now: Instant) {
-        if self.stack.has_room() {
+        if self.stack.has_room() || self.is_evicting() {
             return;
         }
-        while let Some((slot, since)) = self.idle_line.front() {
-            if now.saturating_since(since) < IDLE_MIN {
+        while let Some(slot) = self.idle_line.front() {
+            // None: bytes of a request have come since, out of order.
+            let idle_since = self.exchanges[slot].as_ref().and_then(Exchange::idle_since);
+            if idle_since.is_some_and(|since| now.saturating_since(since) < IDLE_MIN) {
                 return;
             }
             self.idle_line.leave(slot);
-            // Bytes of a request may have come since, out of order.
-            if let Some(exchange) = &mut self.exchanges[slot]
-                && exchange.is_idle()
+            if idle_since.is_some()
                 && let Some(conn) = self.stack.at_slot(slot)
             {
-                exchange.given_up();
                 self.services.counters.idle_evicted += 1;
-                self.stack.abort(conn);
+                self.give_up(conn);
+                self.idle_line.evicting = Some(conn);
                 return;
             }
         }
+    }
+
+    fn is_evicting(&mut self) -> bool {
+        let stack = &self.stack;
+        let evicting = &mut self.idle_line.evicting;
+        evicting.take_if(|conn| stack.state(*conn).is_none());
+        evicting.is_some()
     }
 }
 
@@ -134,14 +142,14 @@ mod tests {
     fn line_of(slots: &[usize]) -> IdleLine {
         let mut line = IdleLine::new(8);
         for &slot in slots {
-            line.join(slot, Instant::from_nanos(slot as u64));
+            line.join(slot);
         }
         line
     }
 
     fn drained(mut line: IdleLine) -> Vec<usize> {
         let mut order = Vec::new();
-        while let Some((slot, _)) = line.front() {
+        while let Some(slot) = line.front() {
             order.push(slot);
             line.leave(slot);
         }
@@ -165,10 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_in_line_keeps_place_and_time() {
+    fn who_stands_in_line_keeps_its_place() {
         let mut line = line_of(&[3, 1]);
-        line.join(3, Instant::from_nanos(99));
-        assert_eq!(line.front(), Some((3, Instant::from_nanos(3))));
+        line.join(3);
         assert_eq!(drained(line), [3, 1]);
     }
 
@@ -176,7 +183,7 @@ mod tests {
     fn who_comes_back_stands_at_the_end() {
         let mut line = line_of(&[3, 1]);
         line.leave(3);
-        line.join(3, Instant::from_nanos(9));
+        line.join(3);
         assert_eq!(drained(line), [1, 3]);
     }
 }

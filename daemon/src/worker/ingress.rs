@@ -46,11 +46,7 @@ impl Worker {
                 }
             }
             Ok(other) => match quoting(&other) {
-                Some(error) => {
-                    if !self.hear_icmp(&error, now) && !self.pass_on(frame, now) {
-                        self.counters.icmp_strays += 1;
-                    }
-                }
+                Some(error) => self.on_icmp(&error, frame, now),
                 None => self.answer_host(&other),
             },
             Err(reason) => self.counters.drop(reason),
@@ -104,7 +100,7 @@ impl Worker {
         Some(seen_by_all)
     }
 
-    fn pass_on(&mut self, frame: &RxPacket<'_>, now: Instant) -> bool {
+    pub(super) fn pass_on(&mut self, frame: &RxPacket<'_>, now: Instant) -> bool {
         self.handoff
             .as_mut()
             .is_some_and(|handoff| handoff.pass_on(frame.pieces(), now))

@@ -82,16 +82,14 @@ impl Worker {
 
     fn end_worst(&mut self) {
         let waiting = self.services.waiting_for_blocks();
-        for &(_, conn) in self.pressure.worst.iter().take(waiting) {
+        for index in 0..waiting.min(self.pressure.worst.len()) {
+            let (_, conn) = self.pressure.worst[index];
             // Its slot may be another's by now.
             if self.stack.state(conn).is_none() {
                 continue;
             }
-            if let Some(exchange) = &mut self.exchanges[conn.slot()] {
-                exchange.given_up();
-            }
             self.services.counters.ended_for_blocks += 1;
-            self.stack.abort(conn);
+            self.give_up(conn);
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct WorkerCounters {
     pub not_ours: u64,
     /// ICMP errors about flows that no worker has.
     pub icmp_strays: u64,
+    /// ICMP errors about flows unknown here that were dropped because so many came that they could fill the way to the
+    /// other workers.
+    pub icmp_not_passed_on: u64,
     /// Segments whose request bytes found no memory, which ended their connections.
     pub request_not_kept: u64,
     /// Kicks while the link was down.
@@ -49,6 +52,7 @@ impl Default for WorkerCounters {
             gso_dropped: 0,
             not_ours: 0,
             icmp_strays: 0,
+            icmp_not_passed_on: 0,
             request_not_kept: 0,
             link_down: 0,
             queue_lost: 0,

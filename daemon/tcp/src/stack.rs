@@ -265,38 +265,42 @@ impl Stack {
     /// An ICMP error that quotes a segment of ours; the driver has checked it and that the address quoted is ours.
     ///
     /// What changes is done by the time of the next [`poll_transmit`](Self::poll_transmit).
-    /// [`IcmpVerdict::Unknown`] asks the driver to look for another owner of the flow, as with a segment.
-    pub fn on_icmp(&mut self, now: Instant, error: &IcmpError) -> IcmpVerdict {
+    /// `None`, which is not counted here: no flow of this stack. With several workers it may be another's, so the driver
+    /// looks for its owner, as with a segment, and counts it once.
+    pub fn on_icmp(&mut self, now: Instant, error: &IcmpError) -> Option<IcmpVerdict> {
         let quoted = &error.quoted;
         let key = FlowKey::new(quoted.src, quoted.src_port, quoted.dst, quoted.dst_port);
         let verdict = match self.slot_of(&key) {
-            Some(slot) => self.on_connection_icmp(slot, now, error),
+            Some(slot) => self.on_connection_icmp(slot, now, error)?,
             // What a handshake has sent is short, and it is repeated anyway.
             None if self.listener.table().find(&key).is_some() => IcmpVerdict::Soft,
-            None => IcmpVerdict::Unknown,
+            None => return None,
         };
         self.counters.icmp[verdict.index()] += 1;
-        verdict
+        Some(verdict)
     }
 
-    fn on_connection_icmp(&mut self, slot: u32, now: Instant, error: &IcmpError) -> IcmpVerdict {
+    fn on_connection_icmp(
+        &mut self,
+        slot: u32,
+        now: Instant,
+        error: &IcmpError,
+    ) -> Option<IcmpVerdict> {
         if self.slots.resting(slot).is_some() {
             // Nothing is in flight, so nobody has to wake up for it.
-            return IcmpVerdict::NotInFlight;
+            return Some(IcmpVerdict::NotInFlight);
         }
-        let Some((connection, mut env)) = split(
+        let (connection, mut env) = split(
             &mut self.slots,
             &self.config,
             &mut self.counters,
             &mut self.flights,
             slot,
             now,
-        ) else {
-            return IcmpVerdict::Unknown;
-        };
+        )?;
         let verdict = connection.on_icmp(error, &mut env);
         self.settle(slot);
-        verdict
+        Some(verdict)
     }
 
     /// The answer to a segment that belongs to no worker: a RST, or nothing (RFC 9293 section 3.10.7.1).

@@ -80,8 +80,6 @@ counted! {
 counted! {
     /// What became of an ICMP error that quotes a segment of ours.
     IcmpVerdict {
-        /// No flow of this stack: with several workers it may be another's.
-        Unknown = "icmp_unknown_flow",
         /// The quoted sequence number is not in flight: forged, or very late (RFC 5927 section 4.1).
         NotInFlight = "icmp_not_in_flight",
         /// "Packet too big" with a size that our segments do not exceed.

@@ -248,7 +248,7 @@ fn a_hard_error_about_our_syn_ends_the_open() {
         here.connect(key());
         let syn = here.transmit().expect("a SYN").header;
         let verdict = here.stack.on_icmp(here.now, &unreachable(code, syn.seq));
-        assert_eq!(verdict, IcmpVerdict::Refused);
+        assert_eq!(verdict, Some(IcmpVerdict::Refused));
         assert!(here.transmit().is_none());
         assert_eq!(here.events.closed, Some(CloseReason::Unreachable));
         assert_eq!(here.stack.timers(), 0);
@@ -262,7 +262,7 @@ fn soft_and_forged_errors_do_not_end_an_open() {
     let mut here = End::new(1);
     here.connect(key());
     let early = here.stack.on_icmp(here.now, &unreachable(3, 0));
-    assert_eq!(early, IcmpVerdict::NotInFlight, "nothing has left");
+    assert_eq!(early, Some(IcmpVerdict::NotInFlight), "nothing has left");
     let syn = here.transmit().expect("a SYN").header;
     let claims = [
         (0, syn.seq, IcmpVerdict::Soft),
@@ -273,7 +273,7 @@ fn soft_and_forged_errors_do_not_end_an_open() {
     ];
     for (code, seq, verdict) in claims {
         let said = here.stack.on_icmp(here.now, &unreachable(code, seq));
-        assert_eq!(said, verdict, "code {code}");
+        assert_eq!(said, Some(verdict), "code {code}");
     }
     assert_eq!(here.state(), Some(State::SynSent));
     assert_eq!(here.events.closed, None);

@@ -2,9 +2,13 @@
 
 use core::time::Duration;
 
+use sluice_wire::TcpFlags;
+
 use crate::bed::{Bed, Setup, get};
 use crate::client::Client;
+use crate::frames;
 use crate::site::{KIB, MIB, Site};
+use crate::strangers;
 
 const ROOM: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,4 +91,39 @@ fn a_connection_that_has_just_come_is_left_alone_for_a_second() {
     bed.settle(&mut clients);
     assert!(!clients[ROOM].is_established(), "there is no room yet");
     assert!(clients.iter().all(|client| !client.reset));
+}
+
+#[test]
+fn one_connection_makes_room_at_a_time_however_long_its_reset_waits_for_the_ring() {
+    const RING: u32 = 32;
+    let site = Site::new();
+    let setup = Setup {
+        ring: RING,
+        rx_ring: RING,
+        frames: 8 * RING,
+        ..small()
+    };
+    let mut bed = Bed::with(&site, &setup);
+    let clients = hoard(&mut bed, ROOM);
+    // Nothing leaves, and the ring is full of answers to strangers.
+    bed.nic.stall(true);
+    while bed.nic.tx_queued() < RING {
+        assert!(bed.nic.inject(&strangers::segment(TcpFlags::ACK, b"")));
+        bed.worker.turn(|| bed.now, crate::bed::UNIX_SECONDS);
+    }
+    bed.pass(2 * SECOND);
+    for _ in 0..10 {
+        bed.worker.turn(|| bed.now, crate::bed::UNIX_SECONDS);
+    }
+    assert_eq!(bed.report().service.counters.idle_evicted, 1);
+    bed.nic.stall(false);
+    let mut sent = bed.collect();
+    sent.extend(bed.turn());
+    let resets = sent.iter().filter(|frame| {
+        let (packet, _) = frames::read(frame);
+        let to = packet.header.dst_port;
+        clients.iter().any(|client| client.local.port() == to)
+    });
+    assert_eq!(resets.count(), 1);
+    assert_eq!(bed.report().service.counters.idle_evicted, 1);
 }

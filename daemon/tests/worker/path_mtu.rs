@@ -103,6 +103,14 @@ fn download(bed: &mut Bed, client: &mut Client, link: &mut Narrow, told: bool) -
     panic!("no answer: {} bytes", client.received.len());
 }
 
+/// Workers that know each other.
+fn team(site: &Site, workers: usize) -> Vec<Bed> {
+    let ring = handoff_ring(workers, 20_000).expect("eventfd");
+    ring.into_iter()
+        .map(|handoff| Bed::with_handoff(site, &Setup::default(), Some(handoff)))
+        .collect()
+}
+
 fn icmp_counter(bed: &Bed, name: &str) -> u64 {
     let counters = bed.worker.stack().counters();
     let found = counters.rows().find(|(row, _)| *row == name);
@@ -210,11 +218,7 @@ fn an_error_about_a_port_that_is_not_served_is_counted() {
 fn an_error_that_lies_on_another_queue_reaches_its_flow() {
     let site = Site::new();
     let content = site.file("big", 300 * KIB + 1);
-    let mut beds: Vec<Bed> = handoff_ring(3, 20_000)
-        .expect("eventfd")
-        .into_iter()
-        .map(|handoff| Bed::with_handoff(&site, &Setup::default(), Some(handoff)))
-        .collect();
+    let mut beds = team(&site, 3);
     let mut client = Client::connect(beds[0].take_port());
     beds[0].run_one(&mut client, Client::is_established);
     client.write(get("/big"));
@@ -248,4 +252,56 @@ fn an_error_that_lies_on_another_queue_reaches_its_flow() {
     let strays: u64 = beds.iter().map(|bed| bed.report().worker.icmp_strays).sum();
     assert_eq!(strays, 0);
     assert!(beds[1].report().passed_on > 0);
+}
+
+/// Errors about `count` flows that nobody has.
+fn tell_of_strangers(bed: &mut Bed, like: &TcpPacket, count: u16) {
+    let mut packet = *like;
+    for port in 0..count {
+        packet.header.dst_port = 1024 + port;
+        assert!(bed.nic.inject(&too_big(&packet, packet.header.seq, 1400)));
+        if port % 128 == 0 {
+            bed.turn();
+        }
+    }
+    bed.turn();
+}
+
+/// A segment of ours.
+fn a_segment(bed: &mut Bed) -> TcpPacket {
+    let mut client = Client::connect(bed.take_port());
+    bed.inject_from(&mut client);
+    let sent = bed.turn();
+    frames::read(&sent[0]).0
+}
+
+#[test]
+fn an_error_about_a_flow_that_nobody_has_is_counted_once() {
+    let site = Site::new();
+    let mut beds = team(&site, 3);
+    let segment = a_segment(&mut beds[0]);
+    tell_of_strangers(&mut beds[0], &segment, 5);
+    beds[1].turn();
+    beds[2].turn();
+    let strays: u64 = beds.iter().map(|bed| bed.report().worker.icmp_strays).sum();
+    assert_eq!(strays, 5);
+    for bed in &beds {
+        let counters = bed.worker.stack().counters();
+        let heard: u64 = counters.icmp.iter().sum();
+        assert_eq!(heard, 0, "about no flow of this stack");
+    }
+}
+
+#[test]
+fn a_flood_of_errors_leaves_parcels_for_segments() {
+    let site = Site::new();
+    let mut beds = team(&site, 2);
+    let segment = a_segment(&mut beds[0]);
+    // The neighbour is busy with something else all the time.
+    tell_of_strangers(&mut beds[0], &segment, 1000);
+    let report = beds[0].report();
+    assert_eq!(report.pass_on_dropped, 0, "{:?}", report.passed_on);
+    assert!(report.passed_on <= 64, "{}", report.passed_on);
+    let not_passed = report.worker.icmp_not_passed_on;
+    assert_eq!(report.passed_on + not_passed, 1000);
 }

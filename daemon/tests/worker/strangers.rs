@@ -21,7 +21,7 @@ const STRANGER6: SocketAddr = SocketAddr::new(IpAddr::V6(CLIENT_IP6), 1234);
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 const NEIGHBOUR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
 
-fn segment(flags: TcpFlags, payload: &[u8]) -> Vec<u8> {
+pub fn segment(flags: TcpFlags, payload: &[u8]) -> Vec<u8> {
     frames::segment(
         STRANGER,
         SERVER,

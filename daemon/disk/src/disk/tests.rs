@@ -109,7 +109,7 @@ impl Rig {
             match self.disk.fetch(file, block) {
                 Fetch::Ready(block) => return Ok(block),
                 Fetch::Failed(error) => return Err(error),
-                Fetch::Pending => self.wait(),
+                Fetch::Pending | Fetch::NextTurn => self.wait(),
                 Fetch::NoBlock => panic!("every block is pinned"),
             }
         }

@@ -448,3 +448,27 @@ fn a_holder_that_takes_nothing_is_told_from_one_that_does() {
     }
     site.assert_at_rest();
 }
+
+#[test]
+fn a_queue_that_had_a_long_flight_keeps_no_memory_of_it() {
+    let config = ServicesConfig {
+        blocks_per_connection: 200,
+        ..ServicesConfig::default()
+    };
+    let mut site = Site::with(200, &config);
+    let content = site.file("big", 180 * BLOCK_BYTES);
+    let fresh = site.services.take_queue().expect("a warm one");
+    let made = fresh.pins_made();
+    site.services.give_back_queue(fresh);
+    let mut peer = Peer::new(&site);
+    peer.window = 1 << 30;
+    peer.get("/big", &mut site);
+    peer.run(&mut site);
+    assert!(peer.only_response().1 == content);
+    assert_eq!(site.services.queues_out(), 0, "the response is over");
+    let used = site.services.take_queue().expect("that one");
+    assert_eq!(used.pins_made(), made);
+    site.services.give_back_queue(used);
+    peer.end(&mut site);
+    site.assert_at_rest();
+}

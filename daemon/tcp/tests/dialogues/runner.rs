@@ -463,7 +463,12 @@ impl Runner {
         self.transcript
             .push(format!("{} < icmp {pattern:?}", self.stamp(self.now)));
         self.arrived.icmp = match frame::read_error(&frame) {
-            Ok(error) => self.stack.on_icmp(self.now, &error).name().to_owned(),
+            Ok(error) => {
+                let verdict = self.stack.on_icmp(self.now, &error);
+                verdict
+                    .map_or("icmp_unknown_flow", |verdict| verdict.name())
+                    .to_owned()
+            }
             Err(reason) => reason,
         };
         self.pump();

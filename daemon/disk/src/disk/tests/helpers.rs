@@ -63,10 +63,16 @@ fn read_ahead_arrives_unasked_and_unpinned() {
     let mut rig = Rig::by_helpers(2);
     let bytes = rig.write("file", 4, 2 * BLOCK_BYTES);
     let file = rig.open("file");
-    rig.disk.prefetch(&file, 0);
-    rig.disk.prefetch(&file, 0);
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
     assert_eq!(rig.disk.ledger().loading, 1);
     rig.wait();
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Here);
+    assert_eq!(
+        rig.disk.prefetch(&file, 2),
+        Prefetch::Refused,
+        "behind the end"
+    );
     assert_eq!(rig.disk.ledger().cached, 1);
     let Fetch::Ready(block) = rig.disk.fetch(&file, 0) else {
         panic!("the block was read ahead");
@@ -83,7 +89,11 @@ fn read_ahead_leaves_places_to_blocks_that_somebody_waits_for() {
     let file = rig.open("file");
     rig.disk.helpers.gate().set_closed(true);
     for block in 0..8 {
-        rig.disk.prefetch(&file, block);
+        let expected = match block {
+            0..4 => Prefetch::Coming,
+            _ => Prefetch::Refused,
+        };
+        assert_eq!(rig.disk.prefetch(&file, block), expected);
     }
     assert_eq!(rig.disk.ledger().loading, 4);
     assert!(matches!(rig.disk.fetch(&file, 11), Fetch::Pending));
@@ -193,7 +203,7 @@ fn more_waiters_than_blocks_all_get_their_block() {
                 rig.disk.release(found);
                 false
             }
-            Fetch::Pending | Fetch::NoBlock => true,
+            Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => true,
             Fetch::Failed(error) => panic!("{error:?}"),
         });
         rig.disk.poll();
@@ -255,4 +265,41 @@ fn dropping_a_disk_joins_its_helpers_with_work_outstanding() {
     let other = Disk::anonymous(BLOCK_BYTES, &config).expect("a disk");
     drop(std::mem::replace(&mut rig.disk, other));
     assert_eq!(rig.descriptors(), 0, "nothing is open when drop returns");
+}
+
+#[test]
+fn what_is_too_much_for_one_turn_is_due_at_once_in_the_next() {
+    const BLOCKS: u64 = 80;
+    let mut rig = Rig::new(80);
+    rig.write("file", 15, 80 * BLOCK_BYTES);
+    let file = rig.open("file");
+    if !rig.has_nowait() {
+        return rig.disk.close(file);
+    }
+    let mut held = Vec::new();
+    let mut next = 0;
+    let mut by_turn = Vec::new();
+    while next < BLOCKS {
+        let before = next;
+        while next < BLOCKS {
+            match rig.disk.fetch(&file, next) {
+                Fetch::Ready(block) => held.push(block),
+                Fetch::NextTurn => break,
+                other => panic!("{other:?}"),
+            }
+            next += 1;
+        }
+        by_turn.push(next - before);
+        if next < BLOCKS {
+            assert_eq!(rig.disk.prefetch(&file, next), Prefetch::Refused);
+            assert!(rig.is_awake(Duration::ZERO), "the loop must not sleep");
+            assert!(rig.disk.poll(), "who was put off is asked again");
+        }
+    }
+    assert_eq!(by_turn, [32, 32, 16]);
+    assert!(!rig.disk.poll() && !rig.is_awake(Duration::ZERO));
+    for block in held {
+        rig.disk.release(block);
+    }
+    rig.disk.close(file);
 }

@@ -98,7 +98,7 @@ fn apply(rig: &mut Rig, users: &mut [User], op: Op) {
             if let Some(file) = &user.file {
                 match rig.disk.fetch(file, block) {
                     Fetch::Ready(found) => user.blocks.push((user.wants, block, found)),
-                    Fetch::Pending | Fetch::NoBlock => {}
+                    Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
                     Fetch::Failed(error) => panic!("{error:?}"),
                 }
             }
