@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/steer.bpf.c";
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 7] = [
     "src/icmp.bpf.h",
     "src/parse.bpf.h",
     "src/shared.h",
-    "src/siphash.bpf.h",
     "src/syn_gate.bpf.h",
+    "src/syn_hash.bpf.h",
     "src/syn_memory.bpf.h",
+    "src/syn_sources.bpf.h",
 ];
 
 fn main() {

@@ -2,7 +2,7 @@
 //!
 //! The flood comes from a packet socket at the client's end, so on two CPUs the generator shares one with the client: what
 //! a run loses to that, its matched control loses too, and only their ratio means something. In every round each kind of
-//! flood has its turn with a server of its own: two seconds to arm the gate, one download, then honest connections of
+//! flood has its turn with a server of its own: two seconds to arm the gate, some downloads, then honest connections of
 //! kernel TCP, one after another in each of some threads.
 
 mod generator;
@@ -22,8 +22,9 @@ use sluice_wire::{LinkHeader, MacAddr, VlanTags};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::goodput::fetch;
-use crate::lab::{End, Lab, SERVER};
+use crate::lab::{End, Lab, SERVER, STRANGER_LINK};
 use crate::link::port;
+use crate::measure::Summary;
 use crate::seat::Seat;
 use crate::server::{Backend, PORT, Server};
 use crate::site::{LARGE, SMALL, Site};
@@ -47,8 +48,12 @@ pub struct Options {
     rate: u32,
 
     /// Size of the file, MiB
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65536))]
     size: u64,
+
+    /// Downloads in each run, whose median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    downloads: u32,
 
     /// Honest connections in each run
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -70,10 +75,10 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// One download and its connections under one flood.
+/// The downloads and connections under one flood.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
-    /// Payload bits per second at the client, in units of 10^9.
+    /// Payload bits per second at the client, in units of 10^9: the median of its downloads.
     pub gbit_per_s: f64,
     /// Frames of the flood per second that the link took.
     pub frames_per_s: f64,
@@ -158,13 +163,7 @@ fn measured(
     if flood.is_some() {
         thread::sleep(ARMING);
     }
-    let (bytes, seconds) = fetch(lab, LARGE, 1, options.seat.client_cpu)?;
-    if bytes != site.bytes {
-        return Err(Error::WrongBytes {
-            backend: Backend::Xdp.name(),
-            what: format!("{bytes} bytes arrived instead of {}", site.bytes),
-        });
-    }
+    let gbit_per_s = downloads(lab, site, options)?;
     let (connect_ms, failed) = connections(lab, options)?;
     let frames_per_s = flood.as_ref().map_or(0.0, Flood::rate);
     if let Some(flood) = flood {
@@ -172,11 +171,27 @@ fn measured(
     }
     server.stop()?;
     Ok(Run {
-        gbit_per_s: gbit_per_s(bytes, seconds),
+        gbit_per_s,
         frames_per_s,
         connect_ms,
         failed,
     })
+}
+
+/// The median goodput of some downloads, one after another: half a second each, which a single one would leave to chance.
+fn downloads(lab: &Lab, site: &Site, options: &Options) -> Result<f64, Error> {
+    let mut rates = Vec::new();
+    for _ in 0..options.downloads {
+        let (bytes, seconds) = fetch(lab, LARGE, 1, options.seat.client_cpu)?;
+        if bytes != site.bytes {
+            return Err(Error::WrongBytes {
+                backend: Backend::Xdp.name(),
+                what: format!("{bytes} bytes arrived instead of {}", site.bytes),
+            });
+        }
+        rates.push(gbit_per_s(bytes, seconds));
+    }
+    Ok(Summary::of(&rates).map_or(0.0, |rates| rates.median))
 }
 
 /// Honest connections: the times of those that succeeded, and how many did not.
@@ -233,15 +248,14 @@ fn inside<R: Send>(
     done.map_err(Error::io("in the client's namespace"))
 }
 
+/// From a link address that nobody has: the answers to the flood go to senders that do not exist, and to look up routes
+/// for them would be work that the client does instead of a router. By a foreign link address it drops them at once.
 fn aim(lab: &Lab) -> Result<Aim, Error> {
-    let mac = |end| {
-        let path = format!("/sys/class/net/{}/address", lab.link(end));
-        Ok(parse_mac(&lab.run(end, "cat", &[&path])?))
-    };
+    let path = format!("/sys/class/net/{}/address", lab.link(End::Server));
     Ok(Aim {
         link: LinkHeader {
-            dst: mac(End::Server)?,
-            src: mac(End::Client)?,
+            dst: parse_mac(&lab.run(End::Server, "cat", &[&path])?),
+            src: parse_mac(STRANGER_LINK),
             vlan: VlanTags::NONE,
         },
         server: SocketAddrV4::new(SERVER.parse().unwrap_or(Ipv4Addr::UNSPECIFIED), PORT),

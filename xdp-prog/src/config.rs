@@ -55,8 +55,8 @@ pub struct SteerConfig {
     /// `bpftool map dump pinned …`; created if absent. Pins of a process that died are replaced, ours go when the
     /// [`Steer`](crate::Steer) is dropped.
     pub pin: Option<PathBuf>,
-    /// Key of the hash under which the SYN gate remembers what it dropped (SipHash-1-3): random, or a sender who knows it
-    /// can make the gate forget somebody's SYN.
+    /// Key of the hash by which the SYN gate finds source networks and the SYNs that it dropped: random, or a sender can
+    /// choose whose place he takes.
     pub hash_key: [u64; 2],
 }
 

@@ -113,7 +113,7 @@ struct tcp_view {
 	__u8 syn; /* SYN without ACK, if `whole` */
 	__be16 port; /* destination, if `ports` */
 	__u8 header_len; /* as it claims, in bytes, if `whole` */
-	__u64 ports_and_seq; /* its first 8 bytes, if `whole` */
+	__u64 ports_and_seq; /* its first 8 bytes, if `syn` */
 };
 
 /* The TCP header at the cursor. */
@@ -130,7 +130,8 @@ static __always_inline struct tcp_view tcp_at(const struct cursor *at)
 		view.whole = 1;
 		view.syn = tcp->syn && !tcp->ack;
 		view.header_len = tcp->doff * 4;
-		__builtin_memcpy(&view.ports_and_seq, tcp, sizeof(view.ports_and_seq));
+		if (view.syn)
+			__builtin_memcpy(&view.ports_and_seq, tcp, sizeof(view.ports_and_seq));
 	}
 	return view;
 }
@@ -145,7 +146,8 @@ static __always_inline struct tcp_view tcp_copy(struct xdp_md *ctx, __u32 offset
 		view.whole = 1;
 		view.syn = tcp.syn && !tcp.ack;
 		view.header_len = tcp.doff * 4;
-		__builtin_memcpy(&view.ports_and_seq, &tcp, sizeof(view.ports_and_seq));
+		if (view.syn)
+			__builtin_memcpy(&view.ports_and_seq, &tcp, sizeof(view.ports_and_seq));
 	} else if (bpf_xdp_load_bytes(ctx, offset, &tcp, TCP_PORTS_LEN) != 0) {
 		return view;
 	}

@@ -16,7 +16,7 @@ pub struct SynGate {
     pub per_queue: u32,
     /// SYNs per second and source network (/24 of IPv4, /64 of IPv6), at least 1.
     pub per_source: u32,
-    /// Further SYNs per second and receive queue, at least 1: those that were dropped and come again 0.8 to 4 s later.
+    /// Further SYNs per second and receive queue, at least 1: those that were dropped and come again 0.8 to 3.7 s later.
     pub repeats: u32,
 }
 

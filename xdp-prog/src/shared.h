@@ -79,21 +79,24 @@ enum sluice_reason {
 /* Of a SYN that an armed gate looks at. No client sends one; for a flood of them the walk shall be the whole cost. */
 #define SLUICE_SYN_EXTENSION_HEADERS_MAX 2
 
-/* Source networks that sluice_sources remembers; the one seen least recently makes room. */
-#define SLUICE_SOURCES_MAX 65536
+/* What sluice_sources has room for: sets of two source networks. */
+#define SLUICE_SOURCE_SETS 4096
 
 /*
- * What sluice_dropped_syns remembers: sets of so many SYNs, 8 MiB in all. At 500,000 dropped SYNs per second a set gets two
- * in the second after which a client repeats its own, and forgets that only for the seventh.
+ * What sluice_dropped_syns remembers: sets of eight SYNs, 4 MiB in all. At 500,000 dropped SYNs per second a set gets two
+ * in the second after which a client repeats its own, and forgets that only for the eighth.
  */
 #define SLUICE_DROPPED_SETS 262144
-#define SLUICE_DROPPED_WAYS 7
+/* The time in an entry: units of 2^28 ns, and the 5 bits below the 11 bits of the hash. */
+#define SLUICE_DROPPED_TIME_SHIFT 28
+#define SLUICE_DROPPED_TIMES 31ULL
 /*
- * When a SYN that is seen again is a repetition and not the same flood: in units of 2^24 ns, 0.8 to 4 s after it was dropped.
- * Clients repeat theirs after 1 s (RFC 6298 section 2.1) or 3 s (RFC 1122).
+ * When a SYN that is seen again is a repetition and not the same flood: in those units, so surely 0.8 to 3.7 s after it was
+ * dropped, and at the edges of a unit from 0.5 to 4 s. Clients repeat theirs after 1 s (RFC 6298 section 2.1) or 3 s (RFC
+ * 1122).
  */
-#define SLUICE_REPEATED_AFTER 48
-#define SLUICE_REPEATED_BEFORE 238
+#define SLUICE_REPEATED_AFTER 3
+#define SLUICE_REPEATED_BEFORE 14
 
 /* Key of sluice_local. An IPv4 address fills the first 4 bytes, the rest is 0. */
 struct sluice_local_key {
@@ -134,19 +137,19 @@ struct sluice_queue_bucket {
 	unsigned long long unused[6];
 };
 
-/*
- * A set of dropped SYNs: of each, 16 bits of its hash above 16 bits of the time at which it was dropped, in 2^24 ns. Behind
- * them the number of those that were put here, whose remainder is the place of the next.
- */
+/* Eight dropped SYNs of 16 bits, from the youngest in the lowest bits of the first word to the oldest. */
 struct sluice_dropped_set {
-	unsigned int syns[SLUICE_DROPPED_WAYS + 1];
+	unsigned long long syns[2];
 };
 
-/* Key of sluice_sources: the /24 of an IPv4 source, the /64 of an IPv6 one, the rest 0. */
-struct sluice_source {
-	unsigned char network[8];
-	/* 4 or 6. */
-	unsigned int family;
+/* The bucket of the /24 of an IPv4 source or the /64 of an IPv6 one, which is xored with a key of its family. */
+struct sluice_source_bucket {
+	unsigned long long network;
+	unsigned long long paid_until_ns;
+};
+
+struct sluice_source_set {
+	struct sluice_source_bucket buckets[2];
 };
 
 #endif

@@ -134,7 +134,6 @@ static __always_inline enum sluice_reason classify_ipv4(struct xdp_md *ctx, stru
 		return SLUICE_PASS_UNREADABLE;
 	packet->to.family = 4;
 	__builtin_memcpy(packet->to.address, &ip->daddr, sizeof(ip->daddr));
-	__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (ip->protocol == IPPROTO_ICMP) {
 		if (address_is_owned(packet))
 			return SLUICE_REDIRECT_OWNED;
@@ -157,6 +156,8 @@ static __always_inline enum sluice_reason classify_ipv4(struct xdp_md *ctx, stru
 		tcp = tcp_copy(ctx, packet->offset + header_len);
 		verdict = SLUICE_DROP_IP_OPTIONS;
 	}
+	if (tcp.syn)
+		__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_MASK))
 		verdict = SLUICE_DROP_FRAGMENT;
 	return classify_tcp(ctx, packet, tcp, bpf_ntohs(ip->tot_len), header_len, verdict);
@@ -193,7 +194,6 @@ static __always_inline enum sluice_reason classify_ipv6(struct xdp_md *ctx, stru
 		return SLUICE_PASS_UNREADABLE;
 	packet->to.family = 6;
 	__builtin_memcpy(packet->to.address, &ip->daddr, sizeof(ip->daddr));
-	__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (ip->version != 6)
 		return unparsable(packet, SLUICE_DROP_IP_HEADER);
 	/* A jumbogram says 0 here, and is refused with all that are too short. */
@@ -218,6 +218,8 @@ static __always_inline enum sluice_reason classify_ipv6(struct xdp_md *ctx, stru
 
 	tcp = walk.bytes ? tcp_copy(ctx, body + walk.bytes) : tcp_at(at);
 	packet->extensions = walk.headers;
+	if (tcp.syn)
+		__builtin_memcpy(packet->source, &ip->saddr, sizeof(ip->saddr));
 	if (walk.fragment)
 		verdict = SLUICE_DROP_FRAGMENT;
 	else if (walk.routing)

@@ -80,7 +80,7 @@ impl Steer {
             .expect("steer.bpf.c has const volatile settings, so .rodata exists");
         constants.vlan_accepted = config.vlan.into();
         constants.owned_present = (!config.owned.is_empty()).into();
-        constants.dropped_syns_key = config.hash_key;
+        constants.gate_key = config.hash_key;
         open.maps.sluice_xsks.set_max_entries(config.queues)?;
         open.maps.sluice_queues.set_max_entries(config.queues)?;
 

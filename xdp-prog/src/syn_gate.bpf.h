@@ -14,6 +14,7 @@
 
 #include "parse.bpf.h"
 #include "syn_memory.bpf.h"
+#include "syn_sources.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -30,61 +31,64 @@ struct {
 	__type(value, struct sluice_queue_bucket);
 } sluice_queues SEC(".maps");
 
-/* Buckets by source network: the time up to which its SYNs are paid for. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SLUICE_SOURCES_MAX);
-	__type(key, struct sluice_source);
-	__type(value, __u64);
-} sluice_sources SEC(".maps");
-
 static __always_inline __u64 charged(__u64 paid_until, __u64 now, __u64 interval)
 {
 	return (paid_until > now ? paid_until : now) + interval;
 }
 
-/* Charges the buckets of source and queue, or says which of them is empty. Only what passes is charged, and only what passes
- * makes an entry: a flood from everywhere displaces no more sources per second than the queues let through. */
-static __always_inline enum sluice_reason charge(const struct sluice_settings *settings, const struct sluice_source *source,
+/*
+ * Charges the buckets of queue and source, or says which of them is empty. The queue is asked first: under a flood from
+ * everywhere its answer decides nearly always, and is in the cache.
+ */
+static __always_inline enum sluice_reason charge(const struct sluice_settings *settings, const struct packet *packet,
 						 struct sluice_queue_bucket *queue, __u64 now)
 {
-	__u64 *by_source = bpf_map_lookup_elem(&sluice_sources, source);
-	__u64 paid_until = by_source ? *by_source : 0;
+	struct sluice_source_bucket *source;
 
-	if (paid_until > now + settings->source_burst_ns)
-		return SLUICE_DROP_SYN_SOURCE_RATE;
-	if (queue) {
-		if (queue->paid_until_ns > now + settings->queue_burst_ns)
-			return SLUICE_DROP_SYN_RATE;
-		queue->paid_until_ns = charged(queue->paid_until_ns, now, settings->queue_interval_ns);
+	if (queue && queue->paid_until_ns > now + settings->queue_burst_ns)
+		return SLUICE_DROP_SYN_RATE;
+	source = source_bucket(packet);
+	if (source) {
+		if (source->paid_until_ns > now + settings->source_burst_ns)
+			return SLUICE_DROP_SYN_SOURCE_RATE;
+		source->paid_until_ns = charged(source->paid_until_ns, now, settings->source_interval_ns);
 	}
-	paid_until = charged(paid_until, now, settings->source_interval_ns);
-	if (by_source)
-		*by_source = paid_until;
-	else
-		bpf_map_update_elem(&sluice_sources, source, &paid_until, BPF_ANY);
+	/* Behind the source: what its network has spent costs the others nothing. */
+	if (queue)
+		queue->paid_until_ns = charged(queue->paid_until_ns, now, settings->queue_interval_ns);
 	return SLUICE_REDIRECT_TCP;
 }
 
 /* A SYN for which the other buckets are empty: does it come again, and is something left for those that do? */
-static __always_inline int passes_again(const struct sluice_settings *settings, struct sluice_queue_bucket *queue, __u64 hash,
-					__u64 now)
+static __always_inline int passes_again(const struct sluice_settings *settings, const struct packet *packet,
+					struct sluice_queue_bucket *queue, __u64 now)
 {
+	__u64 hash = syn_hash(packet), entry = dropped_entry(hash, now);
+	__u32 index = hash >> 32 & (SLUICE_DROPPED_SETS - 1);
+	struct sluice_dropped_set *set = bpf_map_lookup_elem(&sluice_dropped_syns, &index);
 	enum memory what;
-	__u32 *place = recall(hash, now, &what);
 
-	if (!place || !queue || what != SYN_REPEATED || queue->repeats_paid_until_ns > now + settings->repeat_burst_ns)
+	/* There is no such set? There is: the verifier wants to be told. */
+	if (!set)
+		return 0;
+	what = recall(set, entry);
+	if (what == SYN_NEW)
+		remember(set, entry);
+	if (what != SYN_REPEATED || !queue || queue->repeats_paid_until_ns > now + settings->repeat_burst_ns)
 		return 0;
 	queue->repeats_paid_until_ns = charged(queue->repeats_paid_until_ns, now, settings->repeat_interval_ns);
-	restart(place, now);
+	/* The next repetition may pass in 0.8 s: so a flood of one and the same SYN gets one through now and then. */
+	remember(set, entry);
 	return 1;
 }
 
-/* How this SYN passes, or why it is dropped. */
-static __always_inline enum sluice_reason gate_syn(struct xdp_md *ctx, const struct packet *packet,
-						   const struct sluice_settings *settings)
+/*
+ * How this SYN passes, or why it is dropped. A function with registers of its own: inlined, it would have the compiler spill
+ * pointers of the caller to slots that hold numbers on other paths, which the verifier refuses without CAP_PERFMON.
+ */
+static __noinline enum sluice_reason gate_syn(struct xdp_md *ctx, const struct packet *packet,
+					      const struct sluice_settings *settings)
 {
-	struct sluice_source source = { .family = packet->to.family };
 	__u32 index = ctx->rx_queue_index;
 	/* A queue beyond the map has no socket either, and the redirect says so. */
 	struct sluice_queue_bucket *queue = bpf_map_lookup_elem(&sluice_queues, &index);
@@ -93,13 +97,11 @@ static __always_inline enum sluice_reason gate_syn(struct xdp_md *ctx, const str
 
 	if (packet->extensions > SLUICE_SYN_EXTENSION_HEADERS_MAX)
 		return SLUICE_DROP_SYN_RATE;
-	now = bpf_ktime_get_ns();
-	if (packet->to.family == 4)
-		__builtin_memcpy(source.network, packet->source, 3);
-	else
-		__builtin_memcpy(source.network, packet->source, 8);
-	verdict = charge(settings, &source, queue, now);
-	if (verdict != SLUICE_REDIRECT_TCP && passes_again(settings, queue, syn_hash(packet), now))
+	/* The time of the last tick of the kernel: buckets of a quarter of a second need no better, and reading the clock would
+	 * cost what the rest of the gate does. */
+	now = bpf_ktime_get_coarse_ns();
+	verdict = charge(settings, packet, queue, now);
+	if (verdict != SLUICE_REDIRECT_TCP && passes_again(settings, packet, queue, now))
 		return SLUICE_REDIRECT_SYN_AGAIN;
 	return verdict;
 }

@@ -6,14 +6,18 @@
  * again in that time is let through at a rate of its own. A sender who repeats all of his flood spends half of it on that
  * and competes for this rate alone.
  *
- * Sets of seven by a keyed hash, the oldest makes room: a lookup is one cache line, or two. All queues and CPUs share it, because a
- * repeated SYN may come in on another queue. Nothing is locked: a lost store forgets a SYN, and its sender repeats once more.
+ * Sets of eight by a keyed hash, each a shift register: a new SYN moves the others up, and the oldest out. A SYN of the flood
+ * costs one cache line, which is all there is to be saved here: everything else of the gate stays in the cache. All queues
+ * and CPUs share the memory, because a repeated SYN may come in on another queue. Nothing is locked: a lost store forgets a
+ * SYN, and its sender repeats once more.
  */
 #ifndef SLUICE_SYN_MEMORY_BPF_H
 #define SLUICE_SYN_MEMORY_BPF_H
 
 #include "shared.h"
-#include "siphash.bpf.h"
+#include "syn_hash.bpf.h"
+
+#define WAYS_PER_WORD 4
 
 /* What is known of a packet so far. */
 struct packet {
@@ -21,12 +25,9 @@ struct packet {
 	__u32 offset; /* of the network header in the frame: beyond ETH_HLEN, the frame is tagged */
 	__u8 syn; /* for a served pair: SYN without ACK */
 	__u8 extensions; /* IPv6 extension headers */
-	__u64 ports_and_seq; /* the first 8 bytes of the TCP header, for a served pair */
-	__u64 source[2]; /* address; of an IPv4 one the first 4 bytes, the rest 0 */
+	__u64 ports_and_seq; /* of a SYN, the first 8 bytes of the TCP header */
+	__u64 source[2]; /* of a SYN: address; of an IPv4 one the first 4 bytes, the rest 0 */
 };
-
-/* Set before load. */
-const volatile __u64 dropped_syns_key[2] = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -38,64 +39,58 @@ struct {
 /* Hash of what makes a SYN the same SYN: addresses, ports and sequence number. */
 static __always_inline __u64 syn_hash(const struct packet *syn)
 {
-	struct siphash state = siphash_begin(dropped_syns_key[0], dropped_syns_key[1]);
+	__u64 hash = hash_add(gate_key[0], syn->ports_and_seq);
 	__u64 target[2];
 
 	__builtin_memcpy(target, syn->to.address, sizeof(target));
-	siphash_add(&state, syn->ports_and_seq);
 	if (syn->to.family == 4) {
-		siphash_add(&state, syn->source[0] << 32 | (__u32)target[0]);
+		hash = hash_add(hash, syn->source[0] << 32 | (__u32)target[0]);
 	} else {
-		siphash_add(&state, syn->source[0]);
-		siphash_add(&state, syn->source[1]);
-		siphash_add(&state, target[0]);
-		siphash_add(&state, target[1]);
+		hash = hash_add(hash, syn->source[0]);
+		hash = hash_add(hash, syn->source[1]);
+		hash = hash_add(hash, target[0]);
+		hash = hash_add(hash, target[1]);
 	}
-	return siphash_finish(&state);
+	return hash_add(hash, gate_key[1]);
 }
 
 enum memory {
-	SYN_REMEMBERED, /* from now on, or since it was dropped a moment ago */
+	SYN_NEW,
+	SYN_RECENT, /* was dropped a moment ago */
 	SYN_REPEATED, /* was dropped some seconds ago */
 };
 
-/*
- * The place of this SYN among those that were dropped, made if it has none; NULL if there is no such set, which cannot be.
- * `*what` says whether it is a repetition.
- */
-static __always_inline __u32 *recall(__u64 hash, __u64 now_ns, enum memory *what)
+/* What the word holds of the SYN with this `entry`, the youngest first. */
+static __always_inline enum memory recall_in(__u64 word, __u64 entry)
 {
-	__u32 index = hash & (SLUICE_DROPPED_SETS - 1);
-	__u32 tag = hash >> 48 << 16, now = now_ns >> 24 & 0xffff;
-	struct sluice_dropped_set *set = bpf_map_lookup_elem(&sluice_dropped_syns, &index);
-	__u32 oldest;
+	for (__u32 way = 0; way < WAYS_PER_WORD; way++, word >>= 16) {
+		__u32 age = (entry - word) & SLUICE_DROPPED_TIMES;
 
-	*what = SYN_REMEMBERED;
-	if (!set)
-		return NULL;
-	for (__u32 i = 0; i < SLUICE_DROPPED_WAYS; i++) {
-		__u32 syn = set->syns[i];
-		__u32 age = (now - syn) & 0xffff;
-
-		if ((syn ^ tag) < 1 << 16 && age <= SLUICE_REPEATED_BEFORE) {
-			if (age >= SLUICE_REPEATED_AFTER)
-				*what = SYN_REPEATED;
-			return &set->syns[i];
-		}
+		if (((word ^ entry) & 0xffff & ~SLUICE_DROPPED_TIMES) == 0 && age <= SLUICE_REPEATED_BEFORE)
+			return age >= SLUICE_REPEATED_AFTER ? SYN_REPEATED : SYN_RECENT;
 	}
-	/* Round robin: to compare ages instead makes a path per way, more than the verifier follows without CAP_PERFMON. */
-	oldest = set->syns[SLUICE_DROPPED_WAYS]++ % SLUICE_DROPPED_WAYS;
-	/* The verifier does not know the bounds of a remainder, and the compiler, who does, must not take them away. */
-	asm volatile("" : "+r"(oldest));
-	oldest &= SLUICE_DROPPED_WAYS;
-	set->syns[oldest] = tag | now;
-	return &set->syns[oldest];
+	return SYN_NEW;
 }
 
-/* The repetition passes: the next one may in 0.8 s. So a flood of one and the same SYN gets one through now and then. */
-static __always_inline void restart(__u32 *place, __u64 now_ns)
+/* What is known of the SYN with this `entry`. */
+static __always_inline enum memory recall(const struct sluice_dropped_set *set, __u64 entry)
 {
-	*place = (*place & 0xffff0000) | (now_ns >> 24 & 0xffff);
+	enum memory what = recall_in(set->syns[0], entry);
+
+	return what == SYN_NEW ? recall_in(set->syns[1], entry) : what;
+}
+
+/* Puts the youngest entry in. */
+static __always_inline void remember(struct sluice_dropped_set *set, __u64 entry)
+{
+	set->syns[1] = set->syns[1] << 16 | set->syns[0] >> 48;
+	set->syns[0] = set->syns[0] << 16 | entry;
+}
+
+/* The 16 bits that stand for a SYN now. */
+static __always_inline __u64 dropped_entry(__u64 hash, __u64 now_ns)
+{
+	return (hash >> 48 & ~SLUICE_DROPPED_TIMES) | (now_ns >> SLUICE_DROPPED_TIME_SHIFT & SLUICE_DROPPED_TIMES);
 }
 
 #endif

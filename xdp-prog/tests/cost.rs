@@ -22,10 +22,10 @@ const RUNS: u32 = 2000;
 fn no_class_of_frames_costs_twice_the_goal() {
     in_namespace(|| {
         let rig = Rig::serving(&config());
-        // Nothing passes the gate after the first SYN: every other one takes all of its steps.
+        // After the first SYN its source has nothing left and the queue has: every other one takes all steps of the gate.
         let gate = SynGate {
-            per_queue: 1,
-            per_source: 1_000_000,
+            per_queue: 1_000_000,
+            per_source: 1,
             repeats: 1,
         };
         rig.steer.set_syn_gate(Some(gate)).unwrap();

@@ -5,7 +5,7 @@
 mod support;
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sluice_xdp_prog::{Reason, SteerConfig, SynGate};
 use support::frames::{HOP_BY_HOP, TPID_8021Q, options, syn, tcp};
@@ -75,6 +75,47 @@ fn a_source_is_a_24_of_ipv4_and_a_64_of_ipv6() {
         assert_eq!(passed(&rig, &syn_from_v6(1, 1), 9), SOURCE_BURST);
         assert_eq!(rig.reason(&syn_from_v6(1, 2)), Reason::SynSourceRate);
         assert_eq!(rig.reason(&syn_from_v6(2, 1)), Reason::Tcp);
+    });
+}
+
+#[test]
+fn the_64_of_the_same_bytes_as_a_24_is_another_source() {
+    in_namespace(|| {
+        let rig = armed();
+        assert_eq!(passed(&rig, &syn_from([203, 1, 113, 1]), 9), SOURCE_BURST);
+        let alike = v6(|p| {
+            p.src[..8].copy_from_slice(&[203, 1, 113, 0, 0, 0, 0, 0]);
+            p.body = syn(PORT);
+        });
+        assert_eq!(rig.reason(&alike), Reason::Tcp);
+    });
+}
+
+#[test]
+fn a_source_that_spent_its_burst_is_not_forgotten_for_a_thousand_others() {
+    in_namespace(|| {
+        let rig = Rig::serving(&config());
+        // A burst of 2, and one more after 125 ms. Until then who spent two owes more than who spent one.
+        let gate = SynGate {
+            per_queue: 10_000_000,
+            per_source: 8,
+            ..GATE
+        };
+        rig.steer.set_syn_gate(Some(gate)).unwrap();
+        let flood = syn_from([198, 51, 100, 1]);
+        let begun = Instant::now();
+        assert_eq!(passed(&rig, &flood, 2), 2);
+        for net in 0..1000u16 {
+            let [high, low] = net.to_be_bytes();
+            rig.verdict(&syn_from([11, high, low, 1]), 0);
+        }
+        let verdict = rig.reason(&flood);
+        assert!(
+            begun.elapsed() < Duration::from_millis(110),
+            "the machine is too slow for this test: {:?}",
+            begun.elapsed()
+        );
+        assert_eq!(verdict, Reason::SynSourceRate);
     });
 }
 

@@ -40,7 +40,7 @@ pub enum Kind {
 /// Where they go.
 #[derive(Clone, Copy, Debug)]
 pub struct Aim {
-    /// MAC addresses from the client to the server.
+    /// MAC addresses: the sender's, which is the client's or nobody's, and the server's.
     pub link: LinkHeader,
     /// The service.
     pub server: SocketAddrV4,

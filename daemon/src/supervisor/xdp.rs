@@ -296,26 +296,29 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
 }
 
 impl XdpService {
-    /// SYNs that the gate has dropped so far.
-    fn gated(&self) -> u64 {
-        let counters = self.steer.counters().unwrap_or_default();
-        counters
-            .iter()
-            .filter(|(reason, _)| matches!(reason, Reason::SynRate | Reason::SynSourceRate))
-            .map(|(_, frames)| frames)
-            .sum()
+    /// SYNs that the gate has dropped so far; `None` if the kernel does not say.
+    fn gated(&self) -> Option<u64> {
+        let counters = self.steer.counters().ok()?;
+        let by_the_gate =
+            |reason: &Reason| matches!(reason, Reason::SynRate | Reason::SynSourceRate);
+        let dropped = counters.iter().filter(|(reason, _)| by_the_gate(reason));
+        Some(dropped.map(|(_, frames)| frames).sum())
     }
 
-    fn apply(&mut self, change: Change, now: Instant, dropped: u64) {
+    fn apply(&mut self, change: Change, now: Instant, dropped: Option<u64>) {
         let (gate, what) = match change {
             Change::Arm(rates) => (Some(rates), "flood of SYNs: the XDP program limits them"),
             Change::Disarm => (None, "the flood of SYNs is over"),
         };
         match self.steer.set_syn_gate(gate) {
-            Ok(()) => super::log(what),
+            Ok(()) => {
+                self.syn_guard.done();
+                super::log(what);
+            }
             Err(error) => {
-                super::log(&format!("warning: the SYN gate cannot be set: {error}"));
-                self.syn_guard.failed(change, now, dropped);
+                if self.syn_guard.failed(change, now, dropped) {
+                    super::log(&format!("warning: the SYN gate cannot be set: {error}"));
+                }
             }
         }
     }
@@ -341,11 +344,10 @@ impl Service for XdpService {
 
     fn tend(&mut self, now: Instant) {
         let flooded = self.workers.is_flooded();
-        let dropped = if self.syn_guard.is_armed() {
-            self.gated()
-        } else {
-            0
-        };
+        // What it dropped matters from the arming on; before, the counters are not worth a read per second.
+        let dropped = (flooded || self.syn_guard.is_armed())
+            .then(|| self.gated())
+            .flatten();
         if let Some(change) = self.syn_guard.judge(now, flooded, dropped) {
             self.apply(change, now, dropped);
         }
