@@ -24,11 +24,11 @@ use crate::flight_pool::FlightPool;
 mod cutting;
 mod run;
 
-use run::Fate;
+use run::{Fate, earlier};
 pub(crate) use run::Run;
 
 /// Most runs of one connection.
-pub(crate) const RUNS_MAX: usize = 256;
+pub(crate) const RUNS_MAX: usize = 512;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
 
@@ -52,14 +52,20 @@ impl Delivery {
     /// The round trip that its arrival at `now` measures. None for what was sent twice (Karn), nor for a record
     /// that was made so coarse that the time says little.
     pub(crate) fn round_trip(&self, now: Instant) -> Option<Duration> {
-        let rtt = now.saturating_since(self.sent_at);
-        (!self.retransmitted && self.spread <= rtt / SPREAD_SHARE).then_some(rtt)
+        let exact = !self.retransmitted && !self.is_coarse(now);
+        exact.then(|| now.saturating_since(self.sent_at))
+    }
+
+    /// Whether its record was merged, for want of room, with what left at other times: what arrived at `now` may
+    /// have left long before [`Self::sent_at`].
+    pub(crate) fn is_coarse(&self, now: Instant) -> bool {
+        self.spread > now.saturating_since(self.sent_at) / SPREAD_SHARE
     }
 
     /// When its first segment left, at the earliest.
     pub(crate) fn earliest(&self) -> Instant {
         let spread = u64::try_from(self.spread.as_nanos()).unwrap_or(u64::MAX);
-        Instant::from_nanos(self.sent_at.as_nanos().saturating_sub(spread))
+        earlier(self.sent_at, spread)
     }
 }
 

@@ -120,9 +120,17 @@ impl Rack {
                 return;
             }
         }
-        self.rtt = rtt;
-        if (delivery.sent_at, end) > (self.xmit_ts, self.end_seq) {
-            (self.xmit_ts, self.end_seq) = (delivery.sent_at, end);
+        let mut sent_at = delivery.sent_at;
+        if delivery.is_coarse(now) {
+            // Taken for later than it left it would prove, by a round trip that no path has, the loss of everything
+            // that was sent again since: certain is only that it did not leave before the first of its record.
+            sent_at = delivery.earliest();
+        }
+        if sent_at == delivery.sent_at || self.rtt.is_zero() {
+            self.rtt = now.saturating_since(sent_at);
+        }
+        if (sent_at, end) > (self.xmit_ts, self.end_seq) {
+            (self.xmit_ts, self.end_seq) = (sent_at, end);
         }
     }
 
