@@ -386,6 +386,28 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_whose_time_is_not_known_is_as_old_as_it_can_be() {
+        // An overshoot of slow start makes more holes than the record has room for.
+        let mut bed = Bed::with_segments(4);
+        bed.sack(1, 101);
+        bed.resend(0, 102);
+        bed.flight.sack(2000..4000, &mut bed.pool, |_| {});
+        let merged = Delivery {
+            range: 2000..4000,
+            sent_at: at(110),
+            spread: ms(107),
+            retransmitted: false,
+        };
+        bed.rack.on_delivered(&merged, at(130), Some(ms(100)), None);
+        assert_eq!((bed.rack.xmit_ts, bed.rack.end_seq), (at(3), 4000));
+        assert_eq!(bed.rack.rtt, ms(100), "20 ms is the time of nothing");
+        assert!(
+            !bed.detect(130, true).0,
+            "what was sent again is on its way"
+        );
+    }
+
+    #[test]
     fn reordering_is_an_original_below_the_highest_delivery() {
         // RFC 8985 section 6.2, step 3.
         let mut bed = Bed::with_segments(8);

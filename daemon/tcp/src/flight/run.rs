@@ -62,7 +62,7 @@ impl Run {
     }
 
     /// When its first segment left.
-    fn earliest(&self) -> Instant {
+    pub(super) fn earliest(&self) -> Instant {
         earlier(self.sent_at, self.spread_ns.into())
     }
 

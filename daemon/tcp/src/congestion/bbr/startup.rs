@@ -95,7 +95,7 @@ impl Bbr {
     /// chance: in the few segments since the begin its share is not known well enough, and who leaves Startup at a third
     /// of the rate needs ten seconds to make up for it. A queue that is too short to be seen loses more than half of what
     /// this pacing gain sends.
-    fn is_loss_of_startup_too_high(&self, lost: u64, in_flight: u64) -> bool {
+    pub(super) fn is_loss_of_startup_too_high(&self, lost: u64, in_flight: u64) -> bool {
         let background = if self.full_pipe.queue_was_empty {
             in_flight / background::SHARE_MAX
         } else {
