@@ -4,9 +4,10 @@
 //! is one or more neighbouring segments with one fate, one send time and one answer to "was it sent again?".
 //! Segments of one batch share a run, and so do segments sent within `grain` of each other (RACK compares times
 //! with a quarter of an RTT, so a 32nd of one is exact enough); the run then keeps the *later* time, which can
-//! only delay a verdict about it; that it proves nothing about others before its time is what the spread is for. Ranges that are SACKed or lost merge whatever their times. So a window of any size is
-//! some dozen runs, a hole costs two, and [`RUNS_MAX`] bounds memory and work per acknowledgement
-//! (CVE-2019-11477/8): beyond it SACK blocks that need another run are ignored, as if they had not come.
+//! only delay a verdict about it, and the spread, so that it does not hasten one about others. Ranges that are
+//! SACKed or lost merge whatever their times. So a window of any size is some dozen runs, a hole costs two, and
+//! [`RUNS_MAX`] bounds memory and work per acknowledgement (CVE-2019-11477/8): beyond it SACK blocks that need
+//! another run are ignored, as if they had not come.
 //!
 //! Costs: new data and cumulative acknowledgements amortised O(1); a SACK block or a retransmission a binary
 //! search and a move of at most [`RUNS_MAX`] entries. Memory comes from the [`FlightPool`] of the worker, and
