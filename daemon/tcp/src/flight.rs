@@ -4,9 +4,10 @@
 //! is one or more neighbouring segments with one fate, one send time and one answer to "was it sent again?".
 //! Segments of one batch share a run, and so do segments sent within `grain` of each other (RACK compares times
 //! with a quarter of an RTT, so a 32nd of one is exact enough); the run then keeps the *later* time, which can
-//! only delay a verdict. Ranges that are SACKed or lost merge whatever their times. So a window of any size is
-//! some dozen runs, a hole costs two, and [`RUNS_MAX`] bounds memory and work per acknowledgement
-//! (CVE-2019-11477/8): beyond it SACK blocks that need another run are ignored, as if they had not come.
+//! only delay a verdict about it, and the spread, so that it does not hasten one about others. Ranges that are
+//! SACKed or lost merge whatever their times. So a window of any size is some dozen runs, a hole costs two, and
+//! [`RUNS_MAX`] bounds memory and work per acknowledgement (CVE-2019-11477/8): beyond it SACK blocks that need
+//! another run are ignored, as if they had not come.
 //!
 //! Costs: new data and cumulative acknowledgements amortised O(1); a SACK block or a retransmission a binary
 //! search and a move of at most [`RUNS_MAX`] entries. Memory comes from the [`FlightPool`] of the worker, and
@@ -24,11 +25,11 @@ use crate::flight_pool::FlightPool;
 mod cutting;
 mod run;
 
-use run::Fate;
 pub(crate) use run::Run;
+use run::{Fate, earlier};
 
 /// Most runs of one connection.
-pub(crate) const RUNS_MAX: usize = 256;
+pub(crate) const RUNS_MAX: usize = 512;
 /// Runs that SACK blocks leave to new data and retransmissions.
 const RESERVE: usize = 4;
 
@@ -52,14 +53,20 @@ impl Delivery {
     /// The round trip that its arrival at `now` measures. None for what was sent twice (Karn), nor for a record
     /// that was made so coarse that the time says little.
     pub(crate) fn round_trip(&self, now: Instant) -> Option<Duration> {
-        let rtt = now.saturating_since(self.sent_at);
-        (!self.retransmitted && self.spread <= rtt / SPREAD_SHARE).then_some(rtt)
+        let exact = !self.retransmitted && !self.is_coarse(now);
+        exact.then(|| now.saturating_since(self.sent_at))
+    }
+
+    /// Whether its record was merged, for want of room, with what left at other times: what arrived at `now` may
+    /// have left long before [`Self::sent_at`].
+    pub(crate) fn is_coarse(&self, now: Instant) -> bool {
+        self.spread > now.saturating_since(self.sent_at) / SPREAD_SHARE
     }
 
     /// When its first segment left, at the earliest.
     pub(crate) fn earliest(&self) -> Instant {
         let spread = u64::try_from(self.spread.as_nanos()).unwrap_or(u64::MAX);
-        Instant::from_nanos(self.sent_at.as_nanos().saturating_sub(spread))
+        earlier(self.sent_at, spread)
     }
 }
 

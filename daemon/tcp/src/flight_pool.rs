@@ -19,7 +19,7 @@ use crate::pool::Pool;
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
 const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
 /// Rings of each size that are there from the start: half a mebibyte.
-const STOCK: [usize; CLASSES.len()] = [64, 64, 48];
+const STOCK: [usize; CLASSES.len()] = [64, 64, 24];
 /// Runs in larger rings for each connection the worker may have. A run is 24 bytes.
 const BUDGET_PER_CONNECTION: usize = 16;
 /// And at least this many, so that a worker with few connections can have all of them busy.

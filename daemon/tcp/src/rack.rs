@@ -120,9 +120,17 @@ impl Rack {
                 return;
             }
         }
-        self.rtt = rtt;
-        if (delivery.sent_at, end) > (self.xmit_ts, self.end_seq) {
-            (self.xmit_ts, self.end_seq) = (delivery.sent_at, end);
+        let mut sent_at = delivery.sent_at;
+        if delivery.is_coarse(now) {
+            // Taken for later than it left it would prove, by a round trip that no path has, the loss of everything
+            // that was sent again since: certain is only that it did not leave before the first of its record.
+            sent_at = delivery.earliest();
+        }
+        if sent_at == delivery.sent_at || self.rtt.is_zero() {
+            self.rtt = now.saturating_since(sent_at);
+        }
+        if (sent_at, end) > (self.xmit_ts, self.end_seq) {
+            (self.xmit_ts, self.end_seq) = (sent_at, end);
         }
     }
 
@@ -375,6 +383,28 @@ mod tests {
         bed.rack
             .on_delivered(&delivery, at(300), Some(ms(100)), Some(103));
         assert_eq!(bed.rack.xmit_ts, at(103));
+    }
+
+    #[test]
+    fn a_delivery_whose_time_is_not_known_is_as_old_as_it_can_be() {
+        // An overshoot of slow start makes more holes than the record has room for.
+        let mut bed = Bed::with_segments(4);
+        bed.sack(1, 101);
+        bed.resend(0, 102);
+        bed.flight.sack(2000..4000, &mut bed.pool, |_| {});
+        let merged = Delivery {
+            range: 2000..4000,
+            sent_at: at(110),
+            spread: ms(107),
+            retransmitted: false,
+        };
+        bed.rack.on_delivered(&merged, at(130), Some(ms(100)), None);
+        assert_eq!((bed.rack.xmit_ts, bed.rack.end_seq), (at(3), 4000));
+        assert_eq!(bed.rack.rtt, ms(100), "20 ms is the time of nothing");
+        assert!(
+            !bed.detect(130, true).0,
+            "what was sent again is on its way"
+        );
     }
 
     #[test]

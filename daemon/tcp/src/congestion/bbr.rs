@@ -319,9 +319,14 @@ impl Bbr {
     }
 
     fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        self.is_too_high_beside(self.background.of(in_flight), lost, in_flight)
+    }
+
+    /// The same where the path loses `background` of this flight by itself.
+    fn is_too_high_beside(&self, background: u64, lost: u64, in_flight: u64) -> bool {
         // Half as much again: of six losses that are to be expected nine are no surprise.
-        let background = self.background.of(in_flight) * 3 / 2;
-        is_inflight_too_high(lost.saturating_sub(background), in_flight, self.window.mss)
+        let excused = background * 3 / 2;
+        is_inflight_too_high(lost.saturating_sub(excused), in_flight, self.window.mss)
     }
 
     fn min_pipe_cwnd(&self) -> u64 {

@@ -51,13 +51,19 @@ impl Run {
         at >= self.sent_at && since_last + Duration::from_nanos(self.spread_ns.into()) <= grain
     }
 
+    /// Becomes one with `next`. Any of the two may have left first: what was sent again did so after its neighbours.
     pub(super) fn join(&mut self, next: &Run) {
-        let since_last = next.sent_at.saturating_since(self.sent_at).as_nanos();
-        let spread = u128::from(self.spread_ns).saturating_add(since_last);
-        self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
+        let earliest = self.earliest().min(next.earliest());
         self.sent_at = self.sent_at.max(next.sent_at);
+        let spread = self.sent_at.saturating_since(earliest).as_nanos();
+        self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
         self.end = next.end;
         self.retransmitted |= next.retransmitted;
+    }
+
+    /// When its first segment left.
+    pub(super) fn earliest(&self) -> Instant {
+        earlier(self.sent_at, self.spread_ns.into())
     }
 
     pub(super) fn delivery(&self, range: Range<u64>) -> Delivery {
@@ -75,4 +81,9 @@ impl Run {
             sent_at: self.sent_at,
         }
     }
+}
+
+/// `nanos` before `at`.
+pub(super) fn earlier(at: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_sub(nanos))
 }

@@ -280,6 +280,7 @@ fn compare(bed: &mut Bed, twin: &Twin) {
                 assert_eq!(run.retransmitted, byte.retransmitted);
                 let later = run.sent_at.saturating_since(at(byte.sent_at));
                 assert!(run.sent_at >= at(byte.sent_at) && later < GRAIN + MOMENT);
+                assert!(run.earliest() < at(byte.sent_at) + MOMENT);
             }
         }
         start = end;
@@ -429,6 +430,21 @@ fn a_coarse_record_measures_no_round_trip() {
     assert_eq!(delivery(100, false).round_trip(at(1_800)), rtt);
     assert_eq!(delivery(101, false).round_trip(at(1_800)), None);
     assert_eq!(delivery(0, true).round_trip(at(1_800)), None, "Karn");
+}
+
+/// Of a repetition and the older data behind it, that data left first.
+#[test]
+fn a_merged_record_knows_when_its_first_segment_left() {
+    let mut bed = Bed::new();
+    bed.send(10, 100);
+    bed.send(20, 300);
+    bed.resend(0..10, 900);
+    let [first, second] = [bed.flight.runs[0], bed.flight.runs[1]];
+    let mut merged = first;
+    merged.join(&second);
+    let delivery = merged.delivery(0..20);
+    assert_eq!((delivery.sent_at, delivery.earliest()), (at(900), at(300)));
+    assert!(delivery.is_coarse(at(1_000)) && !first.delivery(0..10).is_coarse(at(1_000)));
 }
 
 /// RFC 8985 section 6.2 compares times of sending: what left before a repetition must not look later than it.

@@ -91,15 +91,17 @@ impl Bbr {
         }
     }
 
-    /// While the queue is empty the pipe is not full, so up to a tenth is the path's own: in the few segments since the
-    /// begin its share is not known well enough, and who leaves Startup at a third of the rate needs ten seconds to
-    /// make up for it. A queue that is too short to be seen loses more than half of what this pacing gain sends.
-    fn is_loss_of_startup_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        if self.full_pipe.queue_was_empty {
-            lost > in_flight / background::SHARE_MAX
+    /// While the queue is empty the pipe is not full, so up to a tenth is the path's own, and half as much again by
+    /// chance: in the few segments since the begin its share is not known well enough, and who leaves Startup at a third
+    /// of the rate needs ten seconds to make up for it. A queue that is too short to be seen loses more than half of what
+    /// this pacing gain sends.
+    pub(super) fn is_loss_of_startup_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        let background = if self.full_pipe.queue_was_empty {
+            in_flight / background::SHARE_MAX
         } else {
-            self.is_too_high(lost, in_flight)
-        }
+            self.background.of(in_flight)
+        };
+        self.is_too_high_beside(background, lost, in_flight)
     }
 
     pub(super) fn check_drain_done(&mut self, ack: &AckSample) {

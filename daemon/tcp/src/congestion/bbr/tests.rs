@@ -220,6 +220,20 @@ fn losses_with_an_empty_queue_do_not_end_startup() {
     assert!(!flow.bbr.full_pipe.reached);
 }
 
+/// The same: a tenth on average is more than a tenth in every second round.
+#[test]
+fn a_path_that_loses_a_tenth_by_itself_does_not_end_startup_by_chance() {
+    let in_flight = 100 * u64::from(MSS);
+    let ends_with = |lost: u64| {
+        let mut flow = Flow::new();
+        flow.bbr.full_pipe.queue_was_empty = true;
+        flow.bbr
+            .is_loss_of_startup_too_high(lost * u64::from(MSS), in_flight)
+    };
+    assert!(!ends_with(14), "10 expected: one round in ten");
+    assert!(ends_with(25), "a queue that is too short to be seen");
+}
+
 #[test]
 fn few_losses_do_not_end_startup() {
     let mut flow = Flow::new();
