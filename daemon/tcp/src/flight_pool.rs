@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 
 use crate::autotune::Budgets;
-use crate::control::Model;
 use crate::event_ring::RingPool;
 use crate::flight::{RUNS_MAX, Run};
 use crate::markers::MarkerPool;
@@ -35,8 +34,6 @@ pub(crate) struct FlightPool {
     made: [usize; CLASSES.len()],
     /// State of loss detection.
     pub outstanding: Pool<Outstanding>,
-    /// Models of connections at rest.
-    pub models: Pool<Model>,
     /// Of connections whose delivery rate is measured.
     pub markers: MarkerPool,
     /// From which windows and flights grow.
@@ -58,7 +55,6 @@ impl FlightPool {
             budget,
             made: [0; CLASSES.len()],
             outstanding: Pool::new(),
-            models: Pool::new(),
             markers: MarkerPool::new(),
             budgets: Budgets::none(),
             rings: RingPool::new(connections),

@@ -470,8 +470,7 @@ impl Stack {
         if !self.slots.is_live(conn) {
             return None;
         }
-        self.slots
-            .wake(conn.slot, &self.config, &mut self.flights.models)
+        self.slots.wake(conn.slot, &self.config)
     }
 
     /// After anything happened on a connection: queue its events, let it transmit, keep its timer.
@@ -511,7 +510,7 @@ impl Stack {
 
     /// Packs a connection if nothing is under way on it, and says whether it rests now.
     fn lay_to_rest(&mut self, slot: u32, now: Instant) -> bool {
-        let rests = self.slots.rest(slot, now, &mut self.flights.models);
+        let rests = self.slots.rest(slot, now);
         if rests {
             self.schedule_resting(slot);
         }
@@ -571,7 +570,7 @@ fn split<'a>(
     slot: u32,
     now: Instant,
 ) -> Option<(&'a mut Connection, Env<'a>)> {
-    let connection = slots.wake(slot, config, &mut flights.models)?;
+    let connection = slots.wake(slot, config)?;
     let env = Env {
         now,
         config,
