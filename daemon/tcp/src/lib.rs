@@ -18,7 +18,7 @@
 //! | `open` | active and simultaneous open | 9293 |
 //! | `time_wait` | after a connection | 9293, 6191, 1337 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
-//! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
+//! | `receive`, `held`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
 //! | `autotune`, `budget` | how large windows and flights may get, and who shares the memory | DRS |
 //! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
@@ -63,6 +63,7 @@ mod flight;
 mod flight_pool;
 pub mod flow_table;
 mod handshake;
+mod held;
 mod icmp;
 mod input;
 pub mod isn;
@@ -84,6 +85,7 @@ mod receive;
 pub mod record;
 mod recovery;
 mod rest;
+mod rings;
 pub mod rtt;
 mod segment;
 mod segment_size;

@@ -554,6 +554,7 @@ impl Stack {
         }
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
+        connection.receive.release(&mut self.flights.held);
         connection.release_buffers(&mut self.flights);
         self.flows.remove(&connection.key, slot);
         self.wheel.cancel(slot);
