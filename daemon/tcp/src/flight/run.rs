@@ -52,10 +52,14 @@ impl Run {
     }
 
     pub(super) fn join(&mut self, next: &Run) {
-        let since_last = next.sent_at.saturating_since(self.sent_at).as_nanos();
-        let spread = u128::from(self.spread_ns).saturating_add(since_last);
-        self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
-        self.sent_at = self.sent_at.max(next.sent_at);
+        let latest = self.sent_at.max(next.sent_at);
+        // Both may have begun before the other ended.
+        let earlier = |run: &Run| {
+            let before = latest.saturating_since(run.sent_at).as_nanos();
+            before.saturating_add(run.spread_ns.into())
+        };
+        self.spread_ns = u32::try_from(earlier(self).max(earlier(next))).unwrap_or(u32::MAX);
+        self.sent_at = latest;
         self.end = next.end;
         self.retransmitted |= next.retransmitted;
     }
