@@ -1,10 +1,10 @@
 //! A bounded set of stream ranges: which bytes of a stream are held, acknowledged or lost.
 //!
-//! [`RangeRing`] has its memory from elsewhere. [`RangeSet`] keeps sorted, disjoint, half-open ranges of u64 stream offsets in an inline array of `N`
-//! entries, so it never allocates and its memory is known. Invariant: ranges are non-empty, ascending and
-//! do not touch each other (touching ranges are merged on insertion), so `N` bounds the number of holes.
-//! A peer that makes more holes than `N` gets [`Full`]; what to forget then is the caller's policy, and so is
-//! the most-recent-first order of SACK blocks (RFC 2018 4). Offsets, not sequence numbers: no wrap here.
+//! A [`RangeSet`] keeps sorted, disjoint, half-open ranges of u64 stream offsets in an inline array of `N` entries, so it
+//! never allocates and its memory is known. Invariant: ranges are non-empty, ascending and do not touch each other
+//! (touching ranges are merged on insertion), so `N` bounds the number of holes. A peer that makes more holes than `N`
+//! gets [`Full`]; what to forget then is the caller's policy, and so is the most-recent-first order of SACK blocks
+//! (RFC 2018 4). Offsets, not sequence numbers: no wrap here. Where the memory comes from a pool instead, see `ring`.
 
 use core::fmt;
 use core::ops::Range;
