@@ -49,9 +49,9 @@ impl Connection {
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
             if self.sack {
-                self.rtt.observe(env.now, rtt);
+                self.rtt.observe(rtt);
             } else {
-                self.rtt.observe_least(env.now, rtt);
+                self.rtt.observe_least(rtt);
             }
             self.loss.on_rtt_sample();
         }

@@ -1,6 +1,5 @@
 //! The round-trip estimate of a connection at rest: see [`crate::rest`].
 
-use super::windowed_min::WindowedMin;
 use super::{RtoConfig, RttEstimator};
 use crate::rest::ShortNanos;
 
@@ -10,9 +9,7 @@ pub(crate) struct RestingRtt {
     /// `u64::MAX` without a sample.
     srtt: ShortNanos,
     rttvar: ShortNanos,
-    previous_min: ShortNanos,
-    current_min: ShortNanos,
-    bucket_began_s: [u8; 4],
+    min_rtt: ShortNanos,
     latest: ShortNanos,
     base_rto: ShortNanos,
     back_offs: u8,
@@ -29,10 +26,7 @@ impl RttEstimator {
         Some(RestingRtt {
             srtt: ShortNanos::new(srtt_ns)?,
             rttvar: ShortNanos::new(self.rttvar_ns)?,
-            previous_min: ShortNanos::new(self.min_rtt.previous_ns)?,
-            current_min: ShortNanos::new(self.min_rtt.current_ns)?,
-            // As bytes, so that none is lost to alignment.
-            bucket_began_s: self.min_rtt.began_s.to_ne_bytes(),
+            min_rtt: ShortNanos::new(self.min_rtt_ns)?,
             latest: ShortNanos::new(self.latest_ns)?,
             base_rto: ShortNanos::new(self.base_rto_ns)?,
             back_offs: u8::try_from(self.back_offs).ok()?,
@@ -47,11 +41,7 @@ impl RestingRtt {
         RttEstimator {
             srtt_ns: if has_sample { srtt_ns } else { 0 },
             rttvar_ns: self.rttvar.get(),
-            min_rtt: WindowedMin {
-                previous_ns: self.previous_min.get(),
-                current_ns: self.current_min.get(),
-                began_s: u32::from_ne_bytes(self.bucket_began_s),
-            },
+            min_rtt_ns: self.min_rtt.get(),
             latest_ns: self.latest.get(),
             base_rto_ns: self.base_rto.get(),
             has_sample,
@@ -66,18 +56,17 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::clock::Instant;
 
     #[test]
     fn a_round_trip_that_was_sampled_before_the_rest_counts_once_after_it() {
         let ms = Duration::from_millis;
         let mut awake = RttEstimator::new(RtoConfig::default());
-        awake.sample(Instant::ZERO, ms(20));
-        awake.sample(Instant::ZERO, ms(28));
+        awake.sample(ms(20));
+        awake.sample(ms(28));
         let rested = awake.rest().expect("it fits");
         let mut rested = rested.wake(RtoConfig::default());
         for estimator in [&mut awake, &mut rested] {
-            estimator.observe(Instant::ZERO, ms(28));
+            estimator.observe(ms(28));
         }
         assert_eq!(awake.srtt(), Some(ms(21)));
         assert_eq!(rested.srtt(), awake.srtt());
@@ -87,10 +76,10 @@ mod tests {
     fn without_a_sample_there_is_none_after_the_rest_either() {
         let mut fresh = RttEstimator::new(RtoConfig::default());
         fresh.handshake_was_retransmitted();
-        fresh.observe_least(Instant::ZERO, Duration::from_millis(3));
+        fresh.observe_least(Duration::from_millis(3));
         let rested = fresh.rest().expect("it fits").wake(RtoConfig::default());
         assert_eq!(rested.srtt(), None);
         assert_eq!(rested.rto(), Duration::from_secs(3));
-        assert_eq!(rested.min_rtt, fresh.min_rtt);
+        assert_eq!(rested.min_rtt_ns, fresh.min_rtt_ns);
     }
 }
