@@ -21,6 +21,7 @@ mod rest;
 mod window;
 
 pub use bbr::Bbr;
+pub(crate) use bbr::RestingBbr;
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
 pub use new_reno::NewReno;
@@ -320,7 +321,7 @@ impl Controller {
             Controller::Cubic(cubic) => cubic.on_idle_restart(),
             Controller::NewReno(reno) => reno.window.restart_after_idle(),
             Controller::Dctcp(dctcp) => dctcp.reno.window.restart_after_idle(),
-            Controller::Bbr(_) => {}
+            Controller::Bbr(bbr) => bbr.on_idle_restart(),
         }
     }
 

@@ -30,7 +30,7 @@ use crate::verdict::{AckSeen, Verdict};
 
 mod rest;
 
-pub(crate) use rest::{Model, RestingControl};
+pub(crate) use rest::RestingControl;
 
 /// Bytes that timestamps take from every segment (RFC 7323 appendix A).
 const TIMESTAMPS_LEN: u32 = 12;

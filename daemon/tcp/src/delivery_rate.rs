@@ -77,6 +77,17 @@ impl DeliveryRate {
         }
     }
 
+    /// With nothing in flight, after `delivered` bytes; `app_limited` as in [`Self::is_app_limited`]. The next segment
+    /// begins an interval, and of what was lost only differences matter.
+    pub(crate) fn resumed(delivered: u64, app_limited: bool) -> Self {
+        let mut rate = DeliveryRate::new(Instant::ZERO);
+        rate.delivered = delivered;
+        if app_limited {
+            rate.on_app_limited(0);
+        }
+        rate
+    }
+
     /// C.delivered in bytes.
     #[must_use]
     pub fn delivered(&self) -> u64 {

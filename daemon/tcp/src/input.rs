@@ -454,7 +454,9 @@ impl Connection {
             return;
         }
         let seq = SeqNumber::new(segment.header.seq);
+        self.receive.make_room(&mut env.flights.held);
         let arrival = self.receive.on_payload(seq, segment.payload_len, fin);
+        self.receive.tidy(&mut env.flights.held);
         let is_unwanted = self.receive_closed && !arrival.pieces.is_empty();
         if is_unwanted && self.is_closed_for_good() {
             // RFC 9293 section 3.6.1: the peer is told that it was lost.

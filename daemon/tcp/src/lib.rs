@@ -18,10 +18,10 @@
 //! | `open` | active and simultaneous open | 9293 |
 //! | `time_wait` | after a connection | 9293, 6191, 1337 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
-//! | `receive`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
+//! | `receive`, `held`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
 //! | `autotune`, `budget` | how large windows and flights may get, and who shares the memory | DRS |
-//! | `flight`, `flight_pool` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
+//! | `flight`, `flight_pool`, `rings` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
 //! | `outstanding`, `verdict`, `loss`, `recovery` | the phases of a recovery, their memory, and what the connection does in them | 5681, 6298 |
 //! | `path_mtu`, `path_probe`, `segment_size` | how long segments are | 1191, 8201, 4821, 8899 |
@@ -63,6 +63,7 @@ mod flight;
 mod flight_pool;
 pub mod flow_table;
 mod handshake;
+mod held;
 mod icmp;
 mod input;
 pub mod isn;
@@ -84,6 +85,7 @@ mod receive;
 pub mod record;
 mod recovery;
 mod rest;
+mod rings;
 pub mod rtt;
 mod segment;
 mod segment_size;

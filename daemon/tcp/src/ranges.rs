@@ -1,29 +1,20 @@
 //! A bounded set of stream ranges: which bytes of a stream are held, acknowledged or lost.
 //!
-//! The set keeps sorted, disjoint, half-open ranges of u64 stream offsets in an inline array of `N`
-//! entries, so it never allocates and its memory is known. Invariant: ranges are non-empty, ascending and
-//! do not touch each other (touching ranges are merged on insertion), so `N` bounds the number of holes.
-//! A peer that makes more holes than `N` gets [`Full`]; what to forget then is the caller's policy, and so is
-//! the most-recent-first order of SACK blocks (RFC 2018 4). Offsets, not sequence numbers: no wrap here.
+//! A [`RangeSet`] keeps sorted, disjoint, half-open ranges of u64 stream offsets in an inline array of `N` entries, so it
+//! never allocates and its memory is known. Invariant: ranges are non-empty, ascending and do not touch each other
+//! (touching ranges are merged on insertion), so `N` bounds the number of holes. A peer that makes more holes than `N`
+//! gets [`Full`]; what to forget then is the caller's policy, and so is the most-recent-first order of SACK blocks
+//! (RFC 2018 4). Offsets, not sequence numbers: no wrap here. Where the memory comes from a pool instead, see `ring`.
 
 use core::fmt;
 use core::ops::Range;
 
-/// Half-open and non-empty. `Range<u64>` itself is not `Copy`, which makes arrays of it clumsy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Span {
-    start: u64,
-    end: u64,
-}
+mod ring;
+
+pub(crate) use ring::{RangeRing, Span};
 
 /// Fills entries that are not in use.
 const EMPTY: Span = Span { start: 0, end: 0 };
-
-impl Span {
-    fn range(self) -> Range<u64> {
-        self.start..self.end
-    }
-}
 
 /// The set already has `N` ranges and the new one touches none of them. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,22 +11,19 @@ use core::ops::Range;
 
 use sluice_wire::{SackBlock, SackBlocks};
 
-use crate::ranges::{Pieces, RangeSet};
+use crate::held::{HELD_FEW, Held, HeldPool};
+use crate::ranges::Pieces;
 use crate::seq::SeqNumber;
 
 mod rest;
 
 pub(crate) use rest::RestingReceiver;
 
-/// Out-of-order ranges held at once. More holes than this in one receive window means the sender loses every
-/// other segment; the newest range is then refused and comes again.
-pub(crate) const HELD_MAX: usize = 8;
-
 /// A segment of this length counts as full (RFC 9293 section 3.7.1, the default MSS of IPv4).
 const SMALLEST_FULL_SEGMENT: u32 = 536;
 
 /// Stream ranges of a segment that were new.
-pub type NewBytes = Pieces<HELD_MAX>;
+pub type NewBytes = Pieces<HELD_FEW>;
 
 /// How urgently an acknowledgement is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +63,7 @@ pub(crate) struct Receiver {
     unacknowledged: u32,
     ack: AckWanted,
     fin_at: Option<u64>,
-    held: RangeSet<HELD_MAX>,
+    held: Held,
     /// Starts of the held ranges that changed last, newest first (RFC 2018 section 4).
     recent: [u64; SackBlocks::MAX],
     duplicate: Option<Range<u64>>,
@@ -87,7 +84,7 @@ impl Receiver {
             unacknowledged: 0,
             ack: AckWanted::No,
             fin_at: None,
-            held: RangeSet::new(),
+            held: Held::new(),
             recent: [u64::MAX; SackBlocks::MAX],
             duplicate: None,
         }
@@ -189,6 +186,23 @@ impl Receiver {
     /// Stream offset of a sequence number; negative for what precedes the stream.
     pub(crate) fn offset_of(&self, seq: SeqNumber) -> i64 {
         self.signed_nxt() + i64::from(seq.distance(self.ack_number()))
+    }
+
+    /// Before [`Self::on_payload`]: room for what is out of order, if there is any.
+    #[inline]
+    pub(crate) fn make_room(&mut self, pool: &mut HeldPool) {
+        self.held.make_room(pool);
+    }
+
+    /// After it: room that is not needed any more goes back.
+    #[inline]
+    pub(crate) fn tidy(&mut self, pool: &mut HeldPool) {
+        self.held.tidy(pool);
+    }
+
+    /// The connection is over: what was out of order is forgotten.
+    pub(crate) fn release(&mut self, pool: &mut HeldPool) {
+        self.held.release(pool);
     }
 
     /// Takes payload and FIN of an acceptable segment.
@@ -317,10 +331,13 @@ impl Receiver {
         // how the peer tells a DSACK from an ordinary block.
         let enclosing = duplicate.and_then(|range| self.held.enclosing(range.start));
         let recent = self.recent.iter().filter_map(|at| self.held.enclosing(*at));
-        let mut reported = [const { 0..0 }; HELD_MAX];
+        let mut reported = [const { 0..0 }; SackBlocks::MAX];
         let mut count = 0;
         for range in enclosing.into_iter().chain(recent).chain(self.held.iter()) {
-            if blocks.len() < room && count < HELD_MAX && !reported[..count].contains(&range) {
+            if blocks.len() >= room || count == reported.len() {
+                break;
+            }
+            if !reported[..count].contains(&range) {
                 blocks.push(self.block(&range));
                 reported[count] = range;
                 count += 1;
@@ -377,6 +394,7 @@ impl Receiver {
     fn take_around_holes(&mut self, fresh: &Range<u64>, arrival: &mut Arrival) {
         // At once for data out of order and for a filled gap (RFC 5681 section 4.2).
         self.ack = AckWanted::Now;
+        let fresh = &self.held.tellable(fresh.clone());
         match self.held.insert(fresh.clone()) {
             Ok(pieces) => arrival.pieces = pieces,
             Err(_) => {

@@ -18,13 +18,12 @@ use crate::challenge::ChallengeBudget;
 use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::Connection;
-use crate::control::{Model, RestingControl};
+use crate::control::RestingControl;
 use crate::deadlines::{Deadlines, Timer};
 use crate::events::Events;
 use crate::flow_table::FlowKey;
 use crate::loss::RestingLoss;
 use crate::path_mtu::RestingPathMtu;
-use crate::pool::Pool;
 use crate::receive::RestingReceiver;
 use crate::record::RestingRecord;
 use crate::rtt::RestingRtt;
@@ -80,7 +79,7 @@ impl Connection {
     }
 
     /// The packed form; `None` while something is under way.
-    pub(crate) fn rest(&self, now: Instant, models: &mut Pool<Model>) -> Option<Resting> {
+    pub(crate) fn rest(&self, now: Instant) -> Option<Resting> {
         let is_busy = self.state != State::Established
             || self.finish.is_some()
             || !self.events.is_empty()
@@ -111,10 +110,9 @@ impl Connection {
             receive_closed: self.receive_closed,
             user_timeout_ms: self.user_timeout_ms,
             record: self.record.rest()?,
-            // Last: who takes a place for a model has to rest.
             control: self
                 .control
-                .rest(&self.congestion, self.send.snd_una, now, models)?,
+                .rest(&self.congestion, self.send.snd_una, now)?,
         })
     }
 }
@@ -175,15 +173,10 @@ impl Resting {
             record: self.record.wake(),
             send,
         };
-        if self.control.is_paced {
+        if self.control.is_paced() {
             connection.resume_pacing(config);
         }
         connection
-    }
-
-    /// Gives back what the connection had from the pool of models.
-    pub(crate) fn release(self, models: &mut Pool<Model>) {
-        self.control.release(models);
     }
 
     /// The driver's own deadline, which needs no one awake.

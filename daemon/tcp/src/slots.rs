@@ -7,7 +7,6 @@
 use crate::clock::Instant;
 use crate::config::StackConfig;
 use crate::connection::Connection;
-use crate::control::Model;
 use crate::events::ConnId;
 use crate::flow_table::FlowKey;
 use crate::pool::Pool;
@@ -123,19 +122,11 @@ impl Slots {
     }
 
     /// The connection in a slot, awake from now on.
-    pub(crate) fn wake(
-        &mut self,
-        slot: u32,
-        config: &StackConfig,
-        models: &mut Pool<Model>,
-    ) -> Option<&mut Connection> {
+    pub(crate) fn wake(&mut self, slot: u32, config: &StackConfig) -> Option<&mut Connection> {
         let entry = self.slots.get_mut(slot as usize)?;
         if let Place::Resting(resting) = &entry.place {
             let connection = self.boxes.hold(resting.wake(entry.key, config));
-            let before = core::mem::replace(&mut entry.place, Place::Awake(connection));
-            if let Place::Resting(resting) = before {
-                resting.release(models);
-            }
+            entry.place = Place::Awake(connection);
         }
         match &mut entry.place {
             Place::Awake(connection) => Some(connection),
@@ -144,7 +135,7 @@ impl Slots {
     }
 
     /// Packs the connection in a slot if nothing is under way on it, and says whether it rests now.
-    pub(crate) fn rest(&mut self, slot: u32, now: Instant, models: &mut Pool<Model>) -> bool {
+    pub(crate) fn rest(&mut self, slot: u32, now: Instant) -> bool {
         let entry = &mut self.slots[slot as usize];
         let Place::Awake(connection) = &entry.place else {
             return false;
@@ -156,7 +147,7 @@ impl Slots {
         if self.is_restless {
             return false;
         }
-        let Some(resting) = connection.rest(now, models) else {
+        let Some(resting) = connection.rest(now) else {
             return false;
         };
         if let Place::Awake(connection) =

@@ -478,8 +478,7 @@ impl Stack {
         if !self.slots.is_live(conn) {
             return None;
         }
-        self.slots
-            .wake(conn.slot, &self.config, &mut self.flights.models)
+        self.slots.wake(conn.slot, &self.config)
     }
 
     /// After anything happened on a connection: queue its events, let it transmit, keep its timer.
@@ -519,7 +518,7 @@ impl Stack {
 
     /// Packs a connection if nothing is under way on it, and says whether it rests now.
     fn lay_to_rest(&mut self, slot: u32, now: Instant) -> bool {
-        let rests = self.slots.rest(slot, now, &mut self.flights.models);
+        let rests = self.slots.rest(slot, now);
         if rests {
             self.schedule_resting(slot);
         }
@@ -563,6 +562,7 @@ impl Stack {
         }
         connection.loss.release(&mut self.flights);
         connection.release_markers(&mut self.flights);
+        connection.receive.release(&mut self.flights.held);
         connection.release_buffers(&mut self.flights);
         self.flows.remove(&connection.key, slot);
         self.wheel.cancel(slot);
@@ -579,7 +579,7 @@ fn split<'a>(
     slot: u32,
     now: Instant,
 ) -> Option<(&'a mut Connection, Env<'a>)> {
-    let connection = slots.wake(slot, config, &mut flights.models)?;
+    let connection = slots.wake(slot, config)?;
     let env = Env {
         now,
         config,

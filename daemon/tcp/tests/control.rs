@@ -424,6 +424,7 @@ fn after_an_idle_period_bbr_resumes_at_the_rate_of_the_path() {
     lab.limit(0, file);
     lab.run(4 * SECOND);
     assert_eq!(lab.received(0), file);
+    assert_eq!(lab.stack.awake(), 0, "it rests in the meantime");
     lab.limit(0, 2 * file);
     let bytes = lab.run(SECOND)[0];
     let share = lab.utilisation(bytes, SECOND);

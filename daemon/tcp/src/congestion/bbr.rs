@@ -11,7 +11,8 @@
 //! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
 //! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
 //! ten of one; a loss rate has to be more than chance, see [`is_inflight_too_high`] and
-//! `adapt_lower_bounds_from_congestion`; and more than what the path loses by itself, see [`background`].
+//! `adapt_lower_bounds_from_congestion`; and more than what the path loses by itself, see [`background`]; a restart
+//! forgets what was about the flight before it, see [`rest`].
 
 use core::time::Duration;
 
@@ -22,12 +23,15 @@ mod background;
 mod model;
 mod probe_bw;
 mod probe_rtt;
+mod rest;
 mod startup;
 
 use background::Background;
 use model::{Aggregation, Losses, MaxBw, Rounds, ShortTerm};
 use probe_bw::Cycle;
 use probe_rtt::MinRtt;
+use rest::Rate;
+pub(crate) use rest::RestingBbr;
 use startup::FullPipe;
 
 /// A bound or estimate that is not known yet.
@@ -59,6 +63,28 @@ enum State {
     ProbeRtt,
 }
 
+impl State {
+    /// BBR.pacing_gain.
+    fn pacing_gain(self) -> u64 {
+        match self {
+            State::Startup => startup::PACING_GAIN,
+            State::Drain => startup::DRAIN_PACING_GAIN,
+            State::ProbeBwDown => probe_bw::DOWN_PACING_GAIN,
+            State::ProbeBwUp => probe_bw::UP_PACING_GAIN,
+            State::ProbeBwCruise | State::ProbeBwRefill | State::ProbeRtt => 100,
+        }
+    }
+
+    /// BBR.cwnd_gain.
+    fn cwnd_gain(self) -> u64 {
+        match self {
+            State::ProbeBwUp => probe_bw::UP_CWND_GAIN,
+            State::ProbeRtt => probe_rtt::PROBE_RTT_CWND_GAIN,
+            _ => DEFAULT_CWND_GAIN,
+        }
+    }
+}
+
 /// State of one BBR flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Bbr {
@@ -67,8 +93,6 @@ pub struct Bbr {
     state: State,
     random: u32,
     pacing_rate: u64,
-    pacing_gain: u64,
-    cwnd_gain: u64,
     /// The pacing rate comes from a measured round trip.
     has_rtt: bool,
     /// C.delivered as of the last ACK.
@@ -102,8 +126,6 @@ impl Bbr {
             state: State::Startup,
             random: 1,
             pacing_rate: 0,
-            pacing_gain: startup::PACING_GAIN,
-            cwnd_gain: DEFAULT_CWND_GAIN,
             has_rtt: false,
             delivered: 0,
             rounds: Rounds::default(),
@@ -149,7 +171,12 @@ impl Bbr {
 
     /// HandleRestartFromIdle.
     pub(super) fn on_sent(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
-        if in_flight > 0 || !app_limited {
+        if in_flight > 0 {
+            return;
+        }
+        // Losses of this flight are found before its first ACK is looked at.
+        self.cycle.now = now;
+        if !app_limited {
             return;
         }
         self.idle_restart = true;
@@ -158,6 +185,15 @@ impl Bbr {
             self.set_pacing_rate(100);
         } else if self.state == State::ProbeRtt {
             self.check_probe_rtt_done(now);
+        }
+    }
+
+    /// Nothing was sent for longer than the RTO. Who rested in between must not fare otherwise than who did not.
+    pub(super) fn on_idle_restart(&mut self) {
+        if let Some(resting) = self.rest() {
+            let segments = self.window.slow_start_segments;
+            *self = resting.wake(self.window.mss, self.delivered);
+            self.window.slow_start_segments = segments;
         }
     }
 
@@ -185,7 +221,7 @@ impl Bbr {
         self.check_probe_rtt(ack);
         self.advance_latest_delivery_signals(ack);
         self.bound_bw_for_model();
-        self.set_pacing_rate(self.pacing_gain);
+        self.set_pacing_rate(self.state.pacing_gain());
         self.set_cwnd(ack.delivered_bytes);
     }
 
@@ -244,14 +280,14 @@ impl Bbr {
 
     fn init_pacing_rate(&mut self, rtt: Duration) {
         let nominal = rate(u64::from(initial_window(self.window.mss)), rtt);
-        self.pacing_rate = percent(nominal, startup::PACING_GAIN);
+        self.pacing_rate = Rate::new(percent(nominal, startup::PACING_GAIN)).get();
     }
 
     /// SetPacingRateWithGain: until the pipe was full once, the rate only rises.
     fn set_pacing_rate(&mut self, gain: u64) {
         let rate = percent(percent(self.bw, gain), PACING_MARGIN);
         if rate > 0 && (self.full_pipe.reached || rate > self.pacing_rate) {
-            self.pacing_rate = rate;
+            self.pacing_rate = Rate::new(rate).get();
         }
     }
 
@@ -309,7 +345,7 @@ impl Bbr {
 
     /// UpdateMaxInflight.
     fn max_inflight(&self) -> u64 {
-        let bdp = self.bdp_multiple(self.bw, self.cwnd_gain);
+        let bdp = self.bdp_multiple(self.bw, self.state.cwnd_gain());
         self.quantize(bdp.saturating_add(self.aggregation.extra_acked()))
     }
 

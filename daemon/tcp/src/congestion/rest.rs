@@ -1,12 +1,11 @@
 //! Congestion control of a connection at rest: see [`crate::rest`].
 //!
 //! What a restart after an idle period forgets (RFC 5681 section 4.1) is forgotten here already: the epoch of
-//! CUBIC. Everything else is kept to the bit. The model of BBR outlives such a period and is too large: whoever
-//! packs it has to find it a place.
+//! CUBIC. Everything else is kept to the bit. What BBR keeps of its model is in its own `rest` module.
 
 use super::hystart::{HyStart, RestingHyStart};
 use super::window::Window;
-use super::{Bbr, Controller, Cubic};
+use super::{Controller, Cubic, RestingBbr};
 
 /// What is left of a [`Controller`] that follows a window.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +16,9 @@ pub(crate) enum RestingController {
 }
 
 /// What is left of a [`Controller`].
-pub(crate) enum Rested<'a> {
-    /// A packed form.
+pub(crate) enum Rested {
     Window(RestingController),
-    /// A model, which does not get smaller.
-    Model(&'a Bbr),
+    Model(RestingBbr),
 }
 
 /// A [`Window`] without the SMSS, which the sender knows, and the pace of slow start, which the configuration says.
@@ -65,13 +62,13 @@ pub(crate) struct RestingDctcp {
 }
 
 impl Controller {
-    /// The packed form, or else the model; `None` while there is more to know.
-    pub(crate) fn rest(&self, snd_una: u64) -> Option<Rested<'_>> {
+    /// The packed form; `None` while there is more to know.
+    pub(crate) fn rest(&self, snd_una: u64) -> Option<Rested> {
         let window = match self {
             Controller::Cubic(cubic) => RestingController::Cubic(cubic.rest()?),
             Controller::NewReno(reno) => RestingController::NewReno(reno.rest()),
             Controller::Dctcp(dctcp) => RestingController::Dctcp(dctcp.rest(snd_una)?),
-            Controller::Bbr(bbr) => return Some(Rested::Model(bbr)),
+            Controller::Bbr(bbr) => return bbr.rest().map(Rested::Model),
         };
         Some(Rested::Window(window))
     }
@@ -85,6 +82,13 @@ impl RestingController {
             RestingController::NewReno(reno) => Controller::NewReno(reno.wake(smss)),
             RestingController::Dctcp(dctcp) => Controller::Dctcp(dctcp.wake(smss, snd_una)),
         }
+    }
+}
+
+impl RestingBbr {
+    /// The same after `delivered` bytes.
+    pub(crate) fn wake_controller(&self, smss: u32, delivered: u64) -> Controller {
+        Controller::Bbr(self.wake(smss, delivered))
     }
 }
 

@@ -3,13 +3,13 @@
 use super::Control;
 use crate::clock::Instant;
 use crate::config::StackConfig;
-use crate::congestion::{Bbr, Controller, Rested, RestingController, initial_window};
+use crate::congestion::{Controller, Rested, RestingBbr, RestingController, initial_window};
 use crate::connection::hurry_slow_start;
 use crate::delivery_rate::DeliveryRate;
-use crate::ecn::RestingEcn;
+use crate::ecn::{EcnState, RestingEcn};
+use crate::ecn_terms::EcnTerms;
 use crate::markers::Markers;
 use crate::pacing::Pacer;
-use crate::pool::Pool;
 use crate::send::Sender;
 use crate::validation::Validation;
 
@@ -17,26 +17,20 @@ use crate::validation::Validation;
 ///
 /// Nothing of the pacer: by then everything has left at its rate, the rate follows from the window and the round
 /// trip, and what is granted to a begin or a restart is granted then. Nothing of the use of the window, which begins
-/// anew with a restart. The delivery rate is only measured for a model.
+/// anew with a restart. The model of BBR lies where others have ECN, which BBR does not answer to.
 #[derive(Debug)]
-pub(crate) struct RestingControl {
-    ecn: RestingEcn,
-    /// The pacer had a rate.
-    pub is_paced: bool,
-    congestion: Steering,
-}
-
-#[derive(Debug)]
-enum Steering {
-    Window(RestingController),
-    Model(Box<Model>),
-}
-
-/// What outlives an idle period and is too large for one who does not need it.
-#[derive(Clone, Debug)]
-pub(crate) struct Model {
-    bbr: Bbr,
-    delivery: DeliveryRate,
+pub(crate) enum RestingControl {
+    Window {
+        ecn: RestingEcn,
+        congestion: RestingController,
+        is_paced: bool,
+    },
+    Model {
+        bbr: RestingBbr,
+        is_paced: bool,
+        /// Flights have a bubble.
+        is_app_limited: bool,
+    },
 }
 
 impl Control {
@@ -51,37 +45,48 @@ impl Control {
         congestion: &Controller,
         snd_una: u64,
         now: Instant,
-        models: &mut Pool<Model>,
     ) -> Option<RestingControl> {
         if self.repairing || !self.markers.is_empty() || !self.pacer.is_clear(now) {
             return None;
         }
-        Some(RestingControl {
-            ecn: self.ecn.rest(snd_una)?,
-            is_paced: self.pacer.rate() > 0,
-            congestion: match congestion.rest(snd_una)? {
-                Rested::Window(window) => Steering::Window(window),
-                Rested::Model(bbr) => Steering::Model(models.hold(Model {
-                    bbr: *bbr,
-                    delivery: self.delivery,
-                })),
-            },
-        })
+        let ecn = self.ecn.rest(snd_una)?;
+        let is_paced = self.pacer.rate() > 0;
+        match congestion.rest(snd_una)? {
+            Rested::Window(congestion) => Some(RestingControl::Window {
+                ecn,
+                congestion,
+                is_paced,
+            }),
+            Rested::Model(_) if self.ecn.is_negotiated() => None,
+            Rested::Model(bbr) => Some(RestingControl::Model {
+                bbr,
+                is_paced,
+                is_app_limited: self.delivery.is_app_limited(),
+            }),
+        }
     }
 }
 
 impl RestingControl {
+    /// The pacer had a rate.
+    pub(crate) fn is_paced(&self) -> bool {
+        match self {
+            RestingControl::Window { is_paced, .. } | RestingControl::Model { is_paced, .. } => {
+                *is_paced
+            }
+        }
+    }
+
     /// Congestion control; `send` is the sending half.
     #[inline]
     pub(crate) fn wake_congestion(&self, send: &Sender, config: &StackConfig) -> Controller {
-        match &self.congestion {
-            Steering::Window(window) => {
-                let mut controller = window.wake(send.smss(), send.snd_una);
-                hurry_slow_start(&mut controller, config);
-                controller
-            }
-            Steering::Model(model) => Controller::Bbr(model.bbr),
-        }
+        let mut controller = match self {
+            RestingControl::Window { congestion, .. } => congestion.wake(send.smss(), send.snd_una),
+            // All that was sent was delivered.
+            RestingControl::Model { bbr, .. } => bbr.wake_controller(send.smss(), send.snd_una),
+        };
+        hurry_slow_start(&mut controller, config);
+        controller
     }
 
     /// All else.
@@ -91,24 +96,22 @@ impl RestingControl {
         if send.is_fresh() {
             pacer.grant(initial_window(send.smss()));
         }
+        let (ecn, delivery) = match self {
+            // The delivery rate is only measured for a model.
+            RestingControl::Window { ecn, .. } => (ecn.wake(), DeliveryRate::new(Instant::ZERO)),
+            RestingControl::Model { is_app_limited, .. } => (
+                EcnState::new(EcnTerms::None, false),
+                DeliveryRate::resumed(send.snd_una, *is_app_limited),
+            ),
+        };
         Control {
-            ecn: self.ecn.wake(),
-            delivery: match &self.congestion {
-                Steering::Window(_) => DeliveryRate::new(Instant::ZERO),
-                Steering::Model(model) => model.delivery,
-            },
+            ecn,
+            delivery,
             markers: Markers::new(),
             pacer,
             // What is sent next either begins a new period or is the first.
             validation: Validation::new(send.last_sent_at),
             repairing: false,
-        }
-    }
-
-    /// Gives back what [`Control::rest`] took.
-    pub(crate) fn release(self, models: &mut Pool<Model>) {
-        if let Steering::Model(model) = self.congestion {
-            models.give_back(model);
         }
     }
 }

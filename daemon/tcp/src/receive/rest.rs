@@ -1,7 +1,7 @@
 //! The receiving half of a connection at rest: see [`crate::rest`].
 
 use super::{AckWanted, Receiver};
-use crate::ranges::RangeSet;
+use crate::held::Held;
 use crate::seq::SeqNumber;
 
 /// What is left of a [`Receiver`] that holds nothing and owes no acknowledgement.
@@ -59,7 +59,7 @@ impl RestingReceiver {
             unacknowledged: 0,
             ack: AckWanted::No,
             fin_at: None,
-            held: RangeSet::new(),
+            held: Held::new(),
             recent: [u64::MAX; sluice_wire::SackBlocks::MAX],
             duplicate: None,
         }

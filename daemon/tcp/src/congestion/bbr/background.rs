@@ -19,6 +19,8 @@ const MEMORY_BYTES: u32 = 1 << 20;
 /// No more than one byte in this many is excused. A queue that is too short to be seen loses a fifth of what comes
 /// while a probe sends a quarter too much, and must not pass for a bad path.
 pub(super) const SHARE_MAX: u64 = 10;
+/// Bytes are counted by this much during a rest: up to 4 MiB.
+const REST_UNIT: u32 = 64;
 
 /// What was lost and delivered in rounds with an empty queue, lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +41,22 @@ struct Round {
 impl Background {
     pub(super) fn on_loss(&mut self, bytes: u32) {
         self.round.lost = self.round.lost.saturating_add(bytes);
+    }
+
+    /// In units, without the round under way.
+    pub(super) fn rest(&self) -> (u16, u16) {
+        let (mut lost, mut delivered) = (self.lost / REST_UNIT, self.delivered / REST_UNIT);
+        loop {
+            if let (Ok(lost), Ok(delivered)) = (u16::try_from(lost), u16::try_from(delivered)) {
+                return (lost, delivered);
+            }
+            (lost, delivered) = (lost / 2, delivered / 2);
+        }
+    }
+
+    pub(super) fn wake(&mut self, (lost, delivered): (u16, u16)) {
+        self.lost = u32::from(lost) * REST_UNIT;
+        self.delivered = u32::from(delivered) * REST_UNIT;
     }
 
     /// Of so many bytes, those that the path loses with an empty queue.

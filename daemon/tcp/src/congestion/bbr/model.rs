@@ -20,8 +20,8 @@ pub(super) struct Rounds {
 /// BBR.max_bw_filter: the previous and the current probing cycle.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MaxBw {
-    previous: u64,
-    current: u64,
+    pub previous: u64,
+    pub current: u64,
 }
 
 impl MaxBw {
@@ -65,7 +65,7 @@ impl ShortTerm {
 pub(super) struct Losses {
     /// BBR.is_loss_in_round.
     pub in_round: bool,
-    round_delivered: u64,
+    pub round_delivered: u64,
     /// BBR.loss_round_start.
     pub round_start: bool,
     /// Times that bytes were declared lost in this round, and in the one that just ended.
@@ -80,7 +80,7 @@ pub(super) struct Losses {
 pub(super) struct Aggregation {
     interval_start: Instant,
     delivered: u64,
-    slots: [u64; 2],
+    pub slots: [u64; 2],
     slot_began_at_round: u32,
 }
 

@@ -2,25 +2,25 @@
 
 use core::time::Duration;
 
-use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, INFINITE, ShortTerm, State, percent};
+use super::{AckSample, Bbr, INFINITE, ShortTerm, State, percent};
 use crate::clock::Instant;
 
 /// Pacing gains of the phases, and the window of ProbeBW_UP.
-const DOWN_PACING_GAIN: u64 = 90;
-const UP_PACING_GAIN: u64 = 125;
-const UP_CWND_GAIN: u64 = 225;
+pub(super) const DOWN_PACING_GAIN: u64 = 90;
+pub(super) const UP_PACING_GAIN: u64 = 125;
+pub(super) const UP_CWND_GAIN: u64 = 225;
 /// 100 - BBR.Headroom (15 %).
 const HEADROOM: u64 = 85;
 /// T_bbr: two seconds and a random part of one more.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 /// T_reno_bound: a probe at the latest after so many round trips.
-const RENO_ROUNDS: u64 = 63;
+pub(super) const RENO_ROUNDS: u8 = 63;
 /// Doublings of the growth of inflight_longterm in one ProbeBW_UP.
-const UP_ROUNDS_MAX: u32 = 30;
+const UP_ROUNDS_MAX: u8 = 30;
 
 /// BBR.ack_phase: which part of a probe the ACKs that arrive now are about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum AckPhase {
+pub(super) enum AckPhase {
     #[default]
     Init,
     Refilling,
@@ -32,22 +32,22 @@ enum AckPhase {
 /// State of the probing cycle.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cycle {
-    ack_phase: AckPhase,
-    /// BBR.cycle_stamp and BBR.bw_probe_wait.
-    stamp: Instant,
-    wait: Duration,
+    pub ack_phase: AckPhase,
+    /// BBR.cycle_stamp + BBR.bw_probe_wait.
+    pub probe_at: Instant,
     pub rounds_since_probe_up: u32,
     /// BBR.bw_probe_up_rounds, BBR.bw_probe_up_acked, BBR.probe_up_acked_per_inc.
-    up_rounds: u32,
-    up_acked: u64,
-    up_acked_per_inc: u64,
+    pub up_rounds: u8,
+    pub up_acked: u64,
+    pub up_acked_per_inc: u64,
     /// BBR.is_bw_probe_sample: losses now are of data that was sent while probing.
     pub is_probe_sample: bool,
     /// BBR.prev_probe_too_high and BBR.prev_probe_precautionary.
     pub previous_too_high: bool,
-    previous_precautionary: bool,
+    pub previous_precautionary: bool,
     pub drain_start_round: u32,
-    now: Instant,
+    /// When the last ACK arrived, or the flight began.
+    pub now: Instant,
 }
 
 impl Bbr {
@@ -68,14 +68,13 @@ impl Bbr {
         self.reset_congestion_signals();
         self.cycle.up_acked_per_inc = INFINITE;
         self.pick_probe_wait();
-        self.cycle.stamp = self.cycle.now;
         self.cycle.ack_phase = AckPhase::ProbeStopping;
         self.start_round();
-        self.enter(State::ProbeBwDown, DOWN_PACING_GAIN, DEFAULT_CWND_GAIN);
+        self.state = State::ProbeBwDown;
     }
 
     pub(super) fn start_probe_bw_cruise(&mut self) {
-        self.enter(State::ProbeBwCruise, 100, DEFAULT_CWND_GAIN);
+        self.state = State::ProbeBwCruise;
     }
 
     pub(super) fn start_probe_bw_refill(&mut self) {
@@ -85,7 +84,7 @@ impl Bbr {
         self.cycle.previous_precautionary = false;
         self.cycle.ack_phase = AckPhase::Refilling;
         self.start_round();
-        self.enter(State::ProbeBwRefill, 100, DEFAULT_CWND_GAIN);
+        self.state = State::ProbeBwRefill;
     }
 
     fn start_probe_bw_up(&mut self, rate: u64) {
@@ -93,7 +92,7 @@ impl Bbr {
         self.start_round();
         self.full_pipe.reset();
         self.full_pipe.bw = rate;
-        self.enter(State::ProbeBwUp, UP_PACING_GAIN, UP_CWND_GAIN);
+        self.state = State::ProbeBwUp;
         self.raise_inflight_longterm_slope();
     }
 
@@ -101,12 +100,6 @@ impl Bbr {
         self.cycle.now = now;
         self.cycle.ack_phase = AckPhase::ProbeStopping;
         self.start_round();
-    }
-
-    fn enter(&mut self, state: State, pacing_gain: u64, cwnd_gain: u64) {
-        self.state = state;
-        self.pacing_gain = pacing_gain;
-        self.cwnd_gain = cwnd_gain;
     }
 
     pub(super) fn update_probe_bw_cycle_phase(&mut self, ack: &AckSample) {
@@ -142,11 +135,10 @@ impl Bbr {
 
     /// IsTimeToProbeBW.
     fn probe_bw_if_time(&mut self) -> bool {
-        let elapsed = self.cycle.now.saturating_since(self.cycle.stamp);
         // A Reno flow of our size would have filled the path after one round per segment of it.
         let reno_rounds = self.target_inflight() / u64::from(self.window.mss);
-        let is_time = elapsed > self.cycle.wait
-            || u64::from(self.cycle.rounds_since_probe_up) >= reno_rounds.min(RENO_ROUNDS);
+        let is_time = self.cycle.now > self.cycle.probe_at
+            || u64::from(self.cycle.rounds_since_probe_up) >= reno_rounds.min(RENO_ROUNDS.into());
         if is_time {
             self.start_probe_bw_refill();
         }
@@ -157,7 +149,7 @@ impl Bbr {
         let random = self.next_random();
         self.cycle.rounds_since_probe_up = random & 1;
         let fraction = (u64::from(random >> 1) * 1_000_000_000) >> 31;
-        self.cycle.wait = PROBE_WAIT + Duration::from_nanos(fraction);
+        self.cycle.probe_at = self.cycle.now + PROBE_WAIT + Duration::from_nanos(fraction);
     }
 
     fn is_time_to_cruise(&self, ack: &AckSample) -> bool {
@@ -193,7 +185,7 @@ impl Bbr {
             .max(self.min_pipe_cwnd())
     }
 
-    fn raise_inflight_longterm_slope(&mut self) {
+    pub(super) fn raise_inflight_longterm_slope(&mut self) {
         let growth_this_round = 1u64 << self.cycle.up_rounds;
         self.cycle.up_rounds = (self.cycle.up_rounds + 1).min(UP_ROUNDS_MAX);
         self.cycle.up_acked_per_inc =

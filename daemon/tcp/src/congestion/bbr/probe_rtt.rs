@@ -12,20 +12,20 @@ const MIN_RTT_FILTER_LEN: Duration = Duration::from_secs(10);
 /// BBR.ProbeRTTDuration.
 const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
 /// BBR.ProbeRTTCwndGain.
-const PROBE_RTT_CWND_GAIN: u64 = 50;
+pub(super) const PROBE_RTT_CWND_GAIN: u64 = 50;
 
 /// BBR.min_rtt and the schedule of ProbeRTT that follows from its age.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct MinRtt {
     /// BBR.min_rtt.
     pub value: Option<Duration>,
-    stamp: Instant,
-    expired: bool,
+    pub stamp: Instant,
+    pub expired: bool,
     /// BBR.probe_rtt_cwnd: from the estimate before it expired.
     pub probe_cwnd: u64,
     /// BBR.probe_rtt_done_stamp and BBR.probe_rtt_round_done.
-    done_at: Option<Instant>,
-    round_done: bool,
+    pub done_at: Option<Instant>,
+    pub round_done: bool,
 }
 
 impl Bbr {
@@ -49,8 +49,6 @@ impl Bbr {
         if self.state != State::ProbeRtt && self.min_rtt.expired && !self.idle_restart {
             self.save_cwnd();
             self.state = State::ProbeRtt;
-            self.pacing_gain = 100;
-            self.cwnd_gain = PROBE_RTT_CWND_GAIN;
             self.min_rtt.done_at = None;
             self.stop_probing(ack.now);
         }

@@ -1,16 +1,16 @@
 //! Startup and Drain (draft-ietf-ccwg-bbr, Startup; Drain).
 
-use super::{AckSample, Bbr, DEFAULT_CWND_GAIN, State, background, percent};
+use super::{AckSample, Bbr, State, background, percent};
 
 /// BBR.StartupPacingGain: 4 ln 2, the least that doubles the rate each round.
 pub(super) const PACING_GAIN: u64 = 277;
 /// BBR.DrainPacingGain.
-const DRAIN_PACING_GAIN: u64 = 50;
+pub(super) const DRAIN_PACING_GAIN: u64 = 50;
 /// Rounds after which Drain ends even if the queue did not.
-const DRAIN_ROUNDS_MAX: u32 = 3;
+pub(super) const DRAIN_ROUNDS_MAX: u8 = 3;
 /// Growth that a round must show, and rounds without it that mean a full pipe.
 const FULL_BW_GROWTH: u64 = 125;
-const FULL_BW_COUNT: u32 = 3;
+const FULL_BW_COUNT: u8 = 3;
 /// BBRStartupFullLossCnt.
 const FULL_LOSS_COUNT: u32 = 6;
 
@@ -19,7 +19,7 @@ const FULL_LOSS_COUNT: u32 = 6;
 pub(super) struct FullPipe {
     /// BBR.full_bw and BBR.full_bw_count.
     pub bw: u64,
-    count: u32,
+    pub count: u8,
     /// BBR.full_bw_now.
     pub now: bool,
     /// BBR.full_bw_reached: ever.
@@ -38,8 +38,6 @@ impl FullPipe {
 impl Bbr {
     pub(super) fn enter_startup(&mut self) {
         self.state = State::Startup;
-        self.pacing_gain = PACING_GAIN;
-        self.cwnd_gain = DEFAULT_CWND_GAIN;
     }
 
     pub(super) fn check_full_bw_reached(&mut self, ack: &AckSample) {
@@ -68,8 +66,6 @@ impl Bbr {
         self.check_startup_high_loss(ack);
         if self.full_pipe.reached {
             self.state = State::Drain;
-            self.pacing_gain = DRAIN_PACING_GAIN;
-            self.cwnd_gain = DEFAULT_CWND_GAIN;
             self.cycle.drain_start_round = self.rounds.count;
         }
     }
@@ -109,8 +105,7 @@ impl Bbr {
             return;
         }
         let rounds = self.rounds.count.wrapping_sub(self.cycle.drain_start_round);
-        if u64::from(ack.in_flight) <= self.inflight(self.bw) || rounds > DRAIN_ROUNDS_MAX {
-            self.cwnd_gain = DEFAULT_CWND_GAIN;
+        if u64::from(ack.in_flight) <= self.inflight(self.bw) || rounds > DRAIN_ROUNDS_MAX.into() {
             self.enter_probe_bw(ack.now);
         }
     }
