@@ -109,6 +109,12 @@ impl TcpFlags {
     pub const fn union(self, other: TcpFlags) -> TcpFlags {
         TcpFlags(self.0 | other.0)
     }
+
+    /// The flags of this one that the other has not.
+    #[must_use]
+    pub const fn without(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 & !other.0)
+    }
 }
 
 impl BitOr for TcpFlags {
@@ -344,5 +350,6 @@ mod tests {
         assert!(flags.intersects(TcpFlags::SYN | TcpFlags::FIN));
         assert!(!flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         assert!(flags.contains(TcpFlags::EMPTY) && !flags.intersects(TcpFlags::EMPTY));
+        assert_eq!(flags.without(TcpFlags::ACK | TcpFlags::FIN), TcpFlags::SYN);
     }
 }
