@@ -16,6 +16,10 @@ use crate::{DropReason, be};
 pub(crate) const FIXED_LEN: usize = 20;
 /// Bytes of the longest header.
 pub(crate) const MAX_LEN: usize = FIXED_LEN + tcp_options::MAX_LEN;
+/// Offset of SEQ in the header.
+pub(crate) const SEQ_AT: usize = 4;
+/// Offset of the flags but AE.
+pub(crate) const FLAGS_AT: usize = 13;
 /// Offset of the checksum field in the header.
 pub(crate) const CHECKSUM_AT: usize = 16;
 
