@@ -196,3 +196,71 @@ impl Outgoing {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use sluice_wire::TcpHeader;
+
+    use super::*;
+    use crate::events::ConnId;
+    use crate::flow_table::FlowKey;
+
+    fn outgoing(payload: Range<u64>, segment_len: u32, flags: TcpFlags) -> Outgoing {
+        let (ours, theirs) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        Outgoing {
+            conn: ConnId::default(),
+            key: FlowKey::new(ours, 80, theirs, 40_000),
+            header: TcpHeader {
+                seq: u32::MAX - 1000,
+                flags,
+                window: 100,
+                ..TcpHeader::default()
+            },
+            payload,
+            segment_len,
+            ect: true,
+        }
+    }
+
+    #[test]
+    fn a_run_is_cut_into_full_segments_and_a_last_one() {
+        let flags = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN;
+        let run = outgoing(5000..7900, 1448, flags);
+        assert_eq!(run.count(), 3);
+        let cut: Vec<_> = run
+            .segments()
+            .map(|one| {
+                (
+                    one.header.seq,
+                    one.header.flags,
+                    one.payload,
+                    one.segment_len,
+                )
+            })
+            .collect();
+        let seq = u32::MAX - 1000;
+        let expected = [
+            (seq, TcpFlags::ACK, 5000..6448, 1448),
+            (seq.wrapping_add(1448), TcpFlags::ACK, 6448..7896, 1448),
+            (seq.wrapping_add(2896), flags, 7896..7900, 4),
+        ];
+        assert_eq!(cut, expected);
+        assert!(
+            run.segments()
+                .all(|one| one.ect && one.header.window == 100)
+        );
+    }
+
+    #[test]
+    fn what_is_no_run_is_cut_into_itself() {
+        for (payload, len) in [(7..7, 0), (0..1448, 1448), (0..9, 9)] {
+            let single = outgoing(payload.clone(), len, TcpFlags::ACK | TcpFlags::PSH);
+            assert_eq!(single.count(), 1);
+            let cut: Vec<_> = single.segments().collect();
+            assert_eq!((cut.len(), &cut[0].payload), (1, &payload));
+            assert_eq!(cut[0].header, single.header);
+        }
+    }
+}

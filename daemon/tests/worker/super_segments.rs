@@ -125,6 +125,7 @@ fn a_refusal_rests_the_lane_for_a_second() {
     assert!(bed.now.saturating_since(began) < Duration::from_secs(1));
     assert_eq!((worker.gso_refused, worker.gso_errno), (1, 22));
     assert_eq!(worker.gso_sent, 0, "frames meanwhile");
+    bed.settle_one(&mut client);
     bed.pass(Duration::from_secs(1));
     assert!(bed.get(&mut client, "/big").body == content);
     assert!(bed.report().worker.gso_sent > 0, "{worker:?}");
@@ -141,7 +142,7 @@ fn of_a_run_that_a_short_ring_has_to_carry_nothing_is_lost() {
         let setup = Setup {
             gso: true,
             multi_buffer,
-            ring: 16,
+            ring: 32,
             ..Setup::default()
         };
         let mut bed = Bed::with(&site, &setup);
