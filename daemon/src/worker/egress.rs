@@ -71,11 +71,16 @@ impl Worker {
             payload_len: len,
             ..headers(segment, &self.peers[slot])
         };
+        // Of a handshake there is none.
         let exchange = if len == 0 {
             None
         } else {
             self.exchanges[slot].as_mut()
         };
+        if len > 0 && exchange.is_none() {
+            self.counters.tx_not_built += 1;
+            return;
+        }
         let payload = exchange.as_deref().map(|exchange| Payload {
             exchange,
             services: &self.services,

@@ -7,6 +7,7 @@
 //!   longer than that. What was dropped behind the socket counts as lost on the way, and loss recovery repeats it.
 //! - A refusal that is no matter of the moment closes the lane for a second ([`REST`]): with something in front of the
 //!   interface that takes no such packets, every run would cost a system call for nothing.
+//! - Nor does the lane take a run whose flags a device would change on the way ([`is_cut_right`]).
 //! - A single segment goes to the ring, where it shares a system call with those of other flows.
 //!
 //! "Leaves" means to the queueing discipline, which frames of the ring do not pass. So the order of a flow holds as far
@@ -21,7 +22,7 @@ use sluice_afxdp::{
 };
 use sluice_tcp::Outgoing;
 use sluice_tcp::clock::Instant;
-use sluice_wire::TcpEmit;
+use sluice_wire::{TcpEmit, TcpFlags};
 
 use super::Worker;
 use super::egress::{headers, payload_len};
@@ -85,7 +86,8 @@ impl Worker {
         now: Instant,
     ) -> Option<u32> {
         let gso = self.gso.as_ref()?;
-        if now < gso.rest_until || !self.has_left_ring(run.conn.slot()) {
+        let may_try = now >= gso.rest_until && is_cut_right(run.header.flags);
+        if !may_try || !self.has_left_ring(run.conn.slot()) {
             return None;
         }
         match self.hand_over(run, now) {
@@ -173,6 +175,13 @@ impl Worker {
     }
 }
 
+/// Whether a device that cuts a run gives each packet the flags that it is to have. CWR it leaves on the first alone
+/// (`tcp_gso_segment`), which is right for RFC 3168; but the stack says that by a single segment, and in a run the bit
+/// belongs to the counter of RFC 9768, the same in every packet. `SKB_GSO_TCP_ACCECN` has no form in a virtio-net header.
+fn is_cut_right(flags: TcpFlags) -> bool {
+    !flags.contains(TcpFlags::CWR)
+}
+
 /// Why a run did not leave as a super-segment.
 enum NotSent {
     /// Its bytes lie in too many pieces, or are not there.
@@ -201,4 +210,19 @@ fn gather<'a>(
         gathered += piece.len();
     }
     (gathered == len).then_some(pieces.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9768 section 3.2.2: three bits of a counter, of which CWR is the middle one.
+    #[test]
+    fn a_counter_with_the_bit_of_cwr_is_left_to_the_ring() {
+        let flags = TcpFlags::ACK | TcpFlags::PSH;
+        let right: Vec<u8> = (0..8)
+            .filter(|ace| is_cut_right(flags.with_ace(*ace)))
+            .collect();
+        assert_eq!(right, [0, 1, 4, 5]);
+    }
 }

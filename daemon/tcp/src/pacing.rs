@@ -173,8 +173,8 @@ impl Pacer {
         }
     }
 
-    /// How many segments of `len` bytes [`Self::release_at`] lets go one after another at this moment, or at least as
-    /// many as it asks nothing of.
+    /// How many segments of `len` bytes [`Self::release_at`] lets go one after another at this moment; of a window that
+    /// was granted, those of the grant.
     pub(crate) fn burst(&mut self, now: Instant, len: u32) -> u64 {
         if self.rate == 0 {
             return u64::MAX;
