@@ -177,7 +177,7 @@ impl Worker {
 
 /// Whether a device that cuts a run gives each packet the flags that it is to have. CWR it leaves on the first alone
 /// (`tcp_gso_segment`), which is right for RFC 3168; but the stack says that by a single segment, and in a run the bit
-/// belongs to the counter of RFC 9768, the same in every packet. `SKB_GSO_TCP_ACCECN` has no form in a virtio-net header.
+/// belongs to the counter of RFC 9768, the same in every packet.
 fn is_cut_right(flags: TcpFlags) -> bool {
     !flags.contains(TcpFlags::CWR)
 }
