@@ -162,7 +162,7 @@ fn of_a_run_that_a_short_ring_has_to_carry_nothing_is_lost() {
                 .is_some_and(|answer| answer.body == content)
         );
         let worker = bed.report().worker;
-        assert!(worker.gso_not_taken > 10, "{worker:?}");
+        assert!(worker.gso_not_taken >= 5, "{worker:?}");
         assert_eq!(worker.tx_not_built, 0, "{worker:?}");
         assert_eq!((client.duplicates, client.out_of_order), (0, 0));
         bed.close(client);

@@ -75,7 +75,7 @@ proptest! {
         let last_len = if is_full { each } else { last.index(each) + 1 };
         let run = TcpEmit { link: &link, src, dst, ecn: Ecn::Ect0, header: &header, payload_len: each };
         let template = RunTemplate::new(&run).unwrap();
-        let payload: std::vec::Vec<u8> = (0..each).map(|i| (i * 7 % 251) as u8).collect();
+        let payload: std::vec::Vec<u8> = (0..=250).cycle().take(each).collect();
         for index in 0..count {
             let is_last = index + 1 == count;
             let len = if is_last { last_len } else { each };
