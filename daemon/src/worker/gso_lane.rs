@@ -31,7 +31,7 @@ use crate::services::Services;
 
 /// Payload of a run at most: whatever its headers, it fits one IP packet.
 // Far below 2^32.
-#[expect(clippy::cast_possible_truncation)]
+#[allow(clippy::cast_possible_truncation)]
 pub(super) const GSO_PAYLOAD_MAX: u32 = (SUPER_SEGMENT_BYTES - TcpEmit::MAX_HEADERS) as u32;
 /// Payload that costs about as much as a frame on the ring, for the budget of a turn.
 const BYTES_PER_FRAME: usize = 4096;
