@@ -8,6 +8,7 @@
 
 mod application;
 mod egress;
+mod frames;
 mod gso_lane;
 mod handoff;
 mod host;
@@ -17,7 +18,6 @@ mod idle_line;
 mod ingress;
 mod pressure;
 mod report;
-mod train;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -39,7 +39,7 @@ use icmp::PassBudget;
 use idle_line::IdleLine;
 use pressure::Pressure;
 
-pub use egress::TX_FRAMES_MAX;
+pub use frames::TX_FRAMES_MAX;
 pub use handoff::{Handoff, handoff_ring};
 pub use idle::Poll;
 pub use report::{WorkerCounters, WorkerReport};
@@ -142,7 +142,7 @@ impl Worker {
     /// Sends runs of segments as super-segments through `socket`, which is on the interface of the queue.
     #[must_use]
     pub fn with_gso(mut self, socket: GsoSocket) -> Self {
-        self.gso = Some(GsoLane::new(socket, self.peers.len()));
+        self.gso = Some(GsoLane::new(socket, self.exchanges.len()));
         self
     }
 

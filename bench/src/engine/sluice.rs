@@ -8,8 +8,11 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::skip::SkipConfig;
-use sluice_tcp::{Segment, Stack, StackConfig};
-use sluice_wire::{ChecksumPolicy, Ecn, Packet, ParseConfig, TcpEmit, TcpHeader, checksum, parse};
+use sluice_tcp::{Outgoing, RunLimit, Segment, Stack, StackConfig};
+use sluice_wire::{
+    ChecksumPolicy, Ecn, EmitError, LinkHeader, Packet, ParseConfig, RunTemplate, TcpEmit,
+    TcpHeader, Unsealed, checksum, parse,
+};
 
 use super::Checksums;
 use super::client::{CLIENT, LINK_TO_SERVER, SERVER};
@@ -78,41 +81,79 @@ impl Sluice {
         self.stack.on_segment(now, &segment).reply
     }
 
+    /// As the worker's copy lane: run by run, the headers of one from a template.
     fn transmit(&mut self, now: Instant, nic: &mut Nic) {
+        let limit = RunLimit::segments(u32::MAX);
         // By reference: what was just written in parts is not copied.
-        while let Some(segment) = &self.stack.poll_transmit(now) {
-            let len = segment.payload.end - segment.payload.start;
+        while let Some(run) = &self.stack.poll_transmit_run(now, limit) {
+            if run.count() > 1 {
+                self.send_run(run, nic);
+                continue;
+            }
+            let len = usize::try_from(run.segment_len).unwrap_or(0);
+            let payload = self.pattern.at(run.payload.start, len);
+            send(nic, &run.header, payload, self.checksums);
+        }
+    }
+
+    fn send_run(&self, run: &Outgoing, nic: &mut Nic) {
+        let each = usize::try_from(run.segment_len).unwrap_or(0);
+        let template = emit(&run.header, each, &LINK_TO_SERVER.reply(), RunTemplate::new);
+        let mut at = run.payload.start;
+        let mut ahead = 0;
+        while at < run.payload.end {
+            let left = run.payload.end - at;
             // At most an MSS.
-            let len = usize::try_from(len).unwrap_or(0);
-            let payload = self.pattern.at(segment.payload.start, len);
-            send(nic, &segment.header, payload, self.checksums);
+            let len = usize::try_from(left).unwrap_or(each).min(each);
+            let payload = self.pattern.at(at, len);
+            nic.outbox.send(|frame| {
+                let unsealed = if left > each as u64 {
+                    template.emit(ahead, frame)
+                } else {
+                    template.emit_last(ahead, len, frame)
+                };
+                fill(frame, unsealed, payload, self.checksums)
+            });
+            at += len as u64;
+            ahead += run.segment_len;
         }
     }
 }
 
-fn send(nic: &mut Nic, header: &TcpHeader, payload: &[u8], checksums: Checksums) {
-    let link = LINK_TO_SERVER.reply();
+/// What `write` makes of the headers of a segment to the client.
+fn emit<T>(
+    header: &TcpHeader,
+    payload_len: usize,
+    link: &LinkHeader,
+    write: impl FnOnce(&TcpEmit<'_>) -> Result<T, EmitError>,
+) -> T {
     let emit = TcpEmit {
-        link: &link,
+        link,
         src: IpAddr::V4(SERVER),
         dst: IpAddr::V4(CLIENT),
         ecn: Ecn::NotEct,
         header,
-        payload_len: payload.len(),
+        payload_len,
     };
-    nic.outbox
-        .send(|frame| write(frame, &emit, payload, checksums));
+    write(&emit).expect("headers and an MSS of payload fit the MTU")
 }
 
-fn write(
+fn send(nic: &mut Nic, header: &TcpHeader, payload: &[u8], checksums: Checksums) {
+    let link = LINK_TO_SERVER.reply();
+    nic.outbox.send(|frame| {
+        let unsealed = emit(header, payload.len(), &link, |emit| emit.emit(frame));
+        fill(frame, Ok(unsealed), payload, checksums)
+    });
+}
+
+/// Payload and checksum behind the headers; returns the length of the frame.
+fn fill(
     frame: &mut [u8; FRAME_BYTES],
-    emit: &TcpEmit<'_>,
+    headers: Result<Unsealed, EmitError>,
     payload: &[u8],
     checksums: Checksums,
 ) -> usize {
-    let unsealed = emit
-        .emit(frame)
-        .expect("headers and an MSS of payload fit the MTU");
+    let unsealed = headers.expect("headers fit the frame");
     let from = unsealed.headers_len();
     let end = from + payload.len();
     match checksums {

@@ -7,7 +7,9 @@
 //! the caller's again when it returns.
 //!
 //! The socket is bound without a protocol and receives nothing. Unlike those of AF_XDP, its packets pass queueing
-//! discipline, tc egress, nft egress and packet taps of the interface.
+//! discipline, tc egress, nft egress and packet taps of the interface. So [`GsoSocket::send`] returning says that they
+//! are behind everything that left before them only where nothing waits in the qdisc, and where it picks the TX queue that
+//! the AF_XDP socket sends on.
 //!
 //! `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c` (`packet_snd`), `include/uapi/linux/virtio_net.h`.
 

@@ -165,12 +165,18 @@ fn tcp(reports: &[&WorkerReport]) -> String {
 
 fn rings(reports: &[&WorkerReport]) -> String {
     let sum = |pick: &dyn Fn(&WorkerReport) -> u64| reports.iter().map(|r| pick(r)).sum::<u64>();
+    // Of one of the workers: they send on the same interface.
+    let gso_errno = reports.iter().map(|r| r.worker.gso_errno).max();
+    let gso_errno = gso_errno.and_then(|errno| u64::try_from(errno).ok());
+    let gso_errno = gso_errno.unwrap_or(0);
     let mut rows = summed(reports.iter().map(|report| queue_rows(&report.queue)));
     rows.extend([
         ("tx_not_built", sum(&|r| r.worker.tx_not_built)),
         ("gso_sent", sum(&|r| r.worker.gso_sent)),
         ("gso_segments", sum(&|r| r.worker.gso_segments)),
         ("gso_not_taken", sum(&|r| r.worker.gso_not_taken)),
+        ("gso_refused", sum(&|r| r.worker.gso_refused)),
+        ("gso_last_errno", gso_errno),
         ("gso_dropped", sum(&|r| r.worker.gso_dropped)),
         ("kicks_link_down", sum(&|r| r.worker.link_down)),
         ("kicks_queue_lost", sum(&|r| r.worker.queue_lost)),

@@ -1,29 +1,42 @@
-//! The TSO lane: trains of segments as super-segments through the packet socket, payload straight from the blocks.
+//! The TSO lane: runs of segments as super-segments through the packet socket, payload straight from the blocks.
 //!
 //! The rules keep the packets of a flow in order and lose none:
 //! - What is sent here leaves during the call. Frames of the same flow that still wait in the TX ring are kicked
-//!   first; if they cannot leave, the train goes behind them, frame by frame.
-//! - What the socket does not take goes to the ring at once, frame by frame. What was dropped behind the socket
-//!   counts as lost on the way, and loss recovery repeats it.
+//!   first; if they cannot leave, the run goes behind them, frame by frame.
+//! - What the socket does not take goes to the ring at once, frame by frame: there is room, because a run is never
+//!   longer than that. What was dropped behind the socket counts as lost on the way, and loss recovery repeats it.
+//! - A refusal that is no matter of the moment closes the lane for a second ([`REST`]): with something in front of the
+//!   interface that takes no such packets, every run would cost a system call for nothing.
+//! - Nor does the lane take a run whose flags a device would change on the way ([`is_cut_right`]).
 //! - A single segment goes to the ring, where it shares a system call with those of other flows.
+//!
+//! "Leaves" means to the queueing discipline, which frames of the ring do not pass. So the order of a flow holds as far
+//! as its super-segments do not wait there, and where the device sends both by one queue: behind a backlog, or on a
+//! multi-queue device whose qdisc picks another TX queue, a single segment can overtake the run before it. That is
+//! reordering as any path may do it; RACK waits for what is late (RFC 8985 section 6.2).
+
+use core::time::Duration;
 
 use sluice_afxdp::{
     GsoCut, GsoError, GsoSocket, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES, TxChecksum,
 };
 use sluice_tcp::Outgoing;
 use sluice_tcp::clock::Instant;
-use sluice_wire::TcpEmit;
+use sluice_wire::{TcpEmit, TcpFlags};
 
 use super::Worker;
-use super::egress::{TX_BATCH_PACKETS, ecn};
-use super::train::Train;
+use super::egress::{headers, payload_len};
 use crate::exchange::Exchange;
 use crate::services::Services;
 
-/// Payload of a train at most: whatever its headers, it fits one IP packet.
-const PAYLOAD_MAX: u64 = (SUPER_SEGMENT_BYTES - TcpEmit::MAX_HEADERS) as u64;
+/// Payload of a run at most: whatever its headers, it fits one IP packet.
+// Far below 2^32.
+#[allow(clippy::cast_possible_truncation)]
+pub(super) const GSO_PAYLOAD_MAX: u32 = (SUPER_SEGMENT_BYTES - TcpEmit::MAX_HEADERS) as u32;
 /// Payload that costs about as much as a frame on the ring, for the budget of a turn.
-const BYTES_PER_FRAME: u64 = 4096;
+const BYTES_PER_FRAME: usize = 4096;
+/// How long nothing is tried after a refusal.
+const REST: Duration = Duration::from_secs(1);
 
 /// The lane of one worker, and what waits in the ring in front of it.
 #[derive(Debug)]
@@ -33,6 +46,8 @@ pub(super) struct GsoLane {
     queued_for: Vec<u32>,
     /// Drains so far.
     drains: u32,
+    /// After a refusal.
+    rest_until: Instant,
 }
 
 impl GsoLane {
@@ -42,6 +57,7 @@ impl GsoLane {
             socket,
             queued_for: vec![0; slots],
             drains: 0,
+            rest_until: Instant::ZERO,
         }
     }
 
@@ -60,65 +76,47 @@ impl GsoLane {
     }
 }
 
-/// What became of a train.
-enum Sent {
-    Whole,
-    /// Not taken: the ring has to carry it.
-    No,
-    /// Gone, as if lost on the way.
-    Lost,
-}
-
 impl Worker {
-    /// As [`Self::transmit`], with runs of segments joined.
-    pub(super) fn transmit_trains(&mut self, now: Instant) -> bool {
-        let mut budget = TX_BATCH_PACKETS as u64;
-        let mut train: Option<Train> = None;
-        while budget > 0 && self.queue.tx_slots() as usize >= self.tx_frames_max {
-            let Some(next) = self.stack.poll_transmit(now) else {
-                break;
-            };
-            if let Some(train) = &mut train
-                && train.couple(&next, PAYLOAD_MAX)
-            {
-                continue;
+    /// A run of so many segments as one super-segment. Returns what it cost in packets on the ring; `None` if the ring
+    /// has to carry it.
+    pub(super) fn send_super_segment(
+        &mut self,
+        run: &Outgoing,
+        segments: u32,
+        now: Instant,
+    ) -> Option<u32> {
+        let gso = self.gso.as_ref()?;
+        let may_try = now >= gso.rest_until && is_cut_right(run.header.flags);
+        if !may_try || !self.has_left_ring(run.conn.slot()) {
+            return None;
+        }
+        match self.hand_over(run, now) {
+            Ok(()) => {
+                self.counters.gso_sent += 1;
+                self.counters.gso_segments += u64::from(segments);
+                let frames = payload_len(run) / BYTES_PER_FRAME;
+                return Some(1 + u32::try_from(frames).unwrap_or(segments));
             }
-            if let Some(whole) = train.replace(Train::new(next)) {
-                budget = budget.saturating_sub(self.send_train(&whole, now));
+            Err(NotSent::Socket(GsoError::Dropped)) => {
+                self.counters.gso_dropped += 1;
+                return Some(1);
             }
-        }
-        let busy = train.is_some();
-        if let Some(last) = train {
-            self.send_train(&last, now);
-        }
-        busy
-    }
-
-    /// Sends a train by the lane of its length. Returns what it cost in frames.
-    fn send_train(&mut self, train: &Train, now: Instant) -> u64 {
-        if train.segments() == 1 {
-            self.send_segment(train.first(), now);
-            return 1;
-        }
-        let whole = train.whole();
-        if self.has_left_ring(whole.conn.slot()) {
-            match self.send_whole(&whole, train.each(), now) {
-                Sent::Whole => {
-                    self.counters.gso_sent += 1;
-                    self.counters.gso_segments += train.segments();
-                    return 1 + (whole.payload.end - whole.payload.start) / BYTES_PER_FRAME;
+            Err(NotSent::Socket(GsoError::Down)) => {
+                self.counters.gso_dropped += 1;
+                self.counters.link_down += 1;
+                return Some(1);
+            }
+            Err(NotSent::Socket(GsoError::Refused(errno))) => {
+                self.counters.gso_refused += 1;
+                self.counters.gso_errno = errno;
+                if let Some(gso) = &mut self.gso {
+                    gso.rest_until = now + REST;
                 }
-                Sent::Lost => {
-                    self.counters.gso_dropped += 1;
-                    return 1;
-                }
-                Sent::No => self.counters.gso_not_taken += 1,
             }
+            Err(NotSent::Socket(GsoError::Full) | NotSent::Pieces) => {}
         }
-        for car in train.cars() {
-            self.send_segment(&car, now);
-        }
-        train.segments()
+        self.counters.gso_not_taken += 1;
+        None
     }
 
     /// Nothing of this slot waits in the ring any more.
@@ -131,32 +129,27 @@ impl Worker {
         !is_queued(self)
     }
 
-    fn send_whole(&mut self, whole: &Outgoing, each: u64, now: Instant) -> Sent {
-        let slot = whole.conn.slot();
+    fn hand_over(&mut self, run: &Outgoing, now: Instant) -> Result<(), NotSent> {
+        let slot = run.conn.slot();
         let (Some(gso), Some(exchange)) = (&self.gso, self.exchanges[slot].as_mut()) else {
-            return Sent::No;
+            return Err(NotSent::Pieces);
         };
-        let len = usize::try_from(whole.payload.end - whole.payload.start).unwrap_or(usize::MAX);
+        let len = payload_len(run);
         let emit = TcpEmit {
-            link: &self.peers[slot],
-            src: whole.key.local(),
-            dst: whole.key.remote(),
-            ecn: ecn(whole),
-            header: &whole.header,
             payload_len: len,
+            ..headers(run, &self.peers[slot])
         };
         let mut headers = [0; TcpEmit::MAX_HEADERS];
-        let Ok(unsealed) = emit.emit(&mut headers) else {
-            return Sent::No;
-        };
+        let unsealed = emit.emit(&mut headers).map_err(|_| NotSent::Pieces)?;
         let headers_len = unsealed.headers_len();
         let checksum = unsealed.seal_partial(&mut headers);
-        let (Ok(headers_bytes), Ok(each)) = (u16::try_from(headers_len), u16::try_from(each))
+        let (Ok(headers_bytes), Ok(each)) =
+            (u16::try_from(headers_len), u16::try_from(run.segment_len))
         else {
-            return Sent::No;
+            return Err(NotSent::Pieces);
         };
         let cut = GsoCut {
-            ipv6: !whole.key.local().is_ipv4(),
+            ipv6: !run.key.local().is_ipv4(),
             headers: headers_bytes,
             payload: each,
             checksum: TxChecksum {
@@ -166,27 +159,34 @@ impl Worker {
         };
         let mut pieces: [&[u8]; SUPER_SEGMENT_PIECES] = [&[]; SUPER_SEGMENT_PIECES];
         pieces[0] = &headers[..headers_len];
-        let Some(used) = gather(
+        let used = gather(
             &mut pieces[1..],
             exchange,
-            whole.payload.start,
+            run.payload.start,
             len,
             &self.services,
-        ) else {
-            return Sent::No;
-        };
-        match gso.socket.send(&cut, &pieces[..=used]) {
-            Ok(()) => {}
-            Err(GsoError::Full | GsoError::Refused(_)) => return Sent::No,
-            Err(GsoError::Dropped) => return Sent::Lost,
-            Err(GsoError::Down) => {
-                self.counters.link_down += 1;
-                return Sent::Lost;
-            }
-        }
-        exchange.sent(whole.payload.end, now, &mut self.services);
-        Sent::Whole
+        )
+        .ok_or(NotSent::Pieces)?;
+        gso.socket
+            .send(&cut, &pieces[..=used])
+            .map_err(NotSent::Socket)?;
+        exchange.sent(run.payload.end, now, &mut self.services);
+        Ok(())
     }
+}
+
+/// Whether a device that cuts a run gives each packet the flags that it is to have. CWR it leaves on the first alone
+/// (`tcp_gso_segment`), which is right for RFC 3168; but the stack says that by a single segment, and in a run the bit
+/// belongs to the counter of RFC 9768, the same in every packet.
+fn is_cut_right(flags: TcpFlags) -> bool {
+    !flags.contains(TcpFlags::CWR)
+}
+
+/// Why a run did not leave as a super-segment.
+enum NotSent {
+    /// Its bytes lie in too many pieces, or are not there.
+    Pieces,
+    Socket(GsoError),
 }
 
 /// Collects `len` response bytes from stream offset `at` on. Returns the pieces used; `None` if they do not suffice or
@@ -210,4 +210,19 @@ fn gather<'a>(
         gathered += piece.len();
     }
     (gathered == len).then_some(pieces.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9768 section 3.2.2: three bits of a counter, of which CWR is the middle one.
+    #[test]
+    fn a_counter_with_the_bit_of_cwr_is_left_to_the_ring() {
+        let flags = TcpFlags::ACK | TcpFlags::PSH;
+        let right: Vec<u8> = (0..8)
+            .filter(|ace| is_cut_right(flags.with_ace(*ace)))
+            .collect();
+        assert_eq!(right, [0, 1, 4, 5]);
+    }
 }

@@ -19,6 +19,10 @@ pub struct WorkerCounters {
     pub gso_segments: u64,
     /// Super-segments that the lane did not take and the ring carried.
     pub gso_not_taken: u64,
+    /// Of those, refused by what is in front of the interface; nothing is tried for a second then.
+    pub gso_refused: u64,
+    /// The errno of the last refusal; 0 if there was none.
+    pub gso_errno: i32,
     /// Super-segments dropped behind the lane, by queueing discipline, device or a link that is down.
     pub gso_dropped: u64,
     /// Frames for an address or port that is not ours: the XDP program should not have redirected them.
@@ -49,6 +53,8 @@ impl Default for WorkerCounters {
             gso_sent: 0,
             gso_segments: 0,
             gso_not_taken: 0,
+            gso_refused: 0,
+            gso_errno: 0,
             gso_dropped: 0,
             not_ours: 0,
             icmp_strays: 0,

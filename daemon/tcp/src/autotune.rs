@@ -289,6 +289,17 @@ impl Connection {
             .saturating_sub(in_flight)
     }
 
+    /// The same as far as what is held already reaches.
+    pub(crate) fn flight_room_held(&self, env: &Env<'_>) -> u64 {
+        let holding = &self.buffers.send;
+        let usable = match holding.bytes() {
+            0 => 0,
+            held => held.min(env.flights.budgets.send.allowance(holding)),
+        };
+        let most = flight_limit(self.congestion.cwnd(), env.config);
+        u64::from((env.config.send_free() + usable).min(most)).saturating_sub(self.send.in_flight())
+    }
+
     /// End of what the driver may have to produce, as far as buffers go.
     pub(crate) fn flight_end(&self, config: &StackConfig, pool: &FlightPool) -> u64 {
         let holding = &self.buffers.send;

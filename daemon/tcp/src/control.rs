@@ -15,7 +15,7 @@ use crate::config::StackConfig;
 use crate::congestion::{AckSample, Algorithm, LossSample, initial_window};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
-use crate::delivery_rate::{DeliveryRate, RateSample};
+use crate::delivery_rate::{DeliveryRate, RateSample, SentRecord};
 use crate::ecn::{AckOfEct, Arrived, EcnState, Marks};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowKey;
@@ -132,6 +132,39 @@ impl Connection {
             self.refresh_pacing(env);
         }
         self.control.pacer.on_sent(env.now, saturated(len));
+    }
+
+    /// Segments of a run behind the first: `full` of SMSS bytes from `start` on, and `rest` bytes.
+    pub(crate) fn note_more(&mut self, start: u64, full: u32, rest: u32, env: &mut Env<'_>) {
+        let smss = self.send.smss();
+        let in_flight = self.pipe();
+        let len = u64::from(full) * u64::from(smss) + u64::from(rest);
+        let control = &mut self.control;
+        let record = control.delivery.on_sent(env.now, in_flight, len);
+        if self.congestion.needs_rate() {
+            let cwnd = self.congestion.cwnd();
+            let pool = &mut env.flights.markers;
+            let mut behind = 0;
+            let rest = Some(rest).filter(|rest| *rest > 0);
+            for len in (0..full).map(|_| smss).chain(rest) {
+                behind += u64::from(len);
+                let record = SentRecord {
+                    in_flight: in_flight + behind,
+                    ..record
+                };
+                control.markers.on_sent(start + behind, cwnd, &record, pool);
+            }
+        }
+        control.validation.on_sent(saturated(record.in_flight));
+        control.pacer.on_burst_sent(env.now, full, smss);
+        if rest > 0 {
+            control.pacer.on_sent(env.now, rest);
+        }
+    }
+
+    /// Segments of SMSS bytes that the pacer lets go at once.
+    pub(crate) fn released_segments(&mut self, now: Instant) -> u64 {
+        self.control.pacer.burst(now, self.send.smss())
     }
 
     /// `range` is about to be sent again.

@@ -369,6 +369,16 @@ impl EcnState {
         TcpFlags::EMPTY
     }
 
+    /// Whether the next new segment says something that those behind it do not: CWR, and with `room` beside its
+    /// payload an option.
+    pub(crate) fn marks_next(&self, room: usize) -> bool {
+        match &self.feedback {
+            Feedback::None => false,
+            Feedback::Classic(classic) => classic.cwr_wanted,
+            Feedback::Accurate(accurate) => room > 0 && accurate.reporter.has_option(),
+        }
+    }
+
     /// Whether the segment that was just cut leaves as ECT(0).
     pub(crate) fn take_ect(&mut self) -> bool {
         core::mem::take(&mut self.ect_next)

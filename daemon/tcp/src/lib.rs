@@ -20,6 +20,7 @@
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
 //! | `receive`, `held`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
+//! | `runs` | segments that leave as one | |
 //! | `autotune`, `budget` | how large windows and flights may get, and who shares the memory | DRS |
 //! | `flight`, `flight_pool`, `rings` | what was sent when, what the peer holds of it, and the memory for that | 8985, 6675 |
 //! | `rack`, `tail_probe`, `prr`, `undo`, `duplicates` | what is lost, how a tail shows it, how much leaves meanwhile, what was a mistake, peers without SACK | 8985, 9937, 5682, 3522, 6582 |
@@ -87,6 +88,7 @@ mod recovery;
 mod rest;
 mod rings;
 pub mod rtt;
+mod runs;
 mod segment;
 mod segment_size;
 mod send;
@@ -112,6 +114,7 @@ pub use config::StackConfig;
 pub use events::{CloseReason, ConnId, Events};
 pub use receive::NewBytes;
 pub use record::{Awaited, Cause, ConnectionRecord, Repeat};
+pub use runs::RunLimit;
 pub use segment::{ControlView, Disposition, EcnView, Outgoing, Receipt, Segment, SendView};
 pub use stack::{ConnectError, Stack};
 pub use state::State;

@@ -107,6 +107,11 @@ impl Loss {
         }
     }
 
+    /// See [`Outstanding::may_run`].
+    pub(crate) fn may_run(&self) -> bool {
+        self.is(Outstanding::may_run)
+    }
+
     /// Whether nothing is known to be wrong with what is in flight.
     pub(crate) fn is_undisturbed(&self) -> bool {
         self.is(Outstanding::is_undisturbed)

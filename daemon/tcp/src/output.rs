@@ -15,6 +15,7 @@ use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
 use crate::events::CloseReason;
 use crate::receive::AckWanted;
+use crate::runs::Run;
 use crate::send::{Cut, Sender};
 use crate::seq::SeqNumber;
 use crate::state::State;
@@ -33,8 +34,9 @@ const OPTION_BESIDE_DATA: usize = OPTIONS_MAX - 12;
 pub(crate) type Segment = (TcpHeader, Range<u64>);
 
 impl Connection {
-    /// The next segment to send now: header and the stream bytes behind it.
-    pub(crate) fn next_segment(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
+    /// The next segment to send now: header and the stream bytes behind it. New data may be several segments, as `run`
+    /// allows and is then told.
+    pub(crate) fn next_segment(&mut self, run: &mut Run, env: &mut Env<'_>) -> Option<Segment> {
         if self.finish.is_some() && self.reset_wanted {
             self.reset_wanted = false;
             env.counters.resets_sent += 1;
@@ -55,7 +57,7 @@ impl Connection {
             {
                 return Some(self.bare_ack(env));
             }
-            if let Some(segment) = self.next_data(env) {
+            if let Some(segment) = self.next_data(run, env) {
                 return Some(segment);
             }
         }
@@ -63,7 +65,7 @@ impl Connection {
         self.owes_ack().then(|| self.bare_ack(env))
     }
 
-    fn next_data(&mut self, env: &mut Env<'_>) -> Option<(TcpHeader, Range<u64>)> {
+    fn next_data(&mut self, run: &mut Run, env: &mut Env<'_>) -> Option<Segment> {
         if let Some(segment) = self.next_missed(env).or_else(|| self.next_tail_probe(env)) {
             return Some(segment);
         }
@@ -81,7 +83,7 @@ impl Connection {
                     return None;
                 }
                 if !self.is_to_withhold(&cut, env) {
-                    return Some(self.send_new(&cut, env));
+                    return Some(self.send_run(cut, run, env));
                 }
                 self.withhold(&cut, env);
             }
@@ -147,6 +149,22 @@ impl Connection {
     #[inline(always)]
     pub(crate) fn send_new(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
         self.account_new(cut, env);
+        self.new_header(cut, env)
+    }
+
+    /// As [`Self::send_new`], with what may follow it at once.
+    #[inline(always)]
+    fn send_run(&mut self, mut cut: Cut, run: &mut Run, env: &mut Env<'_>) -> Segment {
+        self.account_first(&cut, env);
+        if run.has_room() {
+            self.extend(&mut cut, run, env);
+        }
+        self.keep_tail_probe(env.now);
+        self.new_header(&cut, env)
+    }
+
+    #[inline(always)]
+    fn new_header(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
         let (mut header, payload) = self.data_header(cut, env);
         header.flags = header.flags.union(self.control.ecn.on_new_data());
         header.options.accecn = self.control.ecn.option(self.option_room(&payload));
@@ -154,8 +172,14 @@ impl Connection {
     }
 
     /// New data leaves: everybody hears of it.
-    #[inline(never)]
     pub(crate) fn account_new(&mut self, cut: &Cut, env: &mut Env<'_>) {
+        self.account_first(cut, env);
+        self.keep_tail_probe(env.now);
+    }
+
+    /// The same but for the timer of the tail loss probe, which begins with the last segment.
+    #[inline(never)]
+    fn account_first(&mut self, cut: &Cut, env: &mut Env<'_>) {
         if self.send.in_flight() == 0 {
             self.progress_at = env.now;
         }
@@ -167,7 +191,6 @@ impl Connection {
         if !self.deadlines.is_set(Timer::Retransmit) {
             self.restart_retransmission_timer(env.now);
         }
-        self.keep_tail_probe(env.now);
     }
 
     fn send_probe(&mut self, cut: &Cut, env: &mut Env<'_>) -> (TcpHeader, Range<u64>) {
@@ -191,7 +214,7 @@ impl Connection {
         self.data_header(cut, env)
     }
 
-    fn record_new(&mut self, env: &mut Env<'_>) {
+    pub(crate) fn record_new(&mut self, env: &mut Env<'_>) {
         self.loss
             .on_sent(self.send.snd_nxt, env.now, self.rtt.grain(), env.flights);
         debug_assert!(self.loss.is_about(self.send.snd_una, self.send.snd_nxt));

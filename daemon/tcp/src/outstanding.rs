@@ -177,6 +177,21 @@ impl Outstanding {
         }
     }
 
+    /// Whether new segments may leave as a run: to the next one it makes no difference that one left but for what is in
+    /// flight then. Not so while F-RTO counts them, while something lost may go first, and where a duplicate stands for
+    /// a segment that may be shorter than the rest.
+    pub(crate) fn may_run(&self) -> bool {
+        let counts = matches!(
+            self.phase,
+            Phase::Timeout {
+                frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
+                ..
+            }
+        );
+        let is_told = self.sack || self.duplicates.departed(1) == 0;
+        !counts && is_told && self.flight.lost_bytes() == 0
+    }
+
     /// Whether nothing is known to be wrong.
     pub(crate) fn is_undisturbed(&self) -> bool {
         self.is_open() && self.flight.sacked_bytes() == 0 && self.flight.lost_bytes() == 0

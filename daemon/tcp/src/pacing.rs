@@ -173,11 +173,48 @@ impl Pacer {
         }
     }
 
+    /// How many segments of `len` bytes [`Self::release_at`] lets go one after another at this moment; of a window that
+    /// was granted, those of the grant.
+    pub(crate) fn burst(&mut self, now: Instant, len: u32) -> u64 {
+        if self.rate == 0 {
+            return u64::MAX;
+        }
+        if self.unpaced_bytes > 0 {
+            return self.unpaced_bytes.div_ceil(len.max(1)).into();
+        }
+        let each = self.segment_time(len);
+        if now < self.held_until {
+            0
+        } else if each > self.quantum_ns {
+            u64::from(self.cleared_at <= now)
+        } else {
+            let owed = self.cleared_at.saturating_since(now).as_nanos();
+            let owed = u64::try_from(owed).unwrap_or(u64::MAX);
+            let ahead = self.quantum_ns.saturating_sub(owed);
+            ahead.checked_div(each).unwrap_or(u64::MAX)
+        }
+    }
+
+    /// As many segments of `len` bytes left, not more than [`Self::burst`] said, as if one by one.
+    pub(crate) fn on_burst_sent(&mut self, now: Instant, segments: u32, len: u32) {
+        if self.unpaced_bytes > 0 {
+            let bytes = segments.saturating_mul(len);
+            self.unpaced_bytes = self.unpaced_bytes.saturating_sub(bytes);
+        } else if self.rate != 0 && segments > 0 {
+            let time = self.segment_time(len).saturating_mul(segments.into());
+            self.cleared_at = self.cleared_at.max(now) + Duration::from_nanos(time);
+        }
+    }
+
     fn after(&mut self, len: u32) -> Instant {
+        self.cleared_at + Duration::from_nanos(self.segment_time(len))
+    }
+
+    fn segment_time(&mut self, len: u32) -> u64 {
         if len != self.segment {
             (self.segment, self.segment_ns) = (len, self.time_of(len));
         }
-        self.cleared_at + Duration::from_nanos(self.segment_ns)
+        self.segment_ns
     }
 
     fn time_of(&self, bytes: u32) -> u64 {
@@ -337,6 +374,40 @@ mod tests {
     }
 
     proptest! {
+        /// A run costs what its segments would, and is as long as they would be.
+        #[test]
+        fn a_burst_is_as_long_as_one_by_one(
+            rate in prop::option::of(10_000..20_000_000_000u64),
+            grant in 0..20_000u32,
+            steps in prop::collection::vec((0..3_000_000u64, 0..100u32), 1..50),
+        ) {
+            let mut by_one = Pacer::new();
+            by_one.set_rate(at(0), rate, SMSS, &PacingConfig::default());
+            by_one.grant(grant);
+            let mut by_run = by_one;
+            let mut now = at(0);
+            for (pause, most) in steps {
+                now = now + Duration::from_nanos(pause);
+                let mut sent = 0;
+                while sent < most && by_one.release_at(now, SMSS).is_none() {
+                    by_one.on_sent(now, SMSS);
+                    sent += 1;
+                }
+                let mut run = 0;
+                while run < most && by_run.release_at(now, SMSS).is_none() {
+                    let segments = by_run.burst(now, SMSS).min(u64::from(most - run));
+                    prop_assert!(segments > 0);
+                    let segments = u32::try_from(segments).unwrap();
+                    by_run.on_burst_sent(now, segments, SMSS);
+                    run += segments;
+                }
+                prop_assert_eq!(run, sent);
+                prop_assert_eq!(by_run.cleared_at, by_one.cleared_at);
+                prop_assert_eq!(by_run.held_until, by_one.held_until);
+                prop_assert_eq!(by_run.unpaced_bytes, by_one.unpaced_bytes);
+            }
+        }
+
         /// Over any span: at most a quantum more than the rate allows, whenever the loop looks.
         #[test]
         fn no_span_sees_more_than_its_time_and_a_quantum(

@@ -58,9 +58,14 @@ impl Queues {
         !self.transmit.is_empty()
     }
 
-    /// The one whose turn it is has sent a segment.
-    pub(crate) fn take_turn(&mut self) {
-        self.turn_left -= 1;
+    /// Segments that the one whose turn it is may still send in it, at least 1.
+    pub(crate) fn turn_left(&self) -> u32 {
+        self.turn_left
+    }
+
+    /// The one whose turn it is has sent so many segments, at most [`Self::turn_left`].
+    pub(crate) fn take_turn(&mut self, segments: u32) {
+        self.turn_left = self.turn_left.saturating_sub(segments);
         if self.turn_left == 0 {
             self.turn_left = TURN_SEGMENTS;
             self.transmit.rotate_left(1);
@@ -116,9 +121,13 @@ mod tests {
         }
         for _ in 0..TURN_SEGMENTS {
             assert_eq!(queues.transmitter(), Some(0));
-            queues.take_turn();
+            queues.take_turn(1);
         }
         assert_eq!(queues.transmitter(), Some(1));
+        queues.take_turn(2);
+        assert_eq!(queues.turn_left(), TURN_SEGMENTS - 2);
+        queues.take_turn(TURN_SEGMENTS - 2);
+        assert_eq!(queues.transmitter(), Some(0));
     }
 
     #[test]

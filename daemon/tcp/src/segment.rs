@@ -88,7 +88,8 @@ impl Receipt {
     }
 }
 
-/// A segment to send.
+/// A segment to send, or a run of them: neighbours of one flow whose headers differ only in what follows from their
+/// place (see [`crate::Stack::poll_transmit_run`]).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Outgoing {
@@ -96,10 +97,13 @@ pub struct Outgoing {
     pub conn: ConnId,
     /// Addresses and ports, seen from us: `local` is the source.
     pub key: FlowKey,
-    /// Header and options; the driver adds checksum and link header.
+    /// Header and options; the driver adds checksum and link header. Of a run: SEQ of the first segment, and the flags
+    /// of the last, as a device that cuts it wants them.
     pub header: TcpHeader,
     /// Bytes of our stream that follow the header.
     pub payload: Range<u64>,
+    /// Payload bytes of every segment but the last, which has at most as many.
+    pub segment_len: u32,
     /// Whether the IP header says ECT(0) (RFC 3168 section 5); else Not-ECT.
     pub ect: bool,
 }

@@ -219,6 +219,11 @@ impl Sender {
         self.supplied.saturating_sub(self.snd_nxt)
     }
 
+    /// The same if everything below `from` had been sent.
+    pub(crate) fn unsent_behind(&self, from: u64) -> u64 {
+        self.supplied.saturating_sub(from)
+    }
+
     /// Whether the driver said that more follows.
     pub(crate) fn has_more(&self) -> bool {
         self.more_follows
@@ -236,12 +241,19 @@ impl Sender {
     /// with nothing in flight whose acknowledgement it could wait for. A FIN needs no window: receivers take
     /// it right at the edge.
     pub(crate) fn next_new(&self, allowance: u64) -> Option<Cut> {
-        let unsent = self.unsent();
+        self.next_behind(self.snd_nxt, allowance)
+    }
+
+    /// The same if everything below `from` had left already, which is at least SND.NXT. `allowance` is what may follow.
+    #[inline(always)]
+    pub(crate) fn next_behind(&self, from: u64, allowance: u64) -> Option<Cut> {
+        let unsent = self.unsent_behind(from);
+        let window_end = self.snd_una + u64::from(self.snd_wnd);
         let len = unsent
-            .min(self.window_room())
+            .min(window_end.saturating_sub(from))
             .min(allowance)
             .min(u64::from(self.smss));
-        let end = self.snd_nxt + len;
+        let end = from + len;
         let fin = self.fin_at == Some(end);
         if len == 0 {
             return fin.then_some(Cut {
@@ -253,12 +265,33 @@ impl Sender {
         let last = end == self.supplied && !self.more_follows;
         let full = len == u64::from(self.smss);
         let half_window = len >= u64::from(self.max_snd_wnd / 2).max(1);
-        let all_and_idle = len == unsent && self.in_flight() == 0;
+        let all_and_idle = len == unsent && from == self.snd_una;
         (full || last || half_window || all_and_idle).then_some(Cut {
-            payload: self.snd_nxt..end,
+            payload: from..end,
             fin,
             push: last,
         })
+    }
+
+    /// Full segments, at most `most`, of `allowance` bytes that windows let go at once.
+    pub(crate) fn full_segments(&self, allowance: u64, most: u64) -> u64 {
+        let smss = u64::from(self.smss.max(1));
+        let bytes = self.unsent().min(self.window_room()).min(allowance);
+        if bytes >= most.saturating_mul(smss) {
+            // The usual case costs no division.
+            most
+        } else {
+            bytes / smss
+        }
+    }
+
+    /// `range` of new data as it leaves: whether FIN and PSH go with its end.
+    pub(crate) fn cut_of(&self, range: Range<u64>) -> Cut {
+        Cut {
+            fin: self.fin_at == Some(range.end),
+            push: range.end == self.supplied && !self.more_follows,
+            payload: range,
+        }
     }
 
     /// The next `len` new bytes as one segment, however long SMSS is: what a probe of the path carries. None unless

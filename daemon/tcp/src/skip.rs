@@ -81,6 +81,16 @@ impl Skip {
         }
     }
 
+    /// Segments that end at this offset or below are not tested.
+    fn tests_behind(&self, config: &SkipConfig) -> u64 {
+        let grace = if self.is_drawn {
+            0
+        } else {
+            GRACE.min(config.interval)
+        };
+        self.next_at.saturating_add(grace)
+    }
+
     /// What has not left although it is accounted for.
     pub(crate) fn withheld(&self) -> Option<&Range<u64>> {
         matches!(self.phase, Phase::Held | Phase::Missed).then_some(&self.range)
@@ -145,18 +155,23 @@ impl Connection {
         let Some(skip) = self.loss.skip() else {
             return false;
         };
-        let grace = if skip.is_drawn {
-            0
-        } else {
-            GRACE.min(config.interval)
-        };
-        if cut.payload.end <= skip.next_at + grace {
+        if cut.payload.end <= skip.tests_behind(&config) {
             return false;
         }
         let due = skip.is_drawn && skip.phase == Phase::Off;
         let withhold = due && self.is_worth_a_test(cut, &config);
         self.draw(cut.payload.end, withhold, &config, env);
         withhold
+    }
+
+    /// Bytes of new data that leave before [`Self::is_to_withhold`] has anything to decide.
+    pub(crate) fn bytes_before_test(&self, env: &Env<'_>) -> u64 {
+        match (env.config.skip, self.loss.skip()) {
+            (Some(config), Some(skip)) => {
+                skip.tests_behind(&config).saturating_sub(self.send.snd_nxt)
+            }
+            _ => u64::MAX,
+        }
     }
 
     /// A fast flow in which nothing is wrong, and enough of it that the peer can tell of a hole.

@@ -21,6 +21,7 @@ use crate::handshake::Handshake;
 use crate::listener::{self, Arrival, Listener};
 use crate::queues::Queues;
 use crate::record::ConnectionRecord;
+use crate::runs::{Run, RunLimit};
 use crate::segment::{Disposition, Outgoing, Receipt, Segment};
 use crate::seq::SeqNumber;
 use crate::slots::Slots;
@@ -58,7 +59,8 @@ impl core::error::Error for ConnectError {}
 /// Call order of a turn, as in the worker: [`on_segment`](Self::on_segment) for every segment received,
 /// [`on_timers`](Self::on_timers), then [`poll_event`](Self::poll_event) until it is empty while the driver
 /// reacts with [`supply`](Self::supply), [`consume`](Self::consume), [`close`](Self::close) or
-/// [`abort`](Self::abort), and [`poll_transmit`](Self::poll_transmit) while there is room to send. A loop
+/// [`abort`](Self::abort), and [`poll_transmit`](Self::poll_transmit) or
+/// [`poll_transmit_run`](Self::poll_transmit_run) while there is room to send. A loop
 /// that has nothing to do sleeps until [`next_deadline`](Self::next_deadline).
 ///
 /// Nothing allocates after [`new`](Self::new) except the first use of a connection slot, which fills memory
@@ -383,6 +385,13 @@ impl Stack {
 
     /// The next segment to send; `None` when nothing may leave now. Connections take turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Outgoing> {
+        self.poll_transmit_run(now, RunLimit::ONE)
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), with the segments that would follow at this moment joined to the first
+    /// as far as `limit` goes. Polled by runs until it says `None`, a stack sends the same segments in the same order as
+    /// polled one by one; what makes a segment different ends a run (see `runs`).
+    pub fn poll_transmit_run(&mut self, now: Instant, limit: RunLimit) -> Option<Outgoing> {
         self.now = now;
         if self.listener.table().has_due() {
             return self.next_of_handshakes(now);
@@ -398,19 +407,22 @@ impl Stack {
                 counters: &mut self.counters,
                 flights: &mut self.flights,
             };
-            if let Some((header, payload)) = connection.next_segment(&mut env) {
+            let mut run = Run::new(limit, self.queues.turn_left());
+            if let Some((header, payload)) = connection.next_segment(&mut run, &mut env) {
                 let key = connection.key;
                 let ect = connection.control.ecn.take_ect();
                 if !connection.events.is_empty() {
                     self.queues.announce(slot, queued);
                 }
-                self.counters.segments_out += 1;
-                self.queues.take_turn();
+                let segment_len = run.segment_len(&payload);
+                self.counters.segments_out += u64::from(run.segments());
+                self.queues.take_turn(run.segments());
                 return Some(Outgoing {
                     conn: self.slots.id(slot),
                     key,
                     header,
                     payload,
+                    segment_len,
                     ect,
                 });
             }
@@ -450,6 +462,7 @@ impl Stack {
             key,
             header,
             payload: 0..0,
+            segment_len: 0,
             ect: false,
         })
     }

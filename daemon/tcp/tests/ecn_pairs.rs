@@ -13,7 +13,7 @@ use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
-use sluice_tcp::{ConnId, EcnView, Segment, Stack, StackConfig};
+use sluice_tcp::{ConnId, EcnView, Outgoing, RunLimit, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpHeader};
 
 const DELAY: Duration = Duration::from_millis(5);
@@ -53,6 +53,10 @@ struct Pair {
     now: Instant,
     path: Path,
     random: u64,
+    /// What is polled at once.
+    limit: RunLimit,
+    /// Of several segments.
+    polled_runs: u32,
     order: u64,
     flying: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     packets: Vec<(usize, TcpHeader, u32, Ecn)>,
@@ -86,6 +90,8 @@ impl Pair {
             now,
             path: PERFECT,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            limit: RunLimit::ONE,
+            polled_runs: 0,
             order: 0,
             flying: BinaryHeap::new(),
             packets: Vec::new(),
@@ -110,31 +116,41 @@ impl Pair {
 
     fn transmit(&mut self) {
         for from in 0..2 {
-            while let Some(out) = self.ends[from].stack.poll_transmit(self.now) {
-                let len = u32::try_from(out.payload.end - out.payload.start).expect("a segment");
-                let path = self.path;
-                if self.hits(if len > 0 {
-                    path.loses_data
-                } else {
-                    path.loses_acks
-                }) {
-                    continue;
-                }
-                let ecn = match out.ect {
-                    true if self.hits(path.marks) => Ecn::Ce,
-                    true => Ecn::Ect0,
-                    false => Ecn::NotEct,
-                };
-                let copies = 1 + u32::from(self.hits(path.repeats));
-                for _ in 0..copies {
-                    let late = if self.hits(path.delays) {
-                        DELAY
-                    } else {
-                        Duration::ZERO
-                    };
-                    self.send(1 - from, self.now + DELAY + late, (out.header, len, ecn));
+            while let Some(run) = self.ends[from]
+                .stack
+                .poll_transmit_run(self.now, self.limit)
+            {
+                self.polled_runs += u32::from(run.count() > 1);
+                for out in run.segments() {
+                    self.carry(from, &out);
                 }
             }
+        }
+    }
+
+    fn carry(&mut self, from: usize, out: &Outgoing) {
+        let len = u32::try_from(out.payload.end - out.payload.start).expect("a segment");
+        let path = self.path;
+        if self.hits(if len > 0 {
+            path.loses_data
+        } else {
+            path.loses_acks
+        }) {
+            return;
+        }
+        let ecn = match out.ect {
+            true if self.hits(path.marks) => Ecn::Ce,
+            true => Ecn::Ect0,
+            false => Ecn::NotEct,
+        };
+        let copies = 1 + u32::from(self.hits(path.repeats));
+        for _ in 0..copies {
+            let late = if self.hits(path.delays) {
+                DELAY
+            } else {
+                Duration::ZERO
+            };
+            self.send(1 - from, self.now + DELAY + late, (out.header, len, ecn));
         }
     }
 
@@ -300,6 +316,53 @@ fn loss_repetition_and_reordering_lose_no_mark() {
             );
         }
     }
+}
+
+/// Runs carry CWR, the ACE field, options and codepoints as their segments would: both ways to poll, with data both
+/// ways, give the same packets at the same times and the same views.
+#[test]
+fn runs_feed_back_what_their_segments_would_one_by_one() {
+    let classic = EcnConfig {
+        accept: EcnLevel::Classic,
+        offer: EcnLevel::Classic,
+    };
+    let mut joined = 0;
+    for seed in 1..=30 {
+        for (offer, congestion) in [
+            (classic, Algorithm::Cubic),
+            (EcnConfig::OFFER, Algorithm::Cubic),
+            (EcnConfig::OFFER, Algorithm::Dctcp),
+            (EcnConfig::OFF, Algorithm::NewReno),
+        ] {
+            let [by_one, by_run] = [RunLimit::ONE, RunLimit::segments(u32::MAX)].map(|limit| {
+                let mut pair = Pair::new(offer, EcnConfig::ACCEPT, congestion, seed);
+                pair.limit = limit;
+                pair.path = Path {
+                    marks: 3 + seed % 20,
+                    loses_data: 60,
+                    loses_acks: 3 + seed % 8,
+                    repeats: 50,
+                    delays: 20,
+                };
+                pair.transfer([BYTES / 2, BYTES]);
+                pair
+            });
+            let what = format!("seed {seed} {offer:?} {congestion:?}");
+            assert_eq!(by_run.packets, by_one.packets, "{what}");
+            assert_eq!(by_run.now, by_one.now, "{what}");
+            for end in 0..2 {
+                assert_eq!(by_run.view(end), by_one.view(end), "{what}");
+                let counters = [&by_run, &by_one].map(|pair| pair.ends[end].stack.counters());
+                assert_eq!(
+                    format!("{:?}", counters[0]),
+                    format!("{:?}", counters[1]),
+                    "{what}"
+                );
+            }
+            joined += by_run.polled_runs;
+        }
+    }
+    assert!(joined > 1000, "{joined} runs");
 }
 
 /// RFC 3168: one signal per round trip, and it is answered.

@@ -104,6 +104,36 @@ fn a_seed_does_the_same_twice() {
     }
 }
 
+/// Polled by runs, which the driver cuts, a stack does what it does polled one by one: the same segments at the same
+/// times, and between them every view of a connection is the same.
+#[test]
+fn runs_leave_as_their_segments_would_one_by_one() {
+    let first = number("SEED").unwrap_or(0);
+    let count = number("SEEDS").unwrap_or(if number("SEED").is_some() { 1 } else { 120 });
+    let mut longest = 0;
+    for seed in first..first + count {
+        let algorithm = Algorithm::ALL[usize::try_from(seed % 4).expect("four")];
+        for scenario in [Scenario::of(seed), Scenario::clean(seed)] {
+            let [by_one, by_run] = [false, true].map(|runs| {
+                let scenario = Scenario {
+                    congestion: algorithm,
+                    runs,
+                    is_watched: true,
+                    ..scenario.clone()
+                };
+                run(seed, scenario, false).unwrap_or_else(|failure| panic!("{failure}"))
+            });
+            longest = longest.max(by_run.longest_run);
+            let by_run = Report {
+                longest_run: by_one.longest_run,
+                ..by_run
+            };
+            assert_eq!(by_run, by_one, "seed {seed}");
+        }
+    }
+    assert!(longest == 45 || count < 100, "{longest} segments at most");
+}
+
 #[test]
 fn nothing_is_sent_again_over_a_path_that_loses_nothing() {
     let mut withheld = 0;

@@ -112,6 +112,65 @@ fn what_the_socket_does_not_take_leaves_by_the_ring_at_once() {
 }
 
 #[test]
+fn a_refusal_rests_the_lane_for_a_second() {
+    let site = Site::new();
+    let content = site.file("big", 600 * KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    let twin = bed.gso.as_ref().expect("asked for");
+    twin.fail_next(GsoError::Refused(22));
+    let began = bed.now;
+    assert!(bed.get(&mut client, "/big").body == content);
+    let worker = bed.report().worker;
+    assert!(bed.now.saturating_since(began) < Duration::from_secs(1));
+    assert_eq!((worker.gso_refused, worker.gso_errno), (1, 22));
+    assert_eq!(worker.gso_sent, 0, "frames meanwhile");
+    bed.settle_one(&mut client);
+    bed.pass(Duration::from_secs(1));
+    assert!(bed.get(&mut client, "/big").body == content);
+    assert!(bed.report().worker.gso_sent > 0, "{worker:?}");
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+/// The stack is never asked for more than the ring takes, however the socket answers.
+#[test]
+fn of_a_run_that_a_short_ring_has_to_carry_nothing_is_lost() {
+    for multi_buffer in [false, true] {
+        let site = Site::new();
+        let content = site.file("big", 300 * KIB);
+        let setup = Setup {
+            gso: true,
+            multi_buffer,
+            ring: 32,
+            ..Setup::default()
+        };
+        let mut bed = Bed::with(&site, &setup);
+        let mut client = bed.connect();
+        client.write(get("/big"));
+        while !client.has_response() {
+            let twin = bed.gso.as_ref().expect("asked for");
+            twin.fail_next(GsoError::Full);
+            if bed.round(core::slice::from_mut(&mut client)) == 0 {
+                wait_for_helpers();
+            }
+            bed.pass(Duration::from_micros(50));
+        }
+        assert!(
+            client
+                .take_response()
+                .is_some_and(|answer| answer.body == content)
+        );
+        let worker = bed.report().worker;
+        assert!(worker.gso_not_taken >= 5, "{worker:?}");
+        assert_eq!(worker.tx_not_built, 0, "{worker:?}");
+        assert_eq!((client.duplicates, client.out_of_order), (0, 0));
+        bed.close(client);
+        bed.assert_at_rest();
+    }
+}
+
+#[test]
 fn a_super_segment_dropped_behind_the_socket_is_repeated_by_loss_recovery() {
     let site = Site::new();
     let content = site.file("big", 300 * KIB);
@@ -142,12 +201,12 @@ fn a_super_segment_dropped_behind_the_socket_is_repeated_by_loss_recovery() {
 }
 
 #[test]
-fn a_train_does_not_overtake_frames_of_its_flow_in_the_ring() {
+fn a_run_does_not_overtake_frames_of_its_flow_in_the_ring() {
     let site = Site::new();
     let content = site.file("big", 600 * KIB);
     let mut bed = bed(&site);
     let mut client = bed.connect();
-    // The first train cannot leave: its segments wait in a ring that the device does not empty.
+    // The first run cannot leave: its segments wait in a ring that the device does not empty.
     bed.gso
         .as_ref()
         .expect("asked for")

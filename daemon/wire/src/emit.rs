@@ -105,11 +105,11 @@ impl TcpEmit<'_> {
 #[must_use = "a segment without a checksum is dropped by its receiver"]
 #[derive(Debug)]
 pub struct Unsealed {
-    tcp_offset: usize,
-    headers_len: usize,
-    pseudo_header: Sum,
+    pub(crate) tcp_offset: usize,
+    pub(crate) headers_len: usize,
+    pub(crate) pseudo_header: Sum,
     /// Of the TCP header, its checksum field zero.
-    header: Sum,
+    pub(crate) header: Sum,
 }
 
 /// What a device needs to complete a checksum: the fields `csum_start` and `csum_offset` of

@@ -121,7 +121,9 @@ fn quote(quoted: &QuotedSegment) -> Result<[u8; QUOTE_LEN], EmitError> {
         total_len: 40,
     };
     let mut quote = [0; QUOTE_LEN];
-    be::put(&mut quote, 0, fields.to_bytes());
+    let mut header = [0; ipv4::HEADER_LEN];
+    fields.emit(&mut header);
+    be::put(&mut quote, 0, header);
     be::put(&mut quote, ipv4::HEADER_LEN, quoted.tcp_bytes());
     Ok(quote)
 }

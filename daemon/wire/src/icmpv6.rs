@@ -170,7 +170,9 @@ fn quote(quoted: &QuotedSegment) -> Result<[u8; QUOTE_LEN], EmitError> {
         payload_len: 20,
     };
     let mut quote = [0; QUOTE_LEN];
-    be::put(&mut quote, 0, fields.to_bytes());
+    let mut header = [0; ipv6::HEADER_LEN];
+    fields.emit(&mut header);
+    be::put(&mut quote, 0, header);
     be::put(&mut quote, ipv6::HEADER_LEN, quoted.tcp_bytes());
     Ok(quote)
 }

@@ -63,7 +63,7 @@ impl Envelope<'_> {
                     ttl: self.hop_limit,
                     total_len,
                 };
-                *header = fields.to_bytes();
+                fields.emit(header);
                 Ok(offset + ipv4::HEADER_LEN)
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
@@ -80,7 +80,7 @@ impl Envelope<'_> {
                     hop_limit: self.hop_limit,
                     payload_len,
                 };
-                *header = fields.to_bytes();
+                fields.emit(header);
                 Ok(offset + ipv6::HEADER_LEN)
             }
             _ => Err(EmitError::MixedFamilies),

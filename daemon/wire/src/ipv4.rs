@@ -6,14 +6,17 @@
 
 use core::net::Ipv4Addr;
 
+use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::ip::Datagram;
 use crate::words::Words;
-use crate::{DropReason, Ecn, be, checksum};
+use crate::{DropReason, Ecn, be};
 
 /// Bytes of a header without options.
 pub(crate) const HEADER_LEN: usize = 20;
 
+/// Offset of the total length in the header.
+pub(crate) const TOTAL_LEN_AT: usize = 2;
 const CHECKSUM_AT: usize = 10;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -29,7 +32,7 @@ pub(crate) fn parse(frame: &Frame<'_>, offset: usize) -> Result<Datagram<Ipv4Add
     if header_len < HEADER_LEN {
         return Err(DropReason::Ipv4BadHeaderLength);
     }
-    let total_len = usize::from(be::u16_at(header, 2));
+    let total_len = usize::from(be::u16_at(header, TOTAL_LEN_AT));
     if total_len < header_len || total_len > frame.len() - offset {
         return Err(DropReason::Ipv4BadTotalLength);
     }
@@ -68,20 +71,36 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// The header with its checksum.
-    pub(crate) fn to_bytes(&self) -> [u8; HEADER_LEN] {
-        let mut header = [0; HEADER_LEN];
+    /// Writes the header with its checksum.
+    // The words are summed before any is stored, and each is stored once where it belongs: a checksum stored into them
+    // afterwards, or a copy of all, would make the processor wait (see `words`).
+    pub(crate) fn emit(&self, header: &mut [u8; HEADER_LEN]) {
         let [len_high, len_low] = self.total_len.to_be_bytes();
-        let mut words = Words::new(&mut header);
-        words.put_bytes([0x45, self.ecn.bits(), len_high, len_low]);
-        words.put(u32::from(DONT_FRAGMENT));
-        words.put_bytes([self.ttl, self.protocol, 0, 0]);
-        words.put(self.src.to_bits());
-        words.put(self.dst.to_bits());
-        let checksum = words.sum().finish();
-        be::put(&mut header, CHECKSUM_AT, checksum.to_be_bytes());
-        header
+        let first = u32::from_be_bytes([0x45, self.ecn.bits(), len_high, len_low]);
+        let fragment = u32::from(DONT_FRAGMENT);
+        let hops = u32::from_be_bytes([self.ttl, self.protocol, 0, 0]);
+        let (src, dst) = (self.src.to_bits(), self.dst.to_bits());
+        let total: u64 = [first, fragment, hops, src, dst]
+            .map(u64::from)
+            .iter()
+            .sum();
+        let checksum = Sum::of_words(total).finish();
+        let mut words = Words::new(header);
+        for word in [first, fragment, hops | u32::from(checksum), src, dst] {
+            words.put(word);
+        }
     }
+}
+
+/// Another total length for a header in place, and the checksum that follows: RFC 1624, equation 3.
+pub(crate) fn set_total_len(header: &mut [u8; HEADER_LEN], total_len: u16) {
+    let before = be::u16_at(header, TOTAL_LEN_AT);
+    let mut sum = Sum::default();
+    sum.add_u16(!be::u16_at(header, CHECKSUM_AT));
+    sum.add_u16(!before);
+    sum.add_u16(total_len);
+    be::put(header, TOTAL_LEN_AT, total_len.to_be_bytes());
+    be::put(header, CHECKSUM_AT, sum.finish().to_be_bytes());
 }
 
 /// The addresses, protocol and header length of the header quoted by an ICMP error. Routers change TTL,
@@ -145,7 +164,19 @@ mod tests {
             ttl: 64,
             total_len: 20,
         };
-        assert_eq!(fields.to_bytes(), PLAIN);
+        let mut header = [0xee; HEADER_LEN];
+        fields.emit(&mut header);
+        assert_eq!(header, PLAIN);
+    }
+
+    #[test]
+    fn another_length_is_what_would_have_been_written() {
+        for total_len in [20, 21, 40, 1500, 0x4000, u16::MAX] {
+            let mut header = PLAIN;
+            set_total_len(&mut header, total_len);
+            let [high, low] = total_len.to_be_bytes();
+            assert_eq!(header, with(|h| (h[2], h[3]) = (high, low)), "{total_len}");
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::{DropReason, Ecn, be};
 
 /// Bytes of the fixed header.
 pub(crate) const HEADER_LEN: usize = 40;
+
+/// Offset of the payload length in the header.
+pub(crate) const PAYLOAD_LEN_AT: usize = 4;
 /// The most extension headers walked over.
 pub(crate) const MAX_EXTENSIONS: usize = 8;
 /// The most bytes of extension headers walked over.
@@ -34,7 +37,7 @@ pub(crate) fn parse(frame: &Frame<'_>, offset: usize) -> Result<Datagram<Ipv6Add
     if header[0] >> 4 != 6 {
         return Err(DropReason::Ipv6BadVersion);
     }
-    let payload_len = usize::from(be::u16_at(header, 4));
+    let payload_len = usize::from(be::u16_at(header, PAYLOAD_LEN_AT));
     let next_header = header[6];
     if payload_len == 0 && next_header == HOP_BY_HOP {
         return Err(DropReason::Ipv6Jumbogram);
@@ -128,18 +131,19 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// The header.
-    pub(crate) fn to_bytes(&self) -> [u8; HEADER_LEN] {
-        let mut header = [0; HEADER_LEN];
-        header[0] = 0x60;
-        header[1] = self.ecn.bits() << 4;
-        be::put(&mut header, 4, self.payload_len.to_be_bytes());
-        header[6] = self.next_header;
-        header[7] = self.hop_limit;
-        be::put(&mut header, 8, self.src.octets());
-        be::put(&mut header, 24, self.dst.octets());
-        header
+    /// Writes the header, in place for the reason of [`crate::words`].
+    pub(crate) fn emit(&self, header: &mut [u8; HEADER_LEN]) {
+        be::put(header, 0, [0x60, self.ecn.bits() << 4, 0, 0]);
+        set_payload_len(header, self.payload_len);
+        be::put(header, 6, [self.next_header, self.hop_limit]);
+        be::put(header, 8, self.src.octets());
+        be::put(header, 24, self.dst.octets());
     }
+}
+
+/// The length for a header in place.
+pub(crate) fn set_payload_len(header: &mut [u8; HEADER_LEN], payload_len: u16) {
+    be::put(header, PAYLOAD_LEN_AT, payload_len.to_be_bytes());
 }
 
 /// The addresses, next header and header length of the header quoted by an ICMPv6 error. We send no

@@ -3,7 +3,7 @@
 //! A frame is checked once, by [`parse`], and becomes a value that cannot be wrong; or it is refused with
 //! the one [`DropReason`] that is counted for it. In the other direction [`TcpEmit`] writes the headers of
 //! a segment and yields an [`Unsealed`], which must be given a checksum (by the device or by us) before
-//! anybody has a length to transmit.
+//! anybody has a length to transmit. A [`RunTemplate`] does so for many segments of one flow that leave together.
 //!
 //! The crate keeps no state, does no I/O, allocates nothing and depends on nothing. Nothing here panics on
 //! any input of a peer: lengths are compared before bytes are read, and arithmetic on them is checked.
@@ -36,6 +36,7 @@ mod ipv4;
 mod ipv6;
 mod ndp;
 mod packet;
+mod run;
 mod tcp;
 mod tcp_options;
 mod vlan;
@@ -52,6 +53,7 @@ pub use icmpv4::{Icmpv4Message, Icmpv4Packet};
 pub use icmpv6::{Icmpv6Message, Icmpv6Packet};
 pub use ndp::{NeighborAdvertisement, NeighborSolicitation, solicited_node};
 pub use packet::{ChecksumPolicy, MAX_PARSED_HEADERS, Packet, ParseConfig, TcpPacket, parse};
+pub use run::RunTemplate;
 pub use tcp::{TcpFlags, TcpHeader};
 pub use tcp_options::{SackBlock, SackBlocks, TcpOptions, Timestamps};
 pub use vlan::{VlanTag, VlanTags};

@@ -16,6 +16,10 @@ use crate::{DropReason, be};
 pub(crate) const FIXED_LEN: usize = 20;
 /// Bytes of the longest header.
 pub(crate) const MAX_LEN: usize = FIXED_LEN + tcp_options::MAX_LEN;
+/// Offset of SEQ in the header.
+pub(crate) const SEQ_AT: usize = 4;
+/// Offset of the flags but AE.
+pub(crate) const FLAGS_AT: usize = 13;
 /// Offset of the checksum field in the header.
 pub(crate) const CHECKSUM_AT: usize = 16;
 
@@ -108,6 +112,12 @@ impl TcpFlags {
     #[must_use]
     pub const fn union(self, other: TcpFlags) -> TcpFlags {
         TcpFlags(self.0 | other.0)
+    }
+
+    /// The flags of this one that the other has not.
+    #[must_use]
+    pub const fn without(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 & !other.0)
     }
 }
 
@@ -344,5 +354,6 @@ mod tests {
         assert!(flags.intersects(TcpFlags::SYN | TcpFlags::FIN));
         assert!(!flags.intersects(TcpFlags::FIN | TcpFlags::RST));
         assert!(flags.contains(TcpFlags::EMPTY) && !flags.intersects(TcpFlags::EMPTY));
+        assert_eq!(flags.without(TcpFlags::ACK | TcpFlags::FIN), TcpFlags::SYN);
     }
 }

@@ -13,7 +13,9 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{ConnId, Disposition, Receipt, Segment, SegmentDrop, Stack, StackConfig, State};
+use sluice_tcp::{
+    ConnId, Disposition, Receipt, RunLimit, Segment, SegmentDrop, Stack, StackConfig, State,
+};
 use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
 use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, SegmentOp, Seq, Setup, Stamp, Syn};
@@ -374,22 +376,29 @@ impl Bench {
     }
 
     fn transmit(&mut self, most: u32) {
-        for count in 0.. {
-            if count == most {
-                return;
-            }
+        let mut count = 0;
+        while count < most {
             assert!(count < BURST_MAX, "the stack does not stop sending");
-            let Some(out) = self.stack.poll_transmit(self.now) else {
-                break;
+            // Single segments, and runs of many lengths.
+            let length = u32::try_from(self.seen.segments_out % 47).unwrap_or(0);
+            let limit = RunLimit::segments((most - count).min(length + 1));
+            let Some(run) = self.stack.poll_transmit_run(self.now, limit) else {
+                assert!(!self.stack.wants_transmit());
+                return;
             };
-            self.seen.segments_out += 1;
-            self.seen.resets += u64::from(out.header.flags.contains(TcpFlags::RST));
-            let (now, view) = (self.now, self.stack.send_view(out.conn));
-            let shadow = self.shadow(out.conn);
-            shadow.check_outgoing(&out.key, &out.header, &out.payload, now);
-            assert!(view.is_none_or(|view| view.sent <= shadow.sent_end));
+            assert!(run.count() <= limit.segments);
+            count += run.count();
+            for out in run.segments() {
+                self.seen.segments_out += 1;
+                self.seen.resets += u64::from(out.header.flags.contains(TcpFlags::RST));
+                let now = self.now;
+                let shadow = self.shadow(out.conn);
+                shadow.check_outgoing(&out.key, &out.header, &out.payload, now);
+            }
+            let view = self.stack.send_view(run.conn);
+            let sent_end = self.shadow(run.conn).sent_end;
+            assert!(view.is_none_or(|view| view.sent <= sent_end));
         }
-        assert!(!self.stack.wants_transmit());
     }
 
     fn wait(&mut self, time: Duration) {

@@ -146,7 +146,7 @@ impl Reporter {
     /// The option of a segment with `room` for it, if it has something to say. Counters that moved since the last
     /// one are all in it, or there is none; those that ever moved, where there is room (section 3.2.3.3).
     pub(crate) fn option(&mut self, room: usize) -> Option<AccEcnOption> {
-        if !self.options || !(self.option_due || self.unsaid != 0) {
+        if !self.has_option() {
             return None;
         }
         let most = if self.option_due { ALL } else { self.moved };
@@ -161,6 +161,11 @@ impl Reporter {
             [self.e0b, self.ceb, self.e1b],
             fields,
         ))
+    }
+
+    /// Whether the next segment with room for an option has one.
+    pub(crate) fn has_option(&self) -> bool {
+        self.options && (self.option_due || self.unsaid != 0)
     }
 
     /// Marked packets so far, and the payload bytes in them.

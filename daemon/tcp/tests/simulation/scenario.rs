@@ -35,6 +35,10 @@ pub struct Scenario {
     pub turn_segments: u32,
     /// How long segments wait for company before the driver has its turn.
     pub batch: Duration,
+    /// Our driver asks for runs of segments.
+    pub runs: bool,
+    /// What connections show of themselves is part of the trace.
+    pub is_watched: bool,
     /// Whether and when clients are tested for optimistic acknowledgements.
     pub skip: Option<SkipConfig>,
     /// Segments of an attacker per million of the client's.
@@ -74,6 +78,8 @@ impl Scenario {
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
             skip: None,
+            runs: false,
+            is_watched: false,
             stall_max: STALL_MAX,
         };
         if scenario.half_open < flows {
@@ -102,6 +108,7 @@ impl Scenario {
                 interval: 10_000,
             });
         }
+        scenario.runs = chance.hit(PARTS / 2);
         scenario
     }
 
@@ -169,6 +176,8 @@ impl Scenario {
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
             skip: None,
+            runs: false,
+            is_watched: false,
             forged: 0,
             lies: 0,
             pauses: 0,

@@ -11,7 +11,7 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::{
-    CloseReason, ConnId, Disposition, Segment, Stack, StackConfig, StackCounters, State,
+    CloseReason, ConnId, Disposition, RunLimit, Segment, Stack, StackConfig, StackCounters, State,
 };
 use sluice_wire::{Ecn, IcmpError, IcmpErrorKind, QuotedSegment, TcpFlags, TcpHeader};
 
@@ -50,6 +50,8 @@ pub struct Report {
     pub optimists: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
+    /// Segments of the longest run that was polled.
+    pub longest_run: u32,
     /// From the start to the last byte that a client got.
     pub took: Duration,
 }
@@ -103,6 +105,9 @@ pub struct World {
     by_slot: Vec<Option<(ConnId, usize)>>,
     up: Link,
     down: Link,
+    /// How long the runs are that the driver asks for, if it asks for runs.
+    lengths: Option<Chance>,
+    longest_run: u32,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
@@ -142,6 +147,8 @@ impl World {
             stack: Stack::new(config, start),
             up: Link::new(scenario.up, chance.fork()),
             down: Link::new(scenario.down, chance.fork()),
+            lengths: scenario.runs.then(|| Chance::new(!seed)),
+            longest_run: 0,
             flows,
             queue: BinaryHeap::new(),
             events: Vec::new(),
@@ -362,13 +369,17 @@ impl World {
         loop {
             let mut quiet = true;
             while budget > 0 {
-                let Some(outgoing) = self.stack.poll_transmit(self.now) else {
+                let limit = self.limit(budget);
+                let Some(outgoing) = self.stack.poll_transmit_run(self.now, limit) else {
                     break;
                 };
                 quiet = false;
-                budget -= 1;
+                budget -= outgoing.count();
+                self.longest_run = self.longest_run.max(outgoing.count());
                 let index = usize::from(outgoing.key.remote_port() - FIRST_PORT);
-                self.carry_down(index, &outgoing.header, outgoing.payload);
+                for segment in outgoing.segments() {
+                    self.carry_down(index, &segment.header, segment.payload);
+                }
             }
             while let Some((conn, events)) = self.stack.poll_event() {
                 quiet = false;
@@ -391,6 +402,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The next run at most, of a turn that has room for so many segments.
+    fn limit(&mut self, segments: u32) -> RunLimit {
+        match &mut self.lengths {
+            None => RunLimit::ONE,
+            Some(chance) => RunLimit {
+                segments: chance.pick(&[1, 2, 10, u32::MAX, u32::MAX]).min(segments),
+                bytes: chance.pick(&[0, 4000, u32::MAX, u32::MAX, u32::MAX]),
+            },
+        }
     }
 
     fn react(
@@ -443,6 +465,7 @@ impl World {
             }
         }
         self.check_record(conn)?;
+        self.look(conn);
         self.stack.set_deadline(conn, Some(deadline));
         let flow = &mut self.flows[index];
         if events.readable {
@@ -455,6 +478,23 @@ impl World {
         }
         self.feed(index, conn);
         self.check_state(index)
+    }
+
+    /// All that a connection shows of itself becomes part of the trace.
+    fn look(&mut self, conn: ConnId) {
+        if !self.scenario.is_watched {
+            return;
+        }
+        let stack = &self.stack;
+        let views = (
+            stack.send_view(conn),
+            stack.control_view(conn),
+            stack.record(conn),
+            (stack.buffers(), stack.next_deadline()),
+        );
+        for byte in format!("{views:?}").into_bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
     }
 
     /// What a connection says of itself agrees with the clock, and with the counters if it is the only one.
@@ -769,6 +809,7 @@ impl World {
             withheld: counters.withheld,
             optimists: counters.optimistic_acks,
             given_up: self.given_up,
+            longest_run: self.longest_run,
             took,
         })
     }

@@ -16,7 +16,9 @@ fn header(next_header: u8, payload_len: usize) -> Vec<u8> {
         hop_limit: 64,
         payload_len: u16::try_from(payload_len).unwrap(),
     };
-    fields.to_bytes().to_vec()
+    let mut header = [0xee; HEADER_LEN];
+    fields.emit(&mut header);
+    header.to_vec()
 }
 
 /// A datagram: fixed header, the given extension bytes, then `after` as the upper layer.
