@@ -112,6 +112,11 @@ impl Loss {
         self.is(Outstanding::is_undisturbed)
     }
 
+    /// See [`Outstanding::is_steady`].
+    pub(crate) fn is_steady(&self) -> bool {
+        self.is(Outstanding::is_steady)
+    }
+
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
     pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
         if let Some(outstanding) = &mut self.outstanding {
@@ -373,6 +378,7 @@ impl Loss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ack_run::Acks;
     use crate::congestion::Algorithm;
 
     const PATH: Path = Path {
@@ -391,6 +397,7 @@ mod tests {
             dsack: None,
             echoed_ms: None,
             is_newer: false,
+            acks: Acks::ONE,
         };
         let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
         let _ = loss.judge(&ack, &delivered, &PATH, pool);
