@@ -35,6 +35,8 @@ pub struct Scenario {
     pub turn_segments: u32,
     /// How long segments wait for company before the driver has its turn.
     pub batch: Duration,
+    /// What arrives before a turn is taken in it, and acknowledgements in a row as one.
+    pub merges: bool,
     /// Whether and when clients are tested for optimistic acknowledgements.
     pub skip: Option<SkipConfig>,
     /// Segments of an attacker per million of the client's.
@@ -73,6 +75,7 @@ impl Scenario {
             pauses: chance.pick(&[0, 0, 0, 1000]),
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
+            merges: false,
             skip: None,
             stall_max: STALL_MAX,
         };
@@ -102,6 +105,7 @@ impl Scenario {
                 interval: 10_000,
             });
         }
+        scenario.merges = chance.hit(PARTS / 2);
         scenario
     }
 
@@ -168,6 +172,7 @@ impl Scenario {
             lean: false,
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
+            merges: false,
             skip: None,
             forged: 0,
             lies: 0,
