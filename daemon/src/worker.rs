@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 
 use sluice_afxdp::{GsoSocket, Queue, RxBatch};
 use sluice_tcp::clock::Instant;
-use sluice_tcp::{ConnId, Stack, StackConfig};
+use sluice_tcp::{AckRuns, ConnId, Stack, StackConfig};
 use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
 
 use crate::clock::{monotonic, unix_seconds};
@@ -76,6 +76,8 @@ pub struct Worker {
     /// Frames of one packet at most, as the queue is bound.
     tx_frames_max: usize,
     batch: Option<RxBatch>,
+    /// Acknowledgements of the batch that wait for others of their connection.
+    ack_runs: AckRuns,
     stack: Stack,
     services: Services,
     exchanges: Vec<Option<Exchange>>,
@@ -120,6 +122,7 @@ impl Worker {
             tx_frames_max,
             queue,
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
+            ack_runs: AckRuns::new(),
             services,
             exchanges,
             peers: vec![LinkHeader::default(); config.stack.slots()],

@@ -19,11 +19,14 @@
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
+//! | `ack_runs` | acknowledgements of one batch that are taken as one |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
 //! | `chance` | everything at once, from a seed |
 //!
 //! `steady_state.rs`, a binary of its own, counts allocations on the same bench.
 
+#[path = "worker/ack_runs.rs"]
+mod ack_runs;
 #[path = "worker/bed.rs"]
 mod bed;
 #[path = "worker/chance.rs"]

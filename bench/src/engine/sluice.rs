@@ -8,7 +8,7 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::skip::SkipConfig;
-use sluice_tcp::{Outgoing, RunLimit, Segment, Stack, StackConfig};
+use sluice_tcp::{AckRuns, Joining, Outgoing, RunLimit, Segment, Stack, StackConfig};
 use sluice_wire::{
     ChecksumPolicy, Ecn, EmitError, LinkHeader, Packet, ParseConfig, RunTemplate, TcpEmit,
     TcpHeader, Unsealed, checksum, parse,
@@ -25,6 +25,7 @@ const STREAM: u64 = 1 << 60;
 /// The server.
 pub struct Sluice {
     stack: Stack,
+    runs: AckRuns,
     pattern: Pattern,
     checksums: Checksums,
 }
@@ -52,12 +53,14 @@ impl Sluice {
         };
         Sluice {
             stack: Stack::new(config, Instant::ZERO),
+            runs: AckRuns::new(),
             pattern,
             checksums,
         }
     }
 
-    /// Takes a frame. What is answered at once, such as a SYN by a cookie, is the result.
+    /// Takes a frame. What is answered at once, such as a SYN by a cookie, is the result. An acknowledgement waits for
+    /// those that follow it.
     fn receive(&mut self, now: Instant, frame: &[u8]) -> Option<TcpHeader> {
         let Ok(Packet::Tcp(packet)) = &parse(frame, frame.len(), &ParseConfig::default()) else {
             return None;
@@ -77,8 +80,21 @@ impl Sluice {
             header,
             payload_len: u32::try_from(packet.payload_len).unwrap_or(u32::MAX),
         };
-        // The client sends no data and no segment of another server.
-        self.stack.on_segment(now, &segment).reply
+        match self.runs.join(&segment) {
+            Joining::Joined => return None,
+            Joining::Ends(run) => {
+                self.stack.end_run(now, &run);
+            }
+            Joining::Free => {}
+        }
+        let Some(run) = self.stack.begin_run(now, &segment) else {
+            // The client sends no data and no segment of another server.
+            return self.stack.on_segment(now, &segment).reply;
+        };
+        if let Some(oldest) = self.runs.wait(run) {
+            self.stack.end_run(now, &oldest);
+        }
+        None
     }
 
     /// As the worker's copy lane: run by run, the headers of one from a template.
@@ -178,6 +194,9 @@ impl Server for Sluice {
             if let Some(answer) = self.receive(now, frame) {
                 send(nic, &answer, &[], self.checksums);
             }
+        }
+        while let Some(run) = self.runs.end_next() {
+            self.stack.end_run(now, &run);
         }
         self.stack.on_timers(now);
         while let Some((conn, events)) = self.stack.poll_event() {

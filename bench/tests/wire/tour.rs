@@ -165,12 +165,16 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
         Action::Arrive(pattern) => pattern.pieces_of.unwrap_or(pattern.len) > PAYLOAD_MAX,
         _ => false,
     };
+    let is_batched =
+        |step: &Step| matches!(&step.action, Action::Arrive(pattern) if pattern.batched);
     if settings.flatten().any(is_ours) {
         Some("the configuration of our stack")
     } else if lasts > LONGEST {
         Some("more than 20 s")
     } else if steps.iter().any(is_driver) {
         Some("a call of our driver")
+    } else if steps.iter().any(is_batched) {
+        Some("a batch of our driver")
     } else if steps.iter().any(is_icmp) {
         Some("an error from a router")
     } else if steps.iter().any(is_long) {

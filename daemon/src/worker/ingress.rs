@@ -1,11 +1,15 @@
 //! From a received frame to the stack: parse, verify, find the owner, keep the new bytes.
+//!
+//! Every frame of a batch is parsed and verified by itself. Acknowledgements of one connection that follow one another
+//! in the batch are then taken by the stack as one ([`sluice_tcp::AckRun`]). They wait in `ack_runs` no longer than until
+//! anything else of their connection comes, so its segments keep their order.
 
 use core::net::SocketAddr;
 
 use sluice_afxdp::RxPacket;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{Disposition, Receipt, Segment, SegmentDrop};
+use sluice_tcp::{AckRun, Disposition, Joining, Receipt, Segment, SegmentDrop};
 use sluice_wire::{Packet, TcpPacket};
 
 use super::Worker;
@@ -28,6 +32,7 @@ impl Worker {
         for packet in batch.packets() {
             self.on_frame(&packet, now);
         }
+        self.end_runs(now);
         self.queue.recycle(&mut batch);
         self.batch = Some(batch);
         packets > 0
@@ -41,15 +46,52 @@ impl Worker {
                     self.counters.drop(reason);
                 } else if !self.is_ours(&packet) {
                     self.counters.not_ours += 1;
-                } else if !self.accept(&packet, frame.pieces(), now) && !self.pass_on(frame, now) {
+                } else if !self.joins(&packet, now)
+                    && !self.accept(&packet, frame.pieces(), now)
+                    && !self.pass_on(frame, now)
+                {
                     self.refuse(&packet);
                 }
             }
             Ok(other) => match quoting(&other) {
-                Some(error) => self.on_icmp(&error, frame, now),
+                Some(error) => {
+                    self.end_runs(now);
+                    self.on_icmp(&error, frame, now);
+                }
                 None => self.answer_host(&other),
             },
             Err(reason) => self.counters.drop(reason),
+        }
+    }
+
+    /// Whether a segment is an acknowledgement that now waits for others of its connection. If it is not, none of those
+    /// before it waits any more.
+    fn joins(&mut self, packet: &TcpPacket, now: Instant) -> bool {
+        let segment = segment(packet);
+        match self.ack_runs.join(&segment) {
+            Joining::Joined => return true,
+            Joining::Ends(run) => self.end_run(&run, now),
+            Joining::Free => {}
+        }
+        let Some(run) = self.stack.begin_run(now, &segment) else {
+            return false;
+        };
+        self.peers[run.conn().slot()] = packet.link.reply();
+        if let Some(oldest) = self.ack_runs.wait(run) {
+            self.end_run(&oldest, now);
+        }
+        true
+    }
+
+    fn end_run(&mut self, run: &AckRun, now: Instant) {
+        if let Some(rtt) = self.stack.end_run(now, run) {
+            self.services.histograms.record_rtt(rtt);
+        }
+    }
+
+    fn end_runs(&mut self, now: Instant) {
+        while let Some(run) = self.ack_runs.end_next() {
+            self.end_run(&run, now);
         }
     }
 

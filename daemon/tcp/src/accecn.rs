@@ -9,7 +9,7 @@ mod reader;
 mod reporter;
 mod rest;
 
-pub(crate) use reader::{Reader, Report};
+pub(crate) use reader::{Reader, Report, longest_stretch};
 pub(crate) use reporter::Reporter;
 pub(crate) use rest::RestingAccEcn;
 

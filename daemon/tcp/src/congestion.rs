@@ -75,6 +75,8 @@ pub struct AckSample {
     pub now: Instant,
     /// Bytes by which it moved SND.UNA: what a window may grow by.
     pub acked_bytes: u32,
+    /// Acknowledgements that arrived with it and for which it stands, itself not included: see [`crate::AckRun`].
+    pub merged: u32,
     /// Bytes newly delivered to the peer, cumulatively or by SACK, not counting what was known before.
     pub delivered_bytes: u32,
     /// Delivered on this connection so far, in bytes.

@@ -76,6 +76,8 @@ impl Control {
 pub(crate) struct JudgedAck {
     /// Bytes by which it moved SND.UNA.
     pub acked: u64,
+    /// Acknowledgements for which it stands, itself included.
+    pub acks: u32,
     /// Bytes that it delivered.
     pub delivered: u64,
     /// Shortest round trip of what it delivered and was sent once.
@@ -244,6 +246,7 @@ impl Connection {
             header,
             acked: ack.acked,
             delivered,
+            acks: ack.acks,
             is_newer: ack.is_newer,
             smss: self.send.smss(),
         });
@@ -283,6 +286,7 @@ impl Connection {
         let sample = AckSample {
             now,
             acked_bytes: saturated(ack.acked),
+            merged: ack.acks - 1,
             delivered_bytes: saturated(ack.delivered),
             delivered_total: control.delivery.delivered(),
             srtt: self.rtt.srtt(),

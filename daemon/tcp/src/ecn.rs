@@ -9,7 +9,8 @@
 
 use sluice_wire::{AccEcnOption, Ecn, TcpFlags, TcpHeader};
 
-use crate::accecn::{AccEcn, Report};
+use crate::accecn::{AccEcn, Report, longest_stretch};
+use crate::ack_run::Acks;
 use crate::ecn_terms::{EcnLevel, EcnTerms, arrived_by, syn_flags};
 
 mod rest;
@@ -75,6 +76,8 @@ pub(crate) struct AckOfEct<'a> {
     /// Bytes by which it moved SND.UNA, and bytes that it delivered.
     pub acked: u64,
     pub delivered: u64,
+    /// How many acknowledgements it stands for.
+    pub acks: Acks,
     /// Its timestamp is newer than all before it.
     pub is_newer: bool,
     pub smss: u32,
@@ -307,6 +310,7 @@ impl EcnState {
                     ace: ack.header.flags.ace(),
                     option: ack.header.options.accecn.as_ref(),
                     delivered: ack.delivered,
+                    acks: ack.acks,
                     is_newer: ack.is_newer,
                     smss: ack.smss,
                 });
@@ -318,6 +322,14 @@ impl EcnState {
                 };
                 (marks, stops)
             }
+        }
+    }
+
+    /// Most bytes between two acknowledgements of which one may stand for both.
+    pub(crate) fn longest_stretch(&self, smss: u32) -> u32 {
+        match &self.feedback {
+            Feedback::None | Feedback::Classic(_) => u32::MAX,
+            Feedback::Accurate(_) => longest_stretch(smss),
         }
     }
 
@@ -443,6 +455,7 @@ mod tests {
             header: &header,
             acked: 1000,
             delivered: 1000,
+            acks: Acks::ONE,
             is_newer: true,
             smss: 1000,
         };

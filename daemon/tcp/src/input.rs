@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use sluice_wire::{TcpFlags, TcpHeader};
 
+use crate::ack_run::Acks;
 use crate::clock::Instant;
 use crate::config::{DELAYED_ACK, FIN_WAIT_2};
 use crate::connection::{Connection, Env};
@@ -89,20 +90,46 @@ impl Connection {
                 self.steer_by_handshake_mark(env);
             }
         }
-        self.keep_alive_restarts(env);
-        let is_newer = self.is_newer(header);
-        self.move_ts_recent(header, env);
         let mut outcome = Outcome {
             trusted: true,
             ..Outcome::default()
         };
-        self.note_codepoint(segment, env);
-        self.process_ack(segment, (ack, is_newer), env, &mut outcome);
+        self.process_acceptable(segment, ack, Acks::ONE, env, &mut outcome);
         if self.finish.is_some() {
             return outcome;
         }
         self.process_payload(segment, env, &mut outcome);
         outcome
+    }
+
+    /// Processes a run of acknowledgements, for which `segment` stands and which has passed the checks. The round-trip
+    /// time that it measured.
+    pub(crate) fn on_acks(
+        &mut self,
+        segment: &Segment<'_>,
+        acks: Acks,
+        env: &mut Env<'_>,
+    ) -> Option<Duration> {
+        let ack = self.acceptable_ack(segment.header)?;
+        let mut outcome = Outcome::default();
+        self.process_acceptable(segment, ack, acks, env, &mut outcome);
+        outcome.rtt
+    }
+
+    /// What an acceptable segment says by its header, up to the fifth check.
+    fn process_acceptable(
+        &mut self,
+        segment: &Segment<'_>,
+        ack: i64,
+        acks: Acks,
+        env: &mut Env<'_>,
+        outcome: &mut Outcome,
+    ) {
+        self.keep_alive_restarts(env);
+        let is_newer = self.is_newer(segment.header);
+        self.move_ts_recent(segment.header, env);
+        self.note_codepoint(segment, env);
+        self.process_ack(segment, (ack, is_newer), acks, env, outcome);
     }
 
     /// SYN-RECEIVED after a simultaneous open, or with the final ACK that `listener` has found to fit: repeats of the
@@ -321,6 +348,7 @@ impl Connection {
         &mut self,
         segment: &Segment<'_>,
         (ack, is_newer): (i64, bool),
+        acks: Acks,
         env: &mut Env<'_>,
         outcome: &mut Outcome,
     ) {
@@ -361,6 +389,7 @@ impl Connection {
             dsack: self.duplicate_sack(header, ack),
             echoed_ms: self.echoed_ms(header, env.now),
             is_newer,
+            acks,
         };
         if let Some(range) = &seen.dsack {
             self.note(EventKind::Duplicate, 0, range.end - range.start, env);

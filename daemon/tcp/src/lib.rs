@@ -15,6 +15,7 @@
 //! | `stack`, `queues` | flows, timers, order of work, whose turn it is | 9293 3.10 |
 //! | `slots`, `rest`, `pool` | where connections live: packed while they are idle, in a box of the pool else | |
 //! | `listener`, `handshake`, `syn_table`, `syn_cookie`, `isn` | before a connection | 9293, 4987, 6528 |
+//! | `ack_run` | acknowledgements of one batch that are taken as one | 9293 3.4, 3465, 5961 |
 //! | `open` | active and simultaneous open | 9293 |
 //! | `time_wait` | after a connection | 9293, 6191, 1337 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
@@ -45,6 +46,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod accecn;
+mod ack_run;
 pub mod autotune;
 pub mod budget;
 mod challenge;
@@ -108,6 +110,7 @@ mod validation;
 mod verdict;
 pub mod wheel;
 
+pub use ack_run::{AckRun, AckRuns, Joining};
 pub use autotune::{Autotune, BuffersView};
 pub use budget::BudgetView;
 pub use config::StackConfig;

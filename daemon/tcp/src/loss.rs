@@ -117,6 +117,11 @@ impl Loss {
         self.is(Outstanding::is_undisturbed)
     }
 
+    /// See [`Outstanding::is_steady`].
+    pub(crate) fn is_steady(&self) -> bool {
+        self.is(Outstanding::is_steady)
+    }
+
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
     pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
         if let Some(outstanding) = &mut self.outstanding {
@@ -378,6 +383,7 @@ impl Loss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ack_run::Acks;
     use crate::congestion::Algorithm;
 
     const PATH: Path = Path {
@@ -396,6 +402,7 @@ mod tests {
             dsack: None,
             echoed_ms: None,
             is_newer: false,
+            acks: Acks::ONE,
         };
         let delivered = loss.deliver(&ack, core::iter::empty(), &PATH, pool);
         let _ = loss.judge(&ack, &delivered, &PATH, pool);

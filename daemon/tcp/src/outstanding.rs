@@ -197,6 +197,11 @@ impl Outstanding {
         self.is_open() && self.flight.sacked_bytes() == 0 && self.flight.lost_bytes() == 0
     }
 
+    /// Whether nothing hangs on a single acknowledgement: neither a recovery nor the end of a tail loss probe.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.is_undisturbed() && !self.probe.is_pending()
+    }
+
     /// A window probe was taken back: SND.NXT is `snd_nxt` again.
     pub(crate) fn take_back(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
         self.flight.take_back(snd_nxt, pool);

@@ -65,6 +65,7 @@ impl Connection {
         }
         let judged_ack = JudgedAck {
             acked: ack.acked,
+            acks: ack.acks.count,
             delivered: delivered.bytes,
             rtt: delivered.rtt,
             in_flight,

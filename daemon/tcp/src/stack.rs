@@ -1,9 +1,10 @@
 //! All connections of one worker: flows, timers and the order of work.
 //!
 //! Here is what segments and time bring about. What the driver tells a connection is in `calls`, what it may ask in
-//! `views`.
+//! `views`, and acknowledgements that come in runs are in `runs`.
 
 mod calls;
+mod runs;
 mod views;
 
 use sluice_wire::{IcmpError, TcpHeader};
@@ -56,8 +57,8 @@ impl core::error::Error for ConnectError {}
 
 /// The TCP of one worker.
 ///
-/// Call order of a turn, as in the worker: [`on_segment`](Self::on_segment) for every segment received,
-/// [`on_timers`](Self::on_timers), then [`poll_event`](Self::poll_event) until it is empty while the driver
+/// Call order of a turn, as in the worker: [`on_segment`](Self::on_segment) for every segment received, or
+/// [`begin_run`](Self::begin_run) for acknowledgements that may come in a row, then [`on_timers`](Self::on_timers), then [`poll_event`](Self::poll_event) until it is empty while the driver
 /// reacts with [`supply`](Self::supply), [`consume`](Self::consume), [`close`](Self::close) or
 /// [`abort`](Self::abort), and [`poll_transmit`](Self::poll_transmit) or
 /// [`poll_transmit_run`](Self::poll_transmit_run) while there is room to send. A loop
@@ -75,6 +76,8 @@ pub struct Stack {
     time_wait: TimeWaitTable,
     listener: Listener,
     counters: StackCounters,
+    /// Where the flow of the last segment lives, until a flow ends: segments of one flow come in a row.
+    recent: Option<u32>,
     /// The latest time that a call told.
     now: Instant,
     /// Of the connection that ended last, if it ended badly.
@@ -96,6 +99,7 @@ impl Stack {
             time_wait: TimeWaitTable::new(config.time_wait, config.flow_hash_key),
             listener: Listener::new(&config, now),
             counters: StackCounters::default(),
+            recent: None,
             now,
             last_record: None,
             config,
@@ -110,7 +114,10 @@ impl Stack {
         self.counters.segments_in += 1;
         self.now = now;
         match self.slot_of(&segment.key) {
-            Some(slot) => self.on_connection_segment(slot, now, segment),
+            Some(slot) => {
+                self.recent = Some(slot);
+                self.on_connection_segment(slot, now, segment)
+            }
             None => self.on_strange_segment(now, segment),
         }
     }
@@ -468,8 +475,11 @@ impl Stack {
     }
 
     fn slot_of(&self, key: &FlowKey) -> Option<u32> {
-        self.flows
-            .get(key, |slot| self.slots.key(slot) == Some(key))
+        let is_flow = |slot| self.slots.key(slot) == Some(key);
+        match self.recent {
+            Some(slot) if is_flow(slot) => Some(slot),
+            _ => self.flows.get(key, is_flow),
+        }
     }
 
     fn handshake_id(&self, entry: EntryId) -> ConnId {
@@ -578,6 +588,7 @@ impl Stack {
         connection.receive.release(&mut self.flights.held);
         connection.release_buffers(&mut self.flights);
         self.flows.remove(&connection.key, slot);
+        self.recent = None;
         self.wheel.cancel(slot);
         self.queues.announce(slot, queued);
     }

@@ -101,8 +101,10 @@ counted! {
 /// Totals since the stack was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StackCounters {
-    /// Segments given to [`crate::Stack::on_segment`].
+    /// Segments given to [`crate::Stack::on_segment`], or to [`crate::Stack::end_run`] in runs.
     pub segments_in: u64,
+    /// Of those, acknowledgements for which a later one of the same batch stood: [`crate::AckRun`].
+    pub acks_merged: u64,
     /// Segments returned by [`crate::Stack::poll_transmit`].
     pub segments_out: u64,
     /// Payload bytes sent for the first time.
@@ -228,6 +230,7 @@ impl StackCounters {
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         [
             ("segments_in", self.segments_in),
+            ("acks_merged", self.acks_merged),
             ("segments_out", self.segments_out),
             ("bytes_out", self.bytes_out),
             ("accepted", self.accepted),

@@ -3,6 +3,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
+use crate::ack_run::Acks;
 use crate::clock::Instant;
 
 /// What an acknowledgement means for the congestion window.
@@ -37,6 +38,8 @@ pub(crate) struct AckSeen {
     pub echoed_ms: Option<u64>,
     /// Its timestamp is newer than all before it.
     pub is_newer: bool,
+    /// How many it stands for.
+    pub acks: Acks,
 }
 
 /// What an acknowledgement delivered: collected first, judged when the round trip is known.

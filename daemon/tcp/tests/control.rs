@@ -446,6 +446,59 @@ fn a_late_loop_keeps_the_rate_and_does_not_burst() {
     assert!(share >= 0.90, "{share}");
 }
 
+/// Acknowledgements that come in clumps are taken as one, and no controller makes less of the path.
+#[test]
+fn runs_of_acknowledgements_cost_no_controller_anything() {
+    let path = Path {
+        rate: 2 * Path::USUAL.rate,
+        buffer: 2 * Path::USUAL.bdp(),
+        ..Path::USUAL
+    };
+    for algorithm in Algorithm::ALL {
+        let [each, merged] = [false, true].map(|merges| {
+            let setup = Setup {
+                coalesced: Duration::from_millis(1),
+                merges,
+                timestamps: true,
+                ..Setup::new(algorithm, path)
+            };
+            let mut lab = Lab::new(setup, 1, Duration::ZERO);
+            let share = steady_share(&mut lab);
+            println!(
+                "{algorithm:?}: {share:.3} of the link, {} merged, queue {:?}",
+                lab.merged(),
+                lab.queue
+            );
+            assert_eq!(lab.merged() > 10_000, merges, "{algorithm:?}");
+            share
+        });
+        assert!(merged >= each - 0.02, "{algorithm:?}: {merged} of {each}");
+    }
+}
+
+/// RFC 9406 section 4.2 wants eight samples: those of a run count, or slow start would see no rise in a few clumps.
+#[test]
+fn hystart_sees_the_rise_in_runs_of_acknowledgements_too() {
+    let setup = Setup {
+        coalesced: Duration::from_millis(4),
+        merges: true,
+        ..Setup::new(
+            Algorithm::Cubic,
+            Path {
+                buffer: 16 * Path::USUAL.bdp(),
+                ..Path::USUAL
+            },
+        )
+    };
+    let mut lab = Lab::new(setup, 1, Duration::ZERO);
+    lab.run(2 * SECOND);
+    let (view, merged) = (lab.view(0), lab.merged());
+    println!("{merged} merged, {view:?}, queue {:?}", lab.queue);
+    assert!(merged > 1000, "{merged}");
+    assert_ne!(view.ssthresh, u32::MAX, "slow start is over");
+    assert_eq!(lab.queue.dropped, 0);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let lossy = Path {

@@ -18,6 +18,8 @@ mod text;
 
 use std::path::Path;
 
+use runner::Taking;
+
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dialogues"))
 }
@@ -26,7 +28,7 @@ fn run_text(text: &str) -> Result<(), String> {
     let dialogues = script::dialogues("inline", text).map_err(|mistake| format!("{mistake:?}"))?;
     dialogues
         .iter()
-        .try_for_each(|dialogue| runner::run(dialogue, &[]))
+        .try_for_each(|dialogue| runner::run(dialogue, &[], Taking::Each))
 }
 
 #[test]
@@ -51,11 +53,13 @@ fn every_dialogue_goes_as_its_script_says() {
                 continue;
             }
             count += 1;
-            if let Err(failure) = runner::run(&dialogue, &prologues) {
-                failures.push(format!(
-                    "# {} [{}]\n{failure}",
-                    dialogue.name, dialogue.clause
-                ));
+            for taking in [Taking::Each, Taking::Runs] {
+                if let Err(failure) = runner::run(&dialogue, &prologues, taking) {
+                    failures.push(format!(
+                        "# {} [{}], {taking:?}\n{failure}",
+                        dialogue.name, dialogue.clause
+                    ));
+                }
             }
         }
     }

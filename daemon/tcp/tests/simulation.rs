@@ -65,7 +65,7 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
         number("SEEDS").unwrap_or(SEEDS)
     };
     let began = core_time();
-    let (mut segments, mut given_up, mut withheld) = (0, 0, 0);
+    let (mut segments, mut given_up, mut withheld, mut merged) = (0, 0, 0, 0);
     let (mut hash, mut failures) = (0_u64, Vec::new());
     for seed in first..first + count {
         match run(seed, Scenario::of(seed), single) {
@@ -73,6 +73,7 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
                 segments += report.segments;
                 given_up += report.given_up;
                 withheld += report.withheld;
+                merged += report.merged;
                 hash = hash.rotate_left(1) ^ report.trace_hash;
             }
             Err(failure) => failures.push(failure),
@@ -85,13 +86,17 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
     #[allow(clippy::cast_precision_loss)]
     let per_second = segments as f64 / seconds;
     println!(
-        "{count} seeds, {segments} segments, {withheld} held back, {per_second:.0} segments per core-second, \
-         trace {hash:016x}"
+        "{count} seeds, {segments} segments, {withheld} held back, {merged} ACKs merged, {per_second:.0} segments per \
+         core-second, trace {hash:016x}"
     );
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
     assert!(
         given_up <= count / 1000,
         "{given_up} handshakes were given up"
+    );
+    assert!(
+        merged > 0 || single,
+        "runs of ACKs are what half of the seeds are for"
     );
 }
 

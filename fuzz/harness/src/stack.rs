@@ -14,7 +14,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::{
-    ConnId, Disposition, Receipt, RunLimit, Segment, SegmentDrop, Stack, StackConfig, State,
+    ConnId, Disposition, NewBytes, Receipt, RunLimit, Segment, SegmentDrop, Stack, StackConfig,
+    State,
 };
 use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
@@ -286,7 +287,7 @@ impl Bench {
         if let Some(at) = known {
             self.live[at].before_segment(header);
         }
-        let receipt = self.stack.on_segment(self.now, &segment);
+        let receipt = self.take(&segment);
         self.seen.segments_in += 1;
         self.seen.dropped += u64::from(matches!(receipt.disposition, Disposition::Dropped(_)));
         if let Some(reply) = &receipt.reply {
@@ -321,6 +322,25 @@ impl Bench {
         }
         if receipt.disposition == Disposition::Unknown && refuse {
             self.refuse(&segment);
+        }
+    }
+
+    /// Acknowledgements with an odd window go in as runs, where they may.
+    fn take(&mut self, segment: &Segment<'_>) -> Receipt {
+        let run = (segment.header.window % 2 == 1)
+            .then(|| self.stack.begin_run(self.now, segment))
+            .flatten();
+        let Some(run) = run else {
+            return self.stack.on_segment(self.now, segment);
+        };
+        Receipt {
+            conn: Some(run.conn()),
+            disposition: Disposition::Accepted,
+            pieces: NewBytes::default(),
+            payload_start: 0,
+            trusted: true,
+            rtt: self.stack.end_run(self.now, &run),
+            reply: None,
         }
     }
 

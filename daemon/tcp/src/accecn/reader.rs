@@ -8,6 +8,7 @@
 use sluice_wire::AccEcnOption;
 
 use super::{ACE_MASK, CEP_INITIAL, FIELD_MASK, counted_on};
+use crate::ack_run::Acks;
 
 /// The ACE field goes round with so many marks.
 const ACE_ROUND: u32 = ACE_MASK + 1;
@@ -26,6 +27,8 @@ pub(crate) struct Report<'a> {
     pub option: Option<&'a AccEcnOption>,
     /// Bytes that it newly delivers.
     pub delivered: u64,
+    /// How many acknowledgements it stands for.
+    pub acks: Acks,
     /// Its timestamp is newer than all before it: it is no old one, though it delivers nothing.
     pub is_newer: bool,
     pub smss: u32,
@@ -123,14 +126,20 @@ impl Reader {
             true => 0,
             false => u32::from(u16::from(report.ace).wrapping_sub(self.cep)) & ACE_MASK,
         };
-        let segments = segments(report);
+        let segments = segments(report.delivered, report.smss);
+        // The ACE field of each was the same: it has gone round in between only if one of them covers enough.
+        let stretch = match report.acks.longest {
+            Some(longest) => self::segments(longest.into(), report.smss),
+            None => segments,
+        };
+        let average = segments.div_ceil(report.acks.count.max(1));
         if self.average == 0 {
-            self.average = sample(segments);
+            self.average = sample(average);
         }
         let bytes = self.marked_bytes(report.option);
-        let packets = self.decide(counted, segments, bytes, report.smss);
+        let packets = self.decide(counted, stretch, bytes, report.smss);
         let mangled = self.is_contradicted(counted, segments, bytes);
-        self.learn(segments);
+        self.learn(average);
         self.cep = counted_on(self.cep, packets);
         self.ceb = self.ceb.wrapping_add(bytes.unwrap_or(0));
         let estimate = u64::from(packets) * u64::from(report.smss);
@@ -197,9 +206,15 @@ impl Reader {
     }
 }
 
-/// Full segments that an acknowledgement delivers: at least one if anything.
-fn segments(report: &Report<'_>) -> u32 {
-    let segments = report.delivered.div_ceil(u64::from(report.smss.max(1)));
+/// Most bytes between two acknowledgements with one ACE field of which the later says all that both do: in more, the
+/// field may have gone round.
+pub(crate) fn longest_stretch(smss: u32) -> u32 {
+    smss.saturating_mul(ACE_ROUND - 1)
+}
+
+/// Full segments that an acknowledgement of `delivered` bytes delivers: at least one if anything.
+fn segments(delivered: u64, smss: u32) -> u32 {
+    let segments = delivered.div_ceil(u64::from(smss.max(1)));
     u32::try_from(segments).unwrap_or(u32::MAX)
 }
 

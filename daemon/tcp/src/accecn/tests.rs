@@ -4,6 +4,7 @@ use sluice_wire::{AccEcnOption, AccEcnOrder, Ecn};
 
 use super::reader::Reading;
 use super::*;
+use crate::ack_run::Acks;
 
 const SMSS: u32 = 1000;
 
@@ -20,6 +21,7 @@ fn report(ace: u8, segments: u32) -> Report<'static> {
         ace,
         option: None,
         delivered: u64::from(segments * SMSS),
+        acks: Acks::ONE,
         is_newer: true,
         smss: SMSS,
     }
@@ -391,6 +393,7 @@ fn both_halves_agree_after_any_losses_of_acks() {
                 ace,
                 option: option.as_ref(),
                 delivered: std::mem::take(&mut unheard) * u64::from(SMSS),
+                acks: Acks::ONE,
                 is_newer: true,
                 smss: SMSS,
             });

@@ -80,7 +80,7 @@ impl Cubic {
         let divisor = self.slow_start_divisor(ack);
         if ack.cwnd_limited {
             if self.window.in_slow_start() {
-                self.window.slow_start(ack.acked_bytes, divisor);
+                self.window.slow_start(ack, divisor);
             } else {
                 self.avoid_congestion(ack);
             }

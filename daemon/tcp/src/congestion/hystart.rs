@@ -137,7 +137,8 @@ impl HyStart {
         if let Some(rtt) = ack.rtt {
             self.current_round_min_rtt = self.current_round_min_rtt.min(rtt);
             self.part.min_rtt = self.part.min_rtt.min(rtt);
-            self.part.samples += 1;
+            // Each would have measured; this is the shortest of them.
+            self.part.samples += 1 + ack.merged;
             self.compare(ack.now);
         }
         match &self.css {

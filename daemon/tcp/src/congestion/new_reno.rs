@@ -40,7 +40,7 @@ impl NewReno {
         }
         if ack.cwnd_limited {
             if self.window.in_slow_start() {
-                self.window.slow_start(ack.acked_bytes, 1);
+                self.window.slow_start(ack, 1);
             } else {
                 self.avoid_congestion(ack.acked_bytes);
             }

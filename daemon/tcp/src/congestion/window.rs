@@ -1,6 +1,6 @@
 //! What all algorithms share: the window itself, slow start, and what RFC 5681 does to both.
 
-use super::CWND_MAX;
+use super::{AckSample, CWND_MAX};
 
 /// L of RFC 3465 2.2: slow start takes at most this many SMSS from one ACK, so that an ACK for a lot of
 /// data does not let out a burst of the same size.
@@ -49,9 +49,9 @@ impl Window {
         self.cwnd = u32::try_from(bytes).unwrap_or(CWND_MAX);
     }
 
-    /// RFC 3465 2.2, 2.3: by acknowledged bytes, at most L * SMSS per ACK, and not beyond `ssthresh`. `divisor`
-    /// is 1, or CSS_GROWTH_DIVISOR of RFC 9406.
-    pub(super) fn slow_start(&mut self, acked_bytes: u32, divisor: u32) {
+    /// RFC 3465 2.2, 2.3: by acknowledged bytes, at most L * SMSS per ACK, and not beyond `ssthresh`. An ACK that
+    /// stands for others has the share of each. `divisor` is 1, or CSS_GROWTH_DIVISOR of RFC 9406.
+    pub(super) fn slow_start(&mut self, ack: &AckSample, divisor: u32) {
         // While the losses of an RTO are repaired, one ACK can cover much that was received long before
         // and says nothing about the path now: L = 1.
         let segments = if self.repair_bytes > 0 {
@@ -59,7 +59,10 @@ impl Window {
         } else {
             self.slow_start_segments
         };
-        let growth = acked_bytes.min(segments.saturating_mul(self.mss)) / divisor;
+        let most = segments
+            .saturating_mul(1 + ack.merged)
+            .saturating_mul(self.mss);
+        let growth = ack.acked_bytes.min(most) / divisor;
         self.set_cwnd(u64::from(
             self.cwnd.saturating_add(growth).min(self.ssthresh),
         ));

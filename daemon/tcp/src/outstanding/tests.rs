@@ -4,6 +4,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
+use crate::ack_run::Acks;
 use crate::congestion::Algorithm;
 
 const SMSS: u32 = 1000;
@@ -75,6 +76,7 @@ impl Bed {
             dsack: None,
             echoed_ms: self.echo,
             is_newer: false,
+            acks: Acks::ONE,
         }
     }
 

@@ -19,7 +19,7 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
 use sluice_tcp::rtt::RtoConfig;
-use sluice_tcp::{ConnId, ControlView, Outgoing, Segment, Stack, StackConfig};
+use sluice_tcp::{AckRun, ConnId, ControlView, Outgoing, Segment, Stack, StackConfig};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
 use crate::receiver::{Receiver, STAMP_LEN};
@@ -78,6 +78,10 @@ pub struct Setup {
     pub rto_min: Duration,
     /// Receivers know timestamps.
     pub timestamps: bool,
+    /// Acknowledgements arrive at multiples of this, as from a NIC that moderates its interrupts.
+    pub coalesced: Duration,
+    /// Those that arrive at one moment are taken in runs.
+    pub merges: bool,
 }
 
 impl Setup {
@@ -91,6 +95,8 @@ impl Setup {
             late: Duration::from_micros(60),
             rto_min: Duration::from_millis(200),
             timestamps: false,
+            coalesced: Duration::ZERO,
+            merges: false,
         }
     }
 }
@@ -167,6 +173,7 @@ pub struct Lab {
     sequence: u64,
     busy_until: Instant,
     random: u64,
+    run: Option<AckRun>,
 }
 
 impl Lab {
@@ -179,6 +186,7 @@ impl Lab {
             now,
             queue: QueueStats::default(),
             departures: None,
+            run: None,
             flows: Vec::new(),
             events: BinaryHeap::new(),
             pending: Vec::new(),
@@ -279,6 +287,7 @@ impl Lab {
                 self.handle(event);
             }
         }
+        self.end_run();
         self.stack.on_timers(self.now);
         while let Some((conn, events)) = self.stack.poll_event() {
             assert_eq!(events.closed, None, "nobody closes");
@@ -331,14 +340,39 @@ impl Lab {
                     payload_len: 0,
                     ecn: Ecn::NotEct,
                 };
+                if self.setup.merges {
+                    if self.run.as_mut().is_some_and(|run| run.merge(&segment)) {
+                        return;
+                    }
+                    self.end_run();
+                    self.run = self.stack.begin_run(self.now, &segment);
+                    if self.run.is_some() {
+                        return;
+                    }
+                }
                 let receipt = self.stack.on_segment(self.now, &segment);
                 self.flows[flow].conn = receipt.conn;
             }
         }
     }
 
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.stack.end_run(self.now, &run);
+        }
+    }
+
+    /// Acknowledgements for which a later one stood.
+    pub fn merged(&self) -> u64 {
+        self.stack.counters().acks_merged
+    }
+
     fn answer(&mut self, flow: usize, header: TcpHeader) {
-        let at = self.now + self.setup.path.rtt / 2;
+        let mut at = self.now + self.setup.path.rtt / 2;
+        let grid = u64::try_from(self.setup.coalesced.as_nanos()).expect("short");
+        if grid > 0 {
+            at = Instant::from_nanos(at.as_nanos().next_multiple_of(grid));
+        }
         self.push(at, Event::Answers { flow, header });
     }
 

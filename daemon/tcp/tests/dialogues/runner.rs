@@ -18,8 +18,8 @@ use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::{self, Secret};
 use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{
-    Autotune, CloseReason, ConnId, ConnectionRecord, ControlView, Disposition, Events, Segment,
-    Stack, StackConfig,
+    AckRun, Autotune, CloseReason, ConnId, ConnectionRecord, ControlView, Disposition, Events,
+    Segment, Stack, StackConfig,
 };
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
@@ -100,12 +100,25 @@ pub struct Runner {
     port_closed: bool,
     leaving: VecDeque<Leaving>,
     peers: BTreeMap<u16, Peer>,
+    taking: Taking,
+    /// The driver has no turn before the line that follows, and acknowledgements that wait for it.
+    in_batch: bool,
+    run: Option<AckRun>,
     arrived: Arrived,
     transcript: Vec<String>,
 }
 
+/// How the driver takes what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// Every segment by itself.
+    Each,
+    /// Acknowledgements in runs, be they of one.
+    Runs,
+}
+
 /// Runs one dialogue.
-pub fn run(dialogue: &Dialogue, prologues: &[Dialogue]) -> Result<(), Failure> {
+pub fn run(dialogue: &Dialogue, prologues: &[Dialogue], taking: Taking) -> Result<(), Failure> {
     let steps = with_prologues(dialogue, prologues)?;
     let mut settings = Vec::new();
     for step in &steps {
@@ -113,7 +126,7 @@ pub fn run(dialogue: &Dialogue, prologues: &[Dialogue]) -> Result<(), Failure> {
             settings.extend(some.iter().cloned());
         }
     }
-    let mut runner = Runner::new(&settings).map_err(|what| at(&dialogue.at, &what))?;
+    let mut runner = Runner::new(&settings, taking).map_err(|what| at(&dialogue.at, &what))?;
     for step in &steps {
         runner.step(step).map_err(|what| {
             format!(
@@ -129,7 +142,7 @@ pub fn run(dialogue: &Dialogue, prologues: &[Dialogue]) -> Result<(), Failure> {
 }
 
 impl Runner {
-    fn new(settings: &[(String, String)]) -> Result<Runner, String> {
+    fn new(settings: &[(String, String)], taking: Taking) -> Result<Runner, String> {
         let mut config = StackConfig {
             congestion: Algorithm::NewReno,
             ..StackConfig::new(64, [3; 16], Secret::new(SECRET))
@@ -175,6 +188,9 @@ impl Runner {
             port_closed,
             leaving: VecDeque::new(),
             peers: BTreeMap::new(),
+            taking,
+            in_batch: false,
+            run: None,
             arrived: Arrived::default(),
             transcript: Vec::new(),
         })
@@ -193,8 +209,10 @@ impl Runner {
                 self.nothing_leaves()
             }
             Action::Arrive(pattern) => {
-                self.advance(time, false)?;
-                self.nothing_leaves()?;
+                if !self.in_batch {
+                    self.advance(time, false)?;
+                    self.nothing_leaves()?;
+                }
                 pieces(pattern)
                     .iter()
                     .try_for_each(|piece| self.arrive(piece))
@@ -434,7 +452,11 @@ impl Runner {
             }
             Err(reason) => self.arrived.drop = reason,
         }
-        self.pump();
+        self.in_batch = pattern.batched;
+        if !pattern.batched {
+            self.end_run();
+            self.pump();
+        }
         Ok(())
     }
 
@@ -488,6 +510,9 @@ impl Runner {
             }
             return;
         }
+        if self.taking == Taking::Runs && self.joins(&segment) {
+            return;
+        }
         let before = self.peers.get(&port).and_then(|peer| peer.conn);
         let before = before.and_then(|conn| self.stack.state(conn));
         let receipt = self.stack.on_segment(self.now, &segment);
@@ -532,6 +557,27 @@ impl Runner {
         if let Some(header) = answer {
             let conn = self.peers[&port].iss_of;
             self.sent(port, header, 0, conn);
+        }
+    }
+
+    /// Whether a segment is an acknowledgement that is taken in a run.
+    fn joins(&mut self, segment: &Segment<'_>) -> bool {
+        if self.run.as_mut().is_some_and(|run| run.merge(segment)) {
+            return true;
+        }
+        self.end_run();
+        self.run = self.stack.begin_run(self.now, segment);
+        self.run.is_some()
+    }
+
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.arrived = Arrived {
+                drop: "none".to_owned(),
+                trusted: true,
+                rtt: self.stack.end_run(self.now, &run),
+                ..Arrived::default()
+            };
         }
     }
 

@@ -123,6 +123,8 @@ pub struct Pattern {
     pub bad_checksum: bool,
     /// `in 1460`: several segments in a row, each of this length but the last.
     pub pieces_of: Option<u32>,
+    /// `batched`: the driver has its turn only after the line that follows.
+    pub batched: bool,
     pub port: u16,
 }
 
@@ -351,6 +353,7 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
         raw: Vec::new(),
         bad_checksum: false,
         pieces_of: None,
+        batched: false,
         port: DEFAULT_PORT,
     };
     let mut words = options.iter();
@@ -364,6 +367,7 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
             ("urg", "") => pattern.urgent = parse(value()?)?,
             ("mss", size) => pattern.mss = Some(parse(size)?),
             ("ws", shift) => pattern.window_scale = Some(parse(shift)?),
+            ("batched", "") => pattern.batched = true,
             ("sackok", "") => pattern.sack_permitted = true,
             ("nots", "") => pattern.stamps = Stamps::Without,
             ("ts", "") => pattern.stamps = Stamps::Given(None, None),

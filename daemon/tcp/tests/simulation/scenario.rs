@@ -39,6 +39,8 @@ pub struct Scenario {
     pub runs: bool,
     /// What connections show of themselves is part of the trace.
     pub is_watched: bool,
+    /// What arrives before a turn is taken in it, and acknowledgements in a row as one.
+    pub merges: bool,
     /// Whether and when clients are tested for optimistic acknowledgements.
     pub skip: Option<SkipConfig>,
     /// Segments of an attacker per million of the client's.
@@ -77,6 +79,7 @@ impl Scenario {
             pauses: chance.pick(&[0, 0, 0, 1000]),
             half_open: chance.pick(&[160, 160, 160, 8]),
             rounds: chance.pick(&[1, 1, 3]),
+            merges: false,
             skip: None,
             runs: false,
             is_watched: false,
@@ -109,6 +112,7 @@ impl Scenario {
             });
         }
         scenario.runs = chance.hit(PARTS / 2);
+        scenario.merges = chance.hit(PARTS / 2);
         scenario
     }
 
@@ -175,6 +179,7 @@ impl Scenario {
             lean: false,
             turn_segments: u32::MAX,
             batch: Duration::ZERO,
+            merges: false,
             skip: None,
             runs: false,
             is_watched: false,

@@ -11,7 +11,8 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::{
-    CloseReason, ConnId, Disposition, RunLimit, Segment, Stack, StackConfig, StackCounters, State,
+    AckRun, AckRuns, CloseReason, ConnId, Disposition, Joining, RunLimit, Segment, Stack,
+    StackConfig, StackCounters, State,
 };
 use sluice_wire::{Ecn, IcmpError, IcmpErrorKind, QuotedSegment, TcpFlags, TcpHeader};
 
@@ -47,6 +48,8 @@ pub struct Report {
     pub black_holes: u64,
     /// Segments held back as a test, and clients caught by it.
     pub withheld: u64,
+    /// Acknowledgements for which a later one stood.
+    pub merged: u64,
     pub optimists: u64,
     /// Handshakes of which every answer was lost.
     pub given_up: u64,
@@ -112,6 +115,8 @@ pub struct World {
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     order: u64,
+    /// Segments that wait for the turn, if any do.
+    ring: Vec<(usize, TcpHeader, Range<u64>, bool)>,
     turn_at: Option<Instant>,
     out: Vec<Said>,
     hash: u64,
@@ -154,6 +159,7 @@ impl World {
             events: Vec::new(),
             free: Vec::new(),
             order: 0,
+            ring: Vec::new(),
             turn_at: None,
             out: Vec::new(),
             given_up: 0,
@@ -240,6 +246,11 @@ impl World {
                 self.note(index, '<', &header, &payload);
                 if self.chance.hit(self.scenario.pauses) {
                     self.now = self.now + self.chance.duration(PAUSE_MAX);
+                }
+                if self.scenario.merges {
+                    self.ring.push((index, header, payload, forged));
+                    self.schedule_turn(self.now + self.scenario.batch);
+                    return Ok(());
                 }
                 self.arrive(index, &header, &payload, forged)?;
                 if self.scenario.batch.is_zero() {
@@ -362,8 +373,47 @@ impl World {
         self.check_state(index)
     }
 
+    /// Takes what waits in the ring, as a worker does.
+    fn receive(&mut self) -> Result<(), String> {
+        let mut runs = AckRuns::new();
+        for (index, header, payload, forged) in core::mem::take(&mut self.ring) {
+            if forged && !self.is_live(index) {
+                continue;
+            }
+            let segment = Segment {
+                ecn: Ecn::NotEct,
+                key: self.flows[index].key,
+                header: &header,
+                payload_len: u32::try_from(payload.end - payload.start).expect("a segment"),
+            };
+            match runs.join(&segment) {
+                Joining::Joined => continue,
+                Joining::Ends(run) => self.end_run(&run)?,
+                Joining::Free => {}
+            }
+            let run = self.stack.begin_run(self.now, &segment);
+            match run.filter(|run| self.flows[index].conn == Some(run.conn())) {
+                Some(run) => runs
+                    .wait(run)
+                    .map_or(Ok(()), |oldest| self.end_run(&oldest))?,
+                None => self.arrive(index, &header, &payload, forged)?,
+            }
+        }
+        while let Some(run) = runs.end_next() {
+            self.end_run(&run)?;
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self, run: &AckRun) -> Result<(), String> {
+        self.stack.end_run(self.now, run);
+        let known = self.by_slot[run.conn().slot()].filter(|(known, _)| *known == run.conn());
+        known.map_or(Ok(()), |(_, index)| self.check_state(index))
+    }
+
     /// What a worker does every turn.
     fn turn(&mut self) -> Result<(), String> {
+        self.receive()?;
         self.stack.on_timers(self.now);
         let mut budget = self.scenario.turn_segments;
         loop {
@@ -807,6 +857,7 @@ impl World {
             timeouts: counters.timeouts,
             black_holes: counters.black_holes,
             withheld: counters.withheld,
+            merged: counters.acks_merged,
             optimists: counters.optimistic_acks,
             given_up: self.given_up,
             longest_run: self.longest_run,
