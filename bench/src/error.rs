@@ -33,9 +33,6 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
-    /// Something has no numbers.
-    #[error("{0} could not run -> the report says which and why")]
-    NotRun(usize),
     /// No binary to measure.
     #[error("{0} is missing -> make build, or --sluiced FILE")]
     NoDaemon(PathBuf),

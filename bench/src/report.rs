@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use conditions::Conditions;
 pub use doubts::known;
 pub use latency::{Interval, Latency, histogram as latency_histogram, interval_log};
-pub use row::{Better, Comparison, Contender, Measure, Row, Series, Serving, Timeline};
+pub use row::{Better, Comparison, Contender, Measure, Row, Serving, Timeline};
 
 use crate::error::Error;
 

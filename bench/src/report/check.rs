@@ -9,8 +9,8 @@ use crate::measure::Summary;
 /// How far a number may be from the same number after it was written and read.
 const PRECISION: f64 = 1e-9;
 
-/// The document, or the first thing that is wrong with it.
-pub fn document(text: &str) -> Result<Document, String> {
+/// The document, or the first thing that is wrong with it. `needs` must have run in every row.
+pub fn document(text: &str, needs: &[String]) -> Result<Document, String> {
     let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if document.schema != SCHEMA || document.version != VERSION {
         return Err(format!(
@@ -22,16 +22,30 @@ pub fn document(text: &str) -> Result<Document, String> {
         return Err("no report".to_owned());
     }
     for each in &document.reports {
-        report(each).map_err(|what| format!("{}: {what}", each.scenario))?;
+        report(each, needs).map_err(|what| format!("{}: {what}", each.scenario))?;
     }
     Ok(document)
 }
 
-fn report(report: &Report) -> Result<(), String> {
+fn report(report: &Report, needs: &[String]) -> Result<(), String> {
     if report.rows.is_empty() && report.not_run.is_empty() {
         return Err("nothing ran, and nothing says why".to_owned());
     }
+    if let Some(missing) = report
+        .not_run
+        .iter()
+        .find(|one| needs.contains(&one.contender))
+    {
+        let row = &missing.row;
+        return Err(format!(
+            "{} did not run in {row}: {}",
+            missing.contender, missing.why
+        ));
+    }
     for each in &report.rows {
+        if let Some(missing) = needs.iter().find(|name| each.find(name).is_none()) {
+            return Err(format!("{missing} has no part in {}", each.name));
+        }
         row(each).map_err(|what| format!("{}: {what}", each.name))?;
     }
     Ok(())
@@ -127,13 +141,13 @@ mod tests {
     fn with(pointer: &str, new: Value) -> String {
         let mut value = value();
         *value.pointer_mut(pointer).unwrap() = new;
-        document(&value.to_string()).unwrap_err()
+        document(&value.to_string(), &[]).unwrap_err()
     }
 
     #[test]
     fn a_document_is_the_same_after_it_was_read() {
         let value = value();
-        let read = document(&value.to_string()).unwrap();
+        let read = document(&value.to_string(), &[]).unwrap();
         assert_eq!(serde_json::to_value(read).unwrap(), value);
     }
 
@@ -147,7 +161,7 @@ mod tests {
         let mut unknown = value();
         unknown["reports"][0]["speed"] = json!(1);
         assert!(
-            document(&unknown.to_string())
+            document(&unknown.to_string(), &[])
                 .unwrap_err()
                 .contains("unknown field `speed`")
         );
@@ -157,7 +171,7 @@ mod tests {
             .unwrap()
             .remove("warnings");
         assert!(
-            document(&missing.to_string())
+            document(&missing.to_string(), &[])
                 .unwrap_err()
                 .contains("missing field `warnings`")
         );
@@ -186,5 +200,24 @@ mod tests {
     #[test]
     fn a_report_without_rows_must_say_why() {
         assert!(with("/reports/0/rows", json!([])).contains("nothing says why"));
+    }
+
+    #[test]
+    fn who_is_needed_must_have_run_everywhere() {
+        let needs = |name: &str| document(&value().to_string(), &[name.to_owned()]);
+        assert!(needs("xdp").is_ok());
+        assert!(
+            needs("kernel")
+                .unwrap_err()
+                .contains("kernel has no part in 1 flow")
+        );
+        let mut value = value();
+        value["reports"][0]["not_run"] =
+            json!([{ "row": "2 flows", "contender": "xdp", "why": "no driver" }]);
+        let said = document(&value.to_string(), &["xdp".to_owned()]).unwrap_err();
+        assert!(
+            said.contains("xdp did not run in 2 flows: no driver"),
+            "{said}"
+        );
     }
 }

@@ -8,6 +8,8 @@ const SPREAD_DOUBTFUL: f64 = 0.2;
 const LOAD_DOUBTFUL: f64 = 0.5;
 /// A client that is this busy may be what was measured, if the server is not as busy.
 const BUSY: f64 = 95.0;
+/// More than this of the server's CPU in other hands says that the server did not have it to itself.
+const OTHERS_DOUBTFUL: f64 = 10.0;
 /// A hypervisor that took more than this of a CPU.
 const STOLEN_DOUBTFUL: f64 = 2.0;
 
@@ -17,6 +19,8 @@ pub mod known {
     pub const SERVER_BUSY: &str = "server CPU";
     /// Percent of the client's CPU that were used.
     pub const CLIENT_BUSY: &str = "client CPU";
+    /// Percent of the server's CPU that other tasks than the server used.
+    pub const OTHERS: &str = "others";
     /// Percent of a CPU that the hypervisor took.
     pub const STOLEN: &str = "stolen";
     /// Requests that did not end well.
@@ -44,19 +48,21 @@ pub fn of(report: &Report) -> Vec<String> {
     for row in &report.rows {
         for contender in &row.contenders {
             let name = format!("{}, {}", row.name, contender.name);
-            doubts.extend(of_contender(contender).map(|doubt| format!("{name}: {doubt}")));
+            doubts.extend(
+                of_contender(contender, &row.decided_by).map(|doubt| format!("{name}: {doubt}")),
+            );
         }
     }
     doubts
 }
 
-fn of_contender(contender: &Contender) -> impl Iterator<Item = String> {
+fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item = String> {
     let median = |name| {
         let series = contender.series(name);
         series.map_or(0.0, |series| series.summary.median)
     };
-    let headline = contender.series.first();
-    let spread = headline
+    let spread = contender
+        .series(decided_by)
         .filter(|series| series.measure.better != Better::Neither)
         .map_or(0.0, |series| series.summary.spread());
     let failed: f64 = contender
@@ -74,6 +80,10 @@ fn of_contender(contender: &Contender) -> impl Iterator<Item = String> {
                 median(known::CLIENT_BUSY),
                 median(known::SERVER_BUSY)
             )
+        }),
+        (median(known::OTHERS) > OTHERS_DOUBTFUL).then(|| {
+            let percent = median(known::OTHERS);
+            format!("other tasks used {percent:.0} % of the server's CPU; repeat on a quiet machine")
         }),
         (median(known::STOLEN) > STOLEN_DOUBTFUL).then(|| {
             let percent = median(known::STOLEN);
@@ -114,11 +124,17 @@ mod tests {
         report.rows[0].contenders[1].push_run([
             (busy(known::CLIENT_BUSY), 99.0),
             (busy(known::SERVER_BUSY), 60.0),
+            (busy(known::OTHERS), 30.0),
             (busy(known::STOLEN), 5.0),
             (busy(known::FAILED), 2.0),
         ]);
         let doubts = of(&report).join("\n");
-        for doubt in ["speed of the client", "took 5.0 %", "2 requests failed"] {
+        for doubt in [
+            "speed of the client",
+            "other tasks used 30 %",
+            "took 5.0 %",
+            "2 requests failed",
+        ] {
             assert!(doubts.contains(doubt), "{doubt}: {doubts}");
         }
     }

@@ -208,7 +208,7 @@ fn over_loss(report: &Report) -> String {
             .get("rtt_ms")
             .map_or(String::new(), |rtt| format!(" {rtt} ms"));
         for contender in &row.contenders {
-            let Some(series) = contender.series.first() else {
+            let Some(series) = contender.series(&row.decided_by) else {
                 continue;
             };
             let (name, point) = (

@@ -153,8 +153,8 @@ impl Axis {
         let least = scaled.iter().copied().fold(f64::INFINITY, f64::min);
         let (from, to) = match scale {
             Scale::Linear => (0.0, if most > 0.0 { most * 1.08 } else { 1.0 }),
-            Scale::Log => (least.floor(), (least.floor() + 1.0).max(most.ceil())),
-            Scale::Nines => (0.0, most.ceil().max(1.0)),
+            Scale::Log => (least.floor(), (least.floor() + 1.0).max(whole(most))),
+            Scale::Nines => (0.0, whole(most).max(1.0)),
         };
         Axis {
             scale,
@@ -168,6 +168,11 @@ impl Axis {
     fn place(&self, value: f64) -> f64 {
         (scaled(self.scale, value) - self.from) / (self.to - self.from)
     }
+}
+
+/// Rounded up, but not for what a logarithm is beside a whole number.
+fn whole(decades: f64) -> f64 {
+    (decades - 1e-6).ceil()
 }
 
 fn scaled(scale: Scale, value: f64) -> f64 {

@@ -79,7 +79,7 @@ pub struct Contender {
     pub name: String,
     /// Of servers.
     pub serving: Option<Serving>,
-    /// The first is the one that decides.
+    /// A measure each.
     pub series: Vec<Series>,
     /// Of all runs together.
     pub latency: Option<Latency>,
@@ -116,7 +116,9 @@ pub struct Comparison {
 pub struct Row {
     /// What tells it from the others.
     pub name: String,
-    /// The same for machines.
+    /// Name of the measure that decides who was better.
+    pub decided_by: String,
+    /// What the name says, for machines.
     pub parameters: BTreeMap<String, Value>,
     /// Whose runs took turns.
     pub contenders: Vec<Contender>,
@@ -254,6 +256,7 @@ impl Row {
     pub fn new(name: impl Into<String>) -> Row {
         Row {
             name: name.into(),
+            decided_by: String::new(),
             parameters: BTreeMap::new(),
             contenders: Vec::new(),
             comparisons: Vec::new(),
@@ -267,19 +270,21 @@ impl Row {
         self
     }
 
-    /// Adds a contender; one without a single value has no place in a row.
+    /// Adds a contender; one without a single value has no place in a row. The first measure of the first contender
+    /// decides, unless something else is said later.
     pub fn push(&mut self, contender: Contender) {
-        if !contender.series.is_empty() {
-            self.contenders.push(contender);
+        let Some(first) = contender.series.first() else {
+            return;
+        };
+        if self.decided_by.is_empty() {
+            self.decided_by = first.measure.name.to_string();
         }
+        self.contenders.push(contender);
     }
 
-    /// Compares two by the measure that decides: the first of `ours`. Nothing happens if one has no runs.
+    /// Compares two by the measure that decides. Nothing happens if one has no runs.
     pub fn compare(&mut self, ours: &str, theirs: &str, goal: Option<f64>) {
-        let measure = self.find(ours).and_then(|one| one.series.first());
-        if let Some(measure) = measure.map(|series| series.measure.name.to_string()) {
-            self.compare_by(&measure, ours, theirs, goal);
-        }
+        self.compare_by(&self.decided_by.clone(), ours, theirs, goal);
     }
 
     /// Compares two by a measure of that name.

@@ -1,6 +1,6 @@
 //! What is measured, and by which of it the servers are compared.
 
-use crate::report::{Better, Contender, Measure, Row, Series, known};
+use crate::report::{Better, Contender, Measure, Row, known};
 use crate::scenario::{Arrivals, Case, Client, Scenario};
 
 /// Bits of bodies.
@@ -21,6 +21,8 @@ pub const MEMORY: Measure = Measure::plain("memory", "MiB");
 pub const SERVER_BUSY: Measure = Measure::plain(known::SERVER_BUSY, "%");
 /// Of the client's CPU.
 pub const CLIENT_BUSY: Measure = Measure::plain(known::CLIENT_BUSY, "%");
+/// Of the server's CPU.
+pub const OTHERS: Measure = Measure::plain(known::OTHERS, "%").detail();
 /// Of both CPUs.
 pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
 /// At the client's link.
@@ -53,17 +55,11 @@ fn deciding(scenario: &Scenario, case: &Case) -> Vec<Measure> {
     }
 }
 
-/// Puts the deciding measure of each contender first, and compares the first contender with each of the others.
+/// Compares the first contender with each of the others.
 pub fn compare(row: &mut Row, scenario: &Scenario, case: &Case) {
     let deciding = deciding(scenario, case);
-    for contender in &mut row.contenders {
-        let place = |series: &Series| {
-            let at = deciding
-                .iter()
-                .position(|measure| *measure == series.measure);
-            at.unwrap_or(deciding.len())
-        };
-        contender.series.sort_by_key(place);
+    if let Some(first) = deciding.first() {
+        row.decided_by = first.name.to_string();
     }
     let Some(first) = scenario.servers.first().map(|server| server.name()) else {
         return;
@@ -146,7 +142,7 @@ mod tests {
         }
         compare(&mut row, &scenario, &case);
         assert!(!row.comparisons.is_empty());
-        row.contenders[0].series[0].measure.name.to_string()
+        row.decided_by
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::report::{Interval, Latency, Measure, Serving, Timeline};
 use crate::scenario::{Case, Client, Load, Size};
 use crate::seat::Seat;
 use crate::site::Objects;
-use crate::usage::{Snapshot, Usage, process_seconds, resident_bytes};
+use crate::usage::{Snapshot, Usage, resident_bytes};
 
 /// What the bulk flows beside download.
 const BESIDE_OBJECT: Size = Size(64 << 20);
@@ -94,18 +94,11 @@ impl Bed<'_> {
         Ok(done)
     }
 
-    fn snapshot(&self, within: Option<u32>) -> Result<Snapshot, Error> {
-        let Seat {
-            server_cpu,
-            client_cpu,
-            ..
-        } = *self.seat;
+    /// Counters of now; with those of the client's link if a process is in its namespace.
+    fn snapshot(&self, running: &Running, within: Option<u32>) -> Result<Snapshot, Error> {
         let link = self.lab.link(End::Client);
-        Snapshot::take(
-            server_cpu,
-            client_cpu,
-            within.map(|pid| (pid, link.as_str())),
-        )
+        let link = within.map(|pid| (pid, link.as_str()));
+        Snapshot::take(self.seat, running.pid(), link)
     }
 
     fn curl(
@@ -118,9 +111,9 @@ impl Bed<'_> {
     ) -> Result<(), Error> {
         let cpu = self.seat.client_cpu;
         curl::verify(self.lab, &self.objects.root, name, server.name())?;
-        let before = self.snapshot(None)?;
+        let before = self.snapshot(running, None)?;
         let (bytes, seconds) = curl::fetch(self.lab, name, case.connections, cpu)?;
-        let usage = self.snapshot(None)?.since(&before);
+        let usage = self.snapshot(running, None)?.since(&before);
         let expected = case.object.0 * u64::from(case.connections);
         if bytes != expected {
             return Err(Error::WrongBytes {
@@ -141,23 +134,20 @@ impl Bed<'_> {
         name: &str,
         done: &mut Done,
     ) -> Result<(), Error> {
-        let mut used = 0.0;
         let mut before = None;
-        let pid = running.pid();
         let mut begin = |_| {
-            used = process_seconds(pid)?;
-            before = Some(self.snapshot(None)?);
+            before = Some(self.snapshot(running, None)?);
             Ok(())
         };
         let usage = if case.connections == 0 {
             thread::sleep(Duration::from_secs_f64(self.load.warm_up_seconds));
             begin(0)?;
             thread::sleep(Duration::from_secs_f64(self.load.seconds));
-            self.snapshot(None)?
+            self.snapshot(running, None)?
         } else {
             let mut after = None;
             let mut end = |_| {
-                after = Some(self.snapshot(None)?);
+                after = Some(self.snapshot(running, None)?);
                 Ok(())
             };
             let mut client = loader::start(self, name, case.connections, &["--idle".to_owned()])?;
@@ -166,8 +156,8 @@ impl Bed<'_> {
             after.ok_or(Error::Lab)?
         };
         let usage = usage.since(&before.ok_or(Error::Lab)?);
-        let used = process_seconds(pid)? - used;
-        done.values.push((IDLE_CPU, 100.0 * used / usage.seconds));
+        done.values
+            .push((IDLE_CPU, 100.0 * usage.process_s / usage.seconds));
         self.common(running, &usage, done)
     }
 
@@ -192,11 +182,11 @@ impl Bed<'_> {
         let mut client = loader::start(self, name, case.connections, &flags)?;
         let outcome = client.attend(
             &mut |pid| {
-                before = Some(self.snapshot(Some(pid))?);
+                before = Some(self.snapshot(running, Some(pid))?);
                 Ok(())
             },
             &mut |pid| {
-                after = Some(self.snapshot(Some(pid))?);
+                after = Some(self.snapshot(running, Some(pid))?);
                 Ok(())
             },
         )?;
@@ -285,6 +275,7 @@ impl Bed<'_> {
         done.values.extend([
             (SERVER_BUSY, percent(usage.server_s)),
             (CLIENT_BUSY, percent(usage.client_s)),
+            (OTHERS, percent(usage.others_s)),
             (STOLEN, percent(usage.stolen_s)),
             (MEMORY, memory),
         ]);
