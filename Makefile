@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-engine bench-grid bench-flood \
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-quick bench-goodput bench-engine bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
@@ -47,7 +47,20 @@ test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and 
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
-bench: build ## Goodput of one flow beside the kernel backend and nginx, alternating, with spread (needs root)
+SCENARIOS := goodput bulk small latency connect mixed idle
+QUICK := quick quick-latency quick-connect
+# Where the reports go.
+BENCH_OUT ?= target/bench
+
+bench: build ## Every scenario beside the kernel backend and nginx, 20 minutes; reports in target/bench (needs root)
+	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
+	target/release/sluice-bench check $(BENCH_OUT)/bench.json
+
+bench-quick: build ## Whether the harness works, 1 minute: reports are checked, speed is not (needs root)
+	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
+	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
+
+bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
 	target/release/sluice-bench goodput
 
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections

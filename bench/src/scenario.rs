@@ -463,4 +463,21 @@ mod tests {
             assert_eq!(size.text(), text);
         }
     }
+
+    #[test]
+    fn every_key_is_documented() {
+        let docs = include_str!("../../docs/BENCH.md");
+        for (table, from) in [("", "name ="), ("load.", "object ="), ("link.", "mtu =")] {
+            let text = SMALL.replace("[load]", "[link]\nmtu = [1500]\n[load]");
+            let error = Scenario::parse(&text.replace(from, "unheard_of =")).unwrap_err();
+            let (_, known) = error.split_once("expected one of ").unwrap();
+            for key in known.split('`').skip(1).step_by(2) {
+                let is_table = matches!(key, "link" | "load");
+                assert!(
+                    is_table || docs.contains(&format!("`{table}{key}`")),
+                    "{table}{key}"
+                );
+            }
+        }
+    }
 }

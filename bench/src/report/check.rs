@@ -126,7 +126,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::report::sample;
+    use crate::offloads::Offloads;
+    use crate::report::{Latency, NotRun, Serving, Timeline, latency_histogram, sample};
 
     fn value() -> Value {
         let document = Document {
@@ -219,5 +220,55 @@ mod tests {
             said.contains("xdp did not run in 2 flows: no driver"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn every_field_of_the_document_is_documented() {
+        let docs = include_str!("../../../docs/BENCH.md");
+        let mut report = sample::report([5.0, 5.3], [4.0, 4.1]);
+        let contender = &mut report.rows[0].contenders[0];
+        contender.serving = Some(Serving {
+            how: String::new(),
+            offloads: Offloads::default(),
+        });
+        contender.timeline = Some(Timeline {
+            interval_s: 0.1,
+            unit: String::new(),
+            values: Vec::new(),
+        });
+        let mut times = latency_histogram();
+        times.record(1).unwrap();
+        contender.latency = Latency::of_histogram(&times);
+        contender.series[0].measure.detail = true;
+        report.not_run.push(NotRun {
+            row: String::new(),
+            contender: String::new(),
+            why: String::new(),
+        });
+        let mut value = serde_json::to_value(report).unwrap();
+        // Names of the run, not of the schema.
+        value["rows"][0]["parameters"] = Value::Null;
+        value["conditions"]["mitigations"] = Value::Null;
+        let mut names = Vec::new();
+        keys(&value, &mut names);
+        let words: Vec<&str> = docs
+            .split(|char: char| !(char.is_alphanumeric() || char == '_'))
+            .collect();
+        for name in names {
+            assert!(words.contains(&name.as_str()), "{name}");
+        }
+    }
+
+    fn keys(value: &Value, names: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    names.push(name.clone());
+                    keys(value, names);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| keys(value, names)),
+            _ => {}
+        }
     }
 }
