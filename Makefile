@@ -11,7 +11,8 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth demo bench bench-quick bench-goodput bench-engine bench-grid bench-flood \
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-goodput \
+	bench-engine bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
@@ -46,6 +47,14 @@ test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and 
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test wire -- --ignored --nocapture 2>&1 | tee $(LOGS)/test-wire.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
+
+test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines (fetches packages)
+	@mkdir -p $(LOGS)
+	daemon/tests/guest/zerocopy.sh $(LOGGED)
+
+test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machine with Linux 7 (fetches packages)
+	@mkdir -p $(LOGS)
+	daemon/tests/guest/accecn.sh $(LOGGED)
 
 SCENARIOS := goodput bulk small latency connect mixed idle
 QUICK := quick quick-latency quick-connect
@@ -109,7 +118,8 @@ lint: setup ## Formatting, clippy and rustdoc with warnings as errors, shellchec
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
-	shellcheck deploy/*.sh bench/*.sh fuzz/*.sh .ci/run
+	shellcheck -x deploy/*.sh bench/*.sh fuzz/*.sh daemon/tests/guest/*.sh daemon/tests/guest/init .ci/run
+	shellcheck -s sh daemon/tests/guest/*.task
 
 fmt: ## Format the tree
 	cargo fmt --all

@@ -24,7 +24,7 @@ use std::fmt;
 pub use addresses::served_addresses;
 pub use facts::Facts;
 pub use interface::{no_mac, served_queues};
-pub use kernel::{OLDEST, Release};
+pub use kernel::{OLDEST, Release, hears_tx_metadata};
 pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_interface};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};

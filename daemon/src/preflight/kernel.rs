@@ -8,6 +8,7 @@
 //! | 6.3 | drivers tell their XDP features ([`XDP_FEATURES`]) | they are tried instead |
 //! | 6.6 | packets of several frames over AF_XDP, `XDP_USE_SG` ([`MULTI_BUFFER`]) | one frame: MTU up to 3,818 |
 //! | 6.8 | checksum requests in the TX metadata ([`TX_METADATA`]) | checksums in software |
+//! | 6.18 | the same in copy mode of drivers that take frames as pages ([`PAGED_TX_METADATA`]) | the same there |
 //!
 //! The flag that asks for TX metadata (`XDP_UMEM_TX_METADATA_LEN`) came as a fix to 6.11 and the stable kernels of
 //! its day, the TX budget (`XDP_MAX_TX_SKB_BUDGET`) later still: what a queue has got is in the line of the log that
@@ -35,6 +36,16 @@ pub const XDP_FEATURES: Release = Release(6, 3);
 pub const MULTI_BUFFER: Release = Release(6, 6);
 /// Checksum requests in the TX metadata.
 pub const TX_METADATA: Release = Release(6, 8);
+/// Checksum requests of frames that reach the driver as pages of the UMEM (`IFF_TX_SKB_NO_LINEAR`).
+pub const PAGED_TX_METADATA: Release = Release(6, 18);
+/// The drivers that take them so, in copy mode.
+const PAGED_DRIVERS: [&str; 1] = ["virtio_net"];
+
+/// Whether a checksum request in the TX metadata of copy mode is heard. Older kernels take the request, forget it, and
+/// send the bare sum of the pseudo-header, which no peer accepts. Zero-copy drivers tell for themselves.
+pub fn hears_tx_metadata(version: Option<Release>, driver: &str) -> bool {
+    !PAGED_DRIVERS.contains(&driver) || version.is_some_and(|version| version >= PAGED_TX_METADATA)
+}
 
 pub(super) fn check(facts: &Facts) -> Check {
     let release = &facts.kernel_release;

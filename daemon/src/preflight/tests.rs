@@ -331,6 +331,18 @@ mod problems {
     }
 
     #[test]
+    fn checksums_are_not_asked_of_kernels_that_forget_the_request() {
+        let hears = |release: Option<(u32, u32)>, driver| {
+            hears_tx_metadata(release.map(|(major, minor)| Release(major, minor)), driver)
+        };
+        assert!(!hears(Some((6, 12)), "virtio_net"));
+        assert!(!hears(None, "virtio_net"));
+        assert!(hears(Some((6, 18)), "virtio_net"));
+        assert!(hears(Some((6, 12)), "igb"));
+        assert!(hears(Some((6, 12)), "veth"));
+    }
+
+    #[test]
     fn mtu_too_large_for_a_chain() {
         let preflight = judged_link("", |link| link.mtu = 70_000);
         assert_eq!(

@@ -21,8 +21,8 @@ use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
 use crate::preflight::{
-    Facts, InterfaceFacts, OLDEST, Problem, look_at_interface, no_mac, reserve, served_addresses,
-    served_queues,
+    Facts, InterfaceFacts, OLDEST, Problem, hears_tx_metadata, look_at_interface, no_mac, reserve,
+    served_addresses, served_queues,
 };
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
@@ -73,6 +73,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         mac,
         limits: &limits,
         endpoints: &endpoints,
+        tx_metadata: hears_tx_metadata(facts.kernel_version(), link.driver()),
         secret: random()?,
         hash_key: random()?,
     };

@@ -48,6 +48,8 @@ pub(super) struct Builder<'a> {
     pub mac: MacAddr,
     pub limits: &'a Limits,
     pub endpoints: &'a [SocketAddr],
+    /// Checksums may be asked for in the metadata of a frame.
+    pub tx_metadata: bool,
     pub secret: [u8; 32],
     pub hash_key: [u8; 16],
 }
@@ -62,7 +64,7 @@ impl Builder<'_> {
                 config::HugePages::Auto => afxdp::HugePages::Auto,
                 config::HugePages::Off => afxdp::HugePages::Off,
             },
-            tx_metadata: true,
+            tx_metadata: self.tx_metadata,
         })
         .map_err(|error| {
             Problem::new(
@@ -129,6 +131,10 @@ impl Builder<'_> {
             ifindex: self.link.index,
             queue,
             bind: match self.config.xdp.bind {
+                // What a generic program redirects has left the driver and its zero-copy buffers behind.
+                config::Bind::Auto if self.config.xdp.attach == config::Attach::Generic => {
+                    afxdp::Bind::Copy
+                }
                 config::Bind::Auto => afxdp::Bind::Auto,
                 config::Bind::Copy => afxdp::Bind::Copy,
                 config::Bind::ZeroCopy => afxdp::Bind::ZeroCopy,

@@ -51,7 +51,7 @@ fn transfer(level: u8, settings: Settings) -> Option<(Report, u64)> {
     let lab = Lab::new()?;
     if !ask_for(&lab.client, level) {
         // 6.18 has the machinery and the sysctls of its options, and does not let anybody ask for it.
-        let levels = "(3, AccECN: Linux 7.0 and later)";
+        let levels = "(3, AccECN: Linux 7.0 and later; make test-accecn boots one)";
         skip(
             "veth",
             &format!("this kernel cannot ask for ECN of level {level} {levels}"),

@@ -226,29 +226,39 @@ fn bind(fd: BorrowedFd<'_>, config: &QueueConfig) -> Result<bool, OpenError> {
         .map_err(|source| bind_error(source, config))
 }
 
-/// Gives up `XDP_USE_SG` where it is refused: kernels before 6.6 call it an unknown flag (`EINVAL`), and zero copy that
-/// is demanded of a driver with one buffer per packet answers `EOPNOTSUPP`.
+/// Tries what is wanted in the order of its worth and gives up what is refused: `XDP_USE_SG` by kernels before 6.6,
+/// which call it an unknown flag (`EINVAL`), and by zero-copy drivers with one buffer per packet (`EOPNOTSUPP`).
+///
+/// [`Bind::Auto`] asks for zero copy by name: without a mode the kernel takes a refused `XDP_USE_SG` as a reason to
+/// copy.
 fn bind_as_far_as_possible(
     config: &QueueConfig,
     attempt: impl Fn(u16) -> io::Result<()>,
 ) -> io::Result<bool> {
-    let mode = match config.bind {
-        Bind::Auto => 0,
-        Bind::Copy => libc::XDP_COPY,
-        Bind::ZeroCopy => libc::XDP_ZEROCOPY,
+    let modes: &[u16] = match config.bind {
+        Bind::Auto => &[libc::XDP_ZEROCOPY, libc::XDP_COPY],
+        Bind::Copy => &[libc::XDP_COPY],
+        Bind::ZeroCopy => &[libc::XDP_ZEROCOPY],
     };
-    let flags = mode | libc::XDP_USE_NEED_WAKEUP;
-    if config.multi_buffer {
-        let result = attempt(flags | libc::XDP_USE_SG);
-        let refused = matches!(
-            result.as_ref().map_err(io::Error::raw_os_error),
-            Err(Some(libc::EINVAL | libc::EOPNOTSUPP))
-        );
-        if !refused {
-            return result.map(|()| true);
+    let mut refusal = None;
+    for mode in modes {
+        for multi_buffer in [true, false] {
+            if multi_buffer && !config.multi_buffer {
+                continue;
+            }
+            let chain = if multi_buffer { libc::XDP_USE_SG } else { 0 };
+            match attempt(mode | libc::XDP_USE_NEED_WAKEUP | chain) {
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
+                {
+                    refusal = Some(error);
+                }
+                result => return result.map(|()| multi_buffer),
+            }
         }
     }
-    attempt(flags).map(|()| false)
+    // There was at least one attempt.
+    Err(refusal.unwrap_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)))
 }
 
 /// Waits for a queue that its last owner is still giving up.
@@ -398,15 +408,27 @@ mod tests {
 
     #[test]
     fn zero_copy_with_one_buffer_per_packet_binds_without_multi_buffer() {
-        let driver = |flags| match flags & libc::XDP_USE_SG {
+        let driver = |flags| match flags & (libc::XDP_USE_SG | libc::XDP_COPY) {
             0 => Ok(()),
             _ => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
         };
-        let config = QueueConfig {
-            bind: Bind::ZeroCopy,
-            ..QueueConfig::new(7, 0)
+        for bind in [Bind::Auto, Bind::ZeroCopy] {
+            let config = QueueConfig {
+                bind,
+                ..QueueConfig::new(7, 0)
+            };
+            assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(false));
+        }
+    }
+
+    #[test]
+    fn a_driver_without_zero_copy_is_copied_in_chains() {
+        let driver = |flags| match flags & libc::XDP_ZEROCOPY {
+            0 => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
         };
-        assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(false));
+        let config = QueueConfig::new(7, 0);
+        assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(true));
     }
 
     #[test]
