@@ -169,7 +169,9 @@ fn row(connections: u16, sluice: &[Run], smoltcp: &[Run]) -> Row {
             )
             .with(Measure::more("goodput", "Gbit/s"), of(|run| run.gbit_per_s))
     };
-    let mut row = Row::new(format!("{connections} connections")).with("connections", connections);
+    let plural = if connections == 1 { "" } else { "s" };
+    let mut row =
+        Row::new(format!("{connections} connection{plural}")).with("connections", connections);
     row.push(contender("sluice", sluice));
     row.push(contender("smoltcp", smoltcp));
     row.compare("sluice", "smoltcp", None);
