@@ -6,7 +6,8 @@
 //! whole object is fetched and compared with the file; later the status and the length of every answer are checked.
 //!
 //! It is a process of its own so that it can have a namespace and a CPU. It says `begin` and `end` on stdout when what
-//! it measures does, so that its parent can look at clocks of its own, then the [`Outcome`] as one line of JSON.
+//! it measures does, so that a parent can look at clocks of its own, then the [`Outcome`] as one line of JSON. One that
+//! is attended stays until its stdin ends: of a process that is gone nothing can be read.
 //!
 //! | file | role |
 //! |---|---|
@@ -83,6 +84,10 @@ pub struct Options {
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
 
+    /// Stay until stdin ends
+    #[arg(long)]
+    attended: bool,
+
     /// Where the histograms go, one per second
     #[arg(long, value_name = "FILE")]
     histograms: Option<PathBuf>,
@@ -99,7 +104,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
         std::fs::write(path, bytes).map_err(Error::io(path.display().to_string()))?;
     }
     let line = serde_json::to_string(&outcome).map_err(|error| Error::io("JSON")(error.into()))?;
-    println!("{line}");
+    say(&line).map_err(Error::io("stdout"))?;
+    if options.attended {
+        io::copy(&mut io::stdin(), &mut io::sink()).map_err(Error::io("stdin"))?;
+    }
     Ok(())
 }
 

@@ -285,6 +285,7 @@ mod tests {
             rate: None,
             seconds: 0.4,
             warm_up: 0.05,
+            attended: false,
             histograms: None,
         }
     }

@@ -10,6 +10,8 @@ const LOAD_DOUBTFUL: f64 = 0.5;
 const BUSY: f64 = 95.0;
 /// More than this of the server's CPU in other hands says that the server did not have it to itself.
 const OTHERS_DOUBTFUL: f64 = 10.0;
+/// More than this says that the harness did not get a CPU when a run began or ended.
+const LATE_DOUBTFUL: f64 = 5.0;
 /// A hypervisor that took more than this of a CPU.
 const STOLEN_DOUBTFUL: f64 = 2.0;
 
@@ -23,6 +25,8 @@ pub mod known {
     pub const OTHERS: &str = "others";
     /// Percent of a CPU that the hypervisor took.
     pub const STOLEN: &str = "stolen";
+    /// Percent of a run by which the time over which CPUs were counted differs from the run.
+    pub const LATE: &str = "counted late";
     /// Requests that did not end well.
     pub const FAILED: &str = "failed";
 }
@@ -85,6 +89,10 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
             let percent = median(known::OTHERS);
             format!("other tasks used {percent:.0} % of the server's CPU; repeat on a quiet machine")
         }),
+        (median(known::LATE) > LATE_DOUBTFUL).then(|| {
+            let percent = median(known::LATE);
+            format!("CPUs were counted {percent:.0} % too long or too short; repeat on a quiet machine")
+        }),
         (median(known::STOLEN) > STOLEN_DOUBTFUL).then(|| {
             let percent = median(known::STOLEN);
             format!("the hypervisor took {percent:.1} % of a CPU; repeat on a quiet machine")
@@ -125,6 +133,7 @@ mod tests {
             (busy(known::CLIENT_BUSY), 99.0),
             (busy(known::SERVER_BUSY), 60.0),
             (busy(known::OTHERS), 30.0),
+            (busy(known::LATE), 12.0),
             (busy(known::STOLEN), 5.0),
             (busy(known::FAILED), 2.0),
         ]);
@@ -132,6 +141,7 @@ mod tests {
         for doubt in [
             "speed of the client",
             "other tasks used 30 %",
+            "12 % too long",
             "took 5.0 %",
             "2 requests failed",
         ] {

@@ -46,9 +46,12 @@ pub fn start(
     if !flags.iter().any(|flag| flag == "--seconds") {
         command.args(["--seconds", &bed.load.seconds.to_string()]);
     }
-    command.arg("--histograms").arg(&histograms).args(flags);
+    command
+        .args(["--attended", "--histograms"])
+        .arg(&histograms)
+        .args(flags);
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -81,7 +84,11 @@ impl Loader {
             match line.trim() {
                 "begin" => begin(pid)?,
                 "end" => end(pid)?,
-                text => outcome = serde_json::from_str(text).ok(),
+                text => {
+                    outcome = serde_json::from_str(text).ok();
+                    // Now it may go.
+                    drop(self.child.stdin.take());
+                }
             }
             line.clear();
         }

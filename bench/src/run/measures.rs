@@ -23,6 +23,8 @@ pub const SERVER_BUSY: Measure = Measure::plain(known::SERVER_BUSY, "%");
 pub const CLIENT_BUSY: Measure = Measure::plain(known::CLIENT_BUSY, "%");
 /// Of the server's CPU.
 pub const OTHERS: Measure = Measure::plain(known::OTHERS, "%").detail();
+/// Of the time that was measured.
+pub const LATE: Measure = Measure::plain(known::LATE, "%").detail();
 /// Of both CPUs.
 pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
 /// At the client's link.

@@ -258,6 +258,7 @@ impl Bed<'_> {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let packets = usage.packets as f64 / usage.seconds;
         done.values.extend([
+            (LATE, 100.0 * (usage.seconds / outcome.seconds - 1.0).abs()),
             (PACKETS, packets),
             (FAILED, float(outcome.failed)),
             (UNFINISHED, float(outcome.unfinished)),
