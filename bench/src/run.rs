@@ -5,6 +5,7 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `turns` | a row: its servers in turn |
 //! | `trial` | one run of one server |
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
@@ -13,6 +14,7 @@ mod curl;
 mod loader;
 mod measures;
 mod trial;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,11 +27,12 @@ use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::offloads::threaded_napi;
-use crate::report::{self, Conditions, Contender, Latency, NotRun, Output, Report, Row, check};
+use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Scenario};
 use crate::seat::Seat;
 use crate::site::Objects;
-use trial::{Bed, Done};
+use trial::Bed;
+use turns::{Turns, not_run};
 
 /// Name of the reports in `--out`.
 const NAME: &str = "bench";
@@ -74,11 +77,31 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let scenarios = read.collect::<Result<Vec<_>, _>>()?;
     let binary = options.seat.daemon()?;
     let mut reports = Vec::new();
+    let mut wrong = Ok(());
     for mut scenario in scenarios {
         scenario.rounds = options.rounds.unwrap_or(scenario.rounds);
-        reports.push(measure(&scenario, &binary, &options.seat)?);
+        match measure(&scenario, &binary, &options.seat) {
+            Ok(report) => reports.push(report),
+            Err(error @ Error::WrongBytes { .. }) => {
+                // What was measured before is not lost.
+                wrong = Err(error);
+                break;
+            }
+            Err(error) => reports.push(nothing(&scenario, &options.seat, &error)?),
+        }
     }
-    report::publish(reports, &options.outputs()?)
+    report::publish(reports, &options.outputs()?)?;
+    wrong
+}
+
+/// The report of a scenario that ended early: nothing ran, and why.
+fn nothing(scenario: &Scenario, seat: &Seat, error: &Error) -> Result<Report, Error> {
+    let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
+    let servers = scenario.servers.iter();
+    report.not_run = servers
+        .map(|server| not_run("every row", *server, error.to_string()))
+        .collect();
+    Ok(report.finish())
 }
 
 /// Checks documents: the schema, and that every number is finite and follows from the runs.
@@ -146,16 +169,14 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
             case.offloads.apply(&lab)?;
-            let name = scenario.row_name(case);
             let rate = rate(scenario, case, &capacities);
-            let (row, failures) = alternate(scenario, &bed, case, rate, &servers)?;
+            let mut turns = Turns::new(scenario, case, &servers);
+            turns.run(&bed, &rate)?;
+            let (row, missing) = turns.finish(rate.unwrap_or(None));
             if case.arrivals == Arrivals::Closed {
                 capacities = row.contenders.iter().filter_map(capacity).collect();
             }
-            let failed = failures.into_iter();
-            report
-                .not_run
-                .extend(failed.map(|(server, why)| not_run(&name, server, why)));
+            report.not_run.extend(missing);
             if !row.contenders.is_empty() {
                 report.rows.push(row);
             }
@@ -165,114 +186,27 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
     Ok(report.finish())
 }
 
-/// The runs of a row, in turn, and which servers failed.
-fn alternate(
+/// The rate of an open loop, none for the closed one, or why it is not known.
+fn rate(
     scenario: &Scenario,
-    bed: &Bed<'_>,
     case: &Case,
-    rate: Option<Rate>,
-    servers: &[Contestant],
-) -> Result<(Row, Vec<(Contestant, String)>), Error> {
-    let name = scenario.row_name(case);
-    let mut failures: Vec<(Contestant, String)> = Vec::new();
-    let mut contenders: Vec<Contender> = servers
-        .iter()
-        .map(|server| Contender::new(server.name()))
-        .collect();
-    let rate = match rate {
-        None => None,
-        Some(Rate::Known(rate)) => Some(rate),
-        Some(Rate::Unknown(why)) => {
-            failures.extend(servers.iter().map(|server| (*server, why.clone())));
-            None
-        }
-    };
-    for round in 1..=scenario.rounds {
-        for (server, contender) in servers.iter().zip(&mut contenders) {
-            if failures.iter().any(|(failed, _)| failed == server) {
-                continue;
-            }
-            match bed.run(*server, case, rate, round) {
-                Ok(done) => {
-                    eprintln!(
-                        "{}: {name}: round {round} of {}: {:11} {}",
-                        scenario.name,
-                        scenario.rounds,
-                        server.name(),
-                        done.says()
-                    );
-                    take(contender, done);
-                }
-                Err(error @ Error::WrongBytes { .. }) => return Err(error),
-                Err(error) => {
-                    eprintln!("{}: {name}: {}: {error}", scenario.name, server.name());
-                    failures.push((*server, error.to_string()));
-                }
-            }
-        }
-    }
-    let mut row = Row::new(name)
-        .with("mtu", case.mtu)
-        .with("offloads", case.offloads.name())
-        .with("object_bytes", case.object.0)
-        .with("connections", case.connections)
-        .with("beside", case.beside)
-        .with("keep_alive", scenario.load.keep_alive)
-        .with("rate_per_s", rate);
-    for (server, mut contender) in servers.iter().zip(contenders) {
-        // Runs of a server that failed later are not beside those of the others.
-        if failures.iter().all(|(failed, _)| failed != server) {
-            contender.latency = Latency::of(&contender.intervals);
-            row.push(contender);
-        }
-    }
-    measures::compare(&mut row, scenario, case);
-    Ok((row, failures))
-}
-
-fn take(contender: &mut Contender, done: Done) {
-    contender.serving = Some(done.serving);
-    contender.push_run(done.values);
-    contender.intervals.extend(done.intervals);
-    contender.timeline = done.timeline;
-}
-
-/// Of an open loop.
-enum Rate {
-    Known(f64),
-    Unknown(String),
-}
-
-fn rate(scenario: &Scenario, case: &Case, capacities: &BTreeMap<String, f64>) -> Option<Rate> {
+    capacities: &BTreeMap<String, f64>,
+) -> Result<Option<f64>, String> {
     let percent = match case.arrivals {
-        Arrivals::Closed => return None,
-        Arrivals::Rate(rate) => return Some(Rate::Known(rate)),
+        Arrivals::Closed => return Ok(None),
+        Arrivals::Rate(rate) => return Ok(Some(rate)),
         Arrivals::Percent(percent) => percent,
     };
     let of = scenario.load.capacity_of.map_or("", Contestant::name);
-    let unknown = || {
-        Rate::Unknown(format!(
-            "the capacity of {of} is not known: its closed loop did not run"
-        ))
-    };
-    Some(
-        capacities
-            .get(of)
-            .map_or_else(unknown, |capacity| Rate::Known(capacity * percent / 100.0)),
-    )
+    let capacity = capacities
+        .get(of)
+        .ok_or_else(|| format!("the capacity of {of} is not known: its closed loop did not run"))?;
+    Ok(Some(capacity * percent / 100.0))
 }
 
 fn capacity(contender: &Contender) -> Option<(String, f64)> {
     let requests = contender.series(&measures::REQUESTS.name)?;
     Some((contender.name.clone(), requests.summary.median))
-}
-
-fn not_run(row: &str, server: Contestant, why: String) -> NotRun {
-    NotRun {
-        row: row.to_owned(),
-        contender: server.name().to_owned(),
-        why,
-    }
 }
 
 fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
