@@ -47,6 +47,10 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Write the report as Markdown to a file too
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+
     /// Write the report as one HTML page with plots too
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -127,8 +131,10 @@ impl Report {
 
 /// Prints finished reports as Markdown and writes what else was asked for.
 pub fn publish(reports: Vec<Report>, output: &Output) -> Result<(), Error> {
-    for report in &reports {
-        print!("{}", markdown::of(report));
+    let text: String = reports.iter().map(markdown::of).collect();
+    print!("{text}");
+    if let Some(path) = &output.markdown {
+        write(path, text)?;
     }
     let document = Document {
         schema: SCHEMA.to_owned(),

@@ -48,7 +48,7 @@ pub struct Options {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// Write bench.json, bench.html and bench.hlog to this directory too
+    /// Write bench.json, bench.md, bench.html and bench.hlog to this directory too
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -129,6 +129,7 @@ impl Options {
             std::fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string()))?;
             let within = |extension| Some(folder.join(NAME).with_extension(extension));
             output.json = output.json.or_else(|| within("json"));
+            output.markdown = output.markdown.or_else(|| within("md"));
             output.html = output.html.or_else(|| within("html"));
             output.hlog = output.hlog.or_else(|| within("hlog"));
         }
