@@ -11,7 +11,8 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-engine bench-grid bench-flood \
+.PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-goodput \
+	bench-engine bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
@@ -55,7 +56,20 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-bench: build ## Goodput of one flow beside the kernel backend and nginx, alternating, with spread (needs root)
+SCENARIOS := goodput bulk small latency connect mixed idle
+QUICK := quick quick-latency quick-connect
+# Where the reports go.
+BENCH_OUT ?= target/bench
+
+bench: build ## Every scenario beside the kernel backend and nginx, 20 minutes; reports in target/bench (needs root)
+	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
+	target/release/sluice-bench check $(BENCH_OUT)/bench.json
+
+bench-quick: build ## Whether the harness works, 1 minute: reports are checked, speed is not (needs root)
+	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
+	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
+
+bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
 	target/release/sluice-bench goodput
 
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections

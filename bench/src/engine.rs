@@ -12,31 +12,26 @@
 //! | `nic` | the frames in between, and the stopwatch |
 //! | `sluice`, `smol` | the two servers |
 //! | `pattern` | the bytes they send |
-//! | `report` | table and JSON |
 
 mod client;
 mod idle;
 mod nic;
 mod pattern;
-mod report;
 mod sluice;
 mod smol;
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use serde::Serialize;
 
-use crate::environment::Machine;
 use crate::error::Error;
+use crate::measure::Summary;
+use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use client::{Client, Faults};
 use nic::{Nic, Server};
 use pattern::Pattern;
-use report::{Report, Row};
 use sluice::Sluice;
 use smol::Smoltcp;
 
@@ -80,14 +75,12 @@ pub struct Options {
     #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     idle: Option<u32>,
 
-    /// Write the result as JSON too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Who computes and verifies checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Checksums {
     /// The stacks, of everything in both directions
     Software,
@@ -96,7 +89,7 @@ pub enum Checksums {
 }
 
 /// What one run of one server gave.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
     /// Server time per full segment sent, with its share of the acknowledgements, in nanoseconds.
     pub ns_per_segment: f64,
@@ -114,11 +107,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if let Some(connections) = options.idle {
         return idle::run(connections, options);
     }
-    let machine = Machine::gather()?;
+    let conditions = Conditions::gather()?;
     let pattern = Pattern::new();
     let mut rows = Vec::new();
     for &connections in &options.connections {
-        let mut row = Row::new(connections);
+        let (mut sluice, mut smoltcp) = (Vec::new(), Vec::new());
         for round in 1..=options.rounds {
             let ours = ours(connections, options, &pattern)?;
             let theirs = theirs(connections, options, &pattern)?;
@@ -126,24 +119,73 @@ pub fn run(options: &Options) -> Result<(), Error> {
                 "{connections:6} connections, round {round} of {}: sluice {:7.0} ns, smoltcp {:9.0} ns per segment",
                 options.rounds, ours.ns_per_segment, theirs.ns_per_segment
             );
-            row.push(ours, theirs);
+            sluice.push(ours);
+            smoltcp.push(theirs);
         }
-        rows.push(row);
+        rows.push(row(connections, &sluice, &smoltcp));
     }
-    let report = Report {
-        scenario: "engine",
-        mss: client::MSS,
-        window_segments: options.window,
-        batch: options.batch,
-        checksums: options.checksums,
-        machine,
-        rows,
+    let mut report = Report::new(
+        "engine",
+        format!("segments of {} bytes in memory", client::MSS),
+        conditions,
+    );
+    report.notes = options.notes();
+    report.findings.extend(
+        flatness(&rows).map(|flatness| {
+            format!("sluice: the dearest row costs {flatness:.2} times the cheapest")
+        }),
+    );
+    report.rows = rows;
+    report::publish(vec![report.finish()], &options.output)
+}
+
+impl Options {
+    fn notes(&self) -> Vec<String> {
+        let checksums = match self.checksums {
+            Checksums::Software => "computed and verified by both stacks",
+            Checksums::Offload => "left to a device by both stacks",
+        };
+        vec![
+            format!(
+                "every connection busy, {} segments in flight each, an acknowledgement for every second segment, no loss",
+                self.window
+            ),
+            format!(
+                "a turn of the server takes {} frames and sends all that may leave",
+                self.batch
+            ),
+            format!("checksums: {checksums}; server time only"),
+        ]
+    }
+}
+
+fn row(connections: u16, sluice: &[Run], smoltcp: &[Run]) -> Row {
+    let contender = |name: &str, runs: &[Run]| {
+        let of = |value: fn(&Run) -> f64| runs.iter().map(value).collect();
+        Contender::new(name)
+            .with(
+                Measure::less("cost", "ns/segment"),
+                of(|run| run.ns_per_segment),
+            )
+            .with(Measure::more("goodput", "Gbit/s"), of(|run| run.gbit_per_s))
     };
-    print!("{}", report.markdown());
-    if let Some(path) = &options.json {
-        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
-    }
-    Ok(())
+    let plural = if connections == 1 { "" } else { "s" };
+    let mut row =
+        Row::new(format!("{connections} connection{plural}")).with("connections", connections);
+    row.push(contender("sluice", sluice));
+    row.push(contender("smoltcp", smoltcp));
+    row.compare("sluice", "smoltcp", None);
+    row
+}
+
+/// Our dearest row over our cheapest, by medians.
+fn flatness(rows: &[Row]) -> Option<f64> {
+    let ours = rows
+        .iter()
+        .filter_map(|row| row.find("sluice")?.series.first());
+    let medians: Vec<f64> = ours.map(|series| series.summary.median).collect();
+    let all = Summary::of(&medians)?;
+    Some(all.max / all.min)
 }
 
 fn pin(cpu: usize) -> Result<(), Error> {
@@ -269,7 +311,7 @@ mod tests {
             checksums,
             cpu: None,
             idle: None,
-            json: None,
+            output: Output::default(),
         }
     }
 
@@ -320,5 +362,22 @@ mod tests {
         let run = rates(1000, 1_448_000, Duration::from_micros(500));
         assert!((run.ns_per_segment - 500.0).abs() < 1e-9);
         assert!((run.gbit_per_s - 23.168).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_advantage_is_how_many_times_our_time_the_other_takes() {
+        let runs = |ns: f64| {
+            [Run {
+                ns_per_segment: ns,
+                gbit_per_s: 11_584.0 / ns,
+                segments: 1000,
+            }]
+        };
+        let rows = [
+            row(1, &runs(200.0), &runs(400.0)),
+            row(64, &runs(250.0), &runs(1000.0)),
+        ];
+        assert_eq!(rows[1].comparisons[0].summary.median, 4.0);
+        assert_eq!(flatness(&rows), Some(1.25));
     }
 }

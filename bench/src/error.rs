@@ -17,11 +17,27 @@ pub enum Error {
         /// How many of the kernel's.
         kernel: usize,
     },
+    /// A scenario that is not understood.
+    #[error("{file}: {what} -> docs/BENCH.md lists every key")]
+    Scenario {
+        /// Its file.
+        file: String,
+        /// What, and how to write it.
+        what: String,
+    },
+    /// A report that is none.
+    #[error("{file}: {what} -> docs/BENCH.md describes the schema")]
+    Document {
+        /// Its file.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
     /// No binary to measure.
     #[error("{0} is missing -> make build, or --sluiced FILE")]
     NoDaemon(PathBuf),
     /// No nginx to compare with.
-    #[error("nginx is not installed -> apt-get install nginx-light, or --servers xdp,kernel")]
+    #[error("nginx is not installed -> apt-get install nginx-light")]
     NoNginx,
     /// `netlab.sh` failed; it said why.
     #[error("the network namespaces could not be built -> see the message above")]

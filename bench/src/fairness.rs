@@ -17,8 +17,8 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::error::Error;
 use crate::lab::{End, Lab, SERVER};
-use crate::measure::Summary;
 use crate::path::{Path, Road};
+use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use crate::seat::Seat;
 use crate::server::{Backend, Congestion, Launch, PORT, Server};
 use crate::site::{LARGE, Site};
@@ -29,10 +29,11 @@ const KERNEL_PORT: u16 = PORT + 1;
 /// Before anything is counted.
 const SETTLING: Duration = Duration::from_secs(5);
 
-type Contender = (Backend, Congestion);
+/// A server and how it controls congestion.
+type Flowing = (Backend, Congestion);
 
 /// Who shares the bottleneck.
-const PAIRS: [[Contender; 2]; 7] = {
+const PAIRS: [[Flowing; 2]; 7] = {
     use Backend::{Kernel, Xdp};
     use Congestion::{Bbr, Cubic, Dctcp, Reno};
     [
@@ -63,6 +64,9 @@ pub struct Options {
 
     #[command(flatten)]
     seat: Seat,
+
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the scenario and prints its report.
@@ -72,30 +76,48 @@ pub fn run(options: &Options) -> Result<(), Error> {
     // More than the link carries in that time.
     let bytes = u64::from(options.seconds + 6) * 12_500_000;
     let site = Site::create(&lab, bytes)?;
-    println!("| first | second | first Mbit/s | second Mbit/s | Jain's index | min | max |");
-    println!("|---|---|---:|---:|---:|---:|---:|");
+    let mut report = Report::new(
+        "fairness",
+        "two flows share 100 Mbit/s and 20 ms",
+        Conditions::with_network(MTU, "none", &options.seat)?,
+    );
+    report.notes.push(format!(
+        "buffer of one bandwidth-delay product; shares of {} s from the fifth on; Jain's index is 1 for equal shares",
+        options.seconds
+    ));
     for pair in PAIRS.iter().take(options.pairs) {
-        let mut rates = [Vec::new(), Vec::new()];
-        let mut indices = Vec::new();
+        let mut rounds = Vec::new();
         for seed in 1..=u64::from(options.rounds) {
             let shares = shares(&lab, &binary, &site, pair, seed, options)?;
-            indices.push(jain(shares));
-            for (rates, share) in rates.iter_mut().zip(shares) {
-                rates.push(share);
-            }
-        }
-        let [first, second] =
-            pair.map(|(backend, congestion)| format!("{} {}", backend.name(), congestion.name()));
-        let median = |values: &[f64]| Summary::of(values).map_or(f64::NAN, |all| all.median);
-        let [ours, theirs] = rates.each_ref().map(|rates| median(rates));
-        if let Some(index) = Summary::of(&indices) {
-            println!(
-                "| {first} | {second} | {ours:.2} | {theirs:.2} | {:.3} | {:.3} | {:.3} |",
-                index.median, index.min, index.max
+            eprintln!(
+                "{}, seed {seed}: {:.2} and {:.2} Mbit/s",
+                names(pair).join(" beside "),
+                shares[0],
+                shares[1]
             );
+            rounds.push(shares);
         }
+        report.rows.push(row(pair, &rounds));
     }
-    Ok(())
+    report::publish(vec![report.finish()], &options.output)
+}
+
+fn names(pair: &[Flowing; 2]) -> [String; 2] {
+    pair.map(|(backend, congestion)| format!("{} {}", backend.name(), congestion.name()))
+}
+
+fn row(pair: &[Flowing; 2], rounds: &[[f64; 2]]) -> Row {
+    let [first, second] = names(pair);
+    let share = |at: usize| rounds.iter().map(|shares| shares[at]).collect();
+    let goodput = Measure::more("goodput", "Mbit/s");
+    let mut row = Row::new(format!("{first} beside {second}"));
+    row.push(Contender::new("both").with(
+        Measure::more("Jain's index", ""),
+        rounds.iter().copied().map(jain).collect(),
+    ));
+    row.push(Contender::new(format!("first: {first}")).with(goodput.clone(), share(0)));
+    row.push(Contender::new(format!("second: {second}")).with(goodput, share(1)));
+    row
 }
 
 /// What each of a pair gets, in Mbit/s.
@@ -103,18 +125,17 @@ fn shares(
     lab: &Lab,
     binary: &std::path::Path,
     site: &Site,
-    pair: &[Contender; 2],
+    pair: &[Flowing; 2],
     seed: u64,
     options: &Options,
 ) -> Result<[f64; 2], Error> {
     let mut servers = Vec::new();
     for (index, (backend, congestion)) in pair.iter().enumerate() {
         let launch = Launch {
-            backend: *backend,
-            cpu: options.seat.server_cpu,
             congestion: *congestion,
             real_time: true,
             port: port(*backend),
+            ..Launch::new(*backend, options.seat.server_cpu)
         };
         if index == 0 || pair[0].0 != *backend {
             servers.push(Server::launch(lab, binary, &site.root, &launch)?);
@@ -230,5 +251,15 @@ mod tests {
         assert_eq!(jain([47.0, 47.0]), 1.0);
         assert_eq!(jain([94.0, 0.0]), 0.5);
         assert!((jain([63.0, 31.5]) - 0.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_pair_is_a_row_with_both_shares_and_the_index() {
+        let row = row(&PAIRS[0], &[[63.0, 31.5], [47.0, 47.0]]);
+        assert_eq!(row.name, "xdp cubic beside kernel cubic");
+        let index = row.find("both").unwrap().series("Jain's index").unwrap();
+        assert_eq!(index.summary.max, 1.0);
+        let second = row.find("second: kernel cubic").unwrap();
+        assert_eq!(second.series[0].runs, [31.5, 47.0]);
     }
 }

@@ -5,31 +5,30 @@
 //! flood has its turn with a server of its own: two seconds to arm the gate, some downloads, then honest connections of
 //! kernel TCP, one after another in each of some threads.
 
+mod case;
 mod generator;
-mod report;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::sched::{CloneFlags, setns};
-use serde::Serialize;
 use sluice_wire::{LinkHeader, MacAddr, VlanTags};
 
-use crate::environment::Environment;
 use crate::error::Error;
-use crate::goodput::fetch;
 use crate::lab::{End, Lab, SERVER, STRANGER_LINK};
 use crate::link::port;
 use crate::measure::Summary;
+use crate::report::{self, Conditions, Output, Report};
+use crate::run::fetch;
 use crate::seat::Seat;
 use crate::server::{Backend, PORT, Server};
 use crate::site::{LARGE, SMALL, Site};
+use case::Case;
 use generator::{Aim, Flood, Kind};
-use report::{Case, Report};
 
 /// The supervisor looks once a second whether a worker is flooded.
 const ARMING: Duration = Duration::from_secs(2);
@@ -70,13 +69,12 @@ pub struct Options {
     #[command(flatten)]
     seat: Seat,
 
-    /// Write the result as JSON too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// The downloads and connections under one flood.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// Payload bits per second at the client, in units of 10^9: the median of its downloads.
     pub gbit_per_s: f64,
@@ -91,12 +89,8 @@ pub struct Run {
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
     let binary = options.seat.daemon()?;
-    let environment = Environment::gather(
-        options.mtu,
-        options.seat.server_cpu,
-        options.seat.client_cpu,
-        false,
-    )?;
+    let conditions =
+        Conditions::with_network(options.mtu, "as the driver has them", &options.seat)?;
     let lab = Lab::new(options.mtu)?;
     let site = Site::create(&lab, options.size << 20)?;
     let aim = aim(&lab)?;
@@ -122,18 +116,20 @@ pub fn run(options: &Options) -> Result<(), Error> {
             case.runs.push(run);
         }
     }
-    let report = Report {
-        scenario: "flood",
-        bytes: site.bytes,
-        rate: options.rate,
-        environment,
-        cases: cases.into_iter().map(|(_, case)| case).collect(),
-    };
-    print!("{}", report.markdown());
-    if let Some(path) = &options.json {
-        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
-    }
-    Ok(())
+    let cases: Vec<Case> = cases.into_iter().map(|(_, case)| case).collect();
+    let about = format!(
+        "downloads of {} MiB and new connections under {} SYNs/s",
+        options.size, options.rate
+    );
+    let mut report = Report::new("flood", about, conditions);
+    report.notes.push(
+        "control: the same frames with an IP header length of 0, which the program drops before it looks for a port"
+            .to_owned(),
+    );
+    report.warnings = case::warnings(&cases, options.rate);
+    report.findings = case::findings(&cases);
+    report.rows.push(case::row(&cases));
+    report::publish(vec![report.finish()], &options.output)
 }
 
 fn measured(

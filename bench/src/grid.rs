@@ -8,22 +8,20 @@
 //! Every pair of congestion controls that is asked for takes its turn in every round: ours from the configuration of
 //! the daemon, the kernel's from its routes.
 
-mod report;
-
-use std::fs;
-use std::path::PathBuf;
+mod cell;
 
 use clap::Args;
 
-use crate::environment::Environment;
 use crate::error::Error;
 use crate::lab::Lab;
 use crate::path::Road;
+use crate::report::{self, Conditions, Output};
 use crate::seat::Seat;
 use crate::server::{Backend, Congestion};
 use crate::site::Site;
 use crate::transfer::Bed;
-use report::{Cell, Pair, Report};
+pub use cell::contender as link_contender;
+use cell::{Cell, Pair};
 
 const MTU: u16 = 1500;
 /// The least buffer of the bottleneck: a burst of 10 segments and more must fit at any round-trip time.
@@ -67,17 +65,15 @@ pub struct Options {
     #[command(flatten)]
     seat: Seat,
 
-    /// Write the result as JSON too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
     let pairs = pairs(&options.congestion, &options.kernel_congestion)?;
     let binary = options.seat.daemon()?;
-    let environment =
-        Environment::gather(MTU, options.seat.server_cpu, options.seat.client_cpu, false)?;
+    let conditions = Conditions::with_network(MTU, "none", &options.seat)?;
     let lab = Lab::with_middle(MTU)?;
     let site = Site::create(&lab, file_bytes(options))?;
     let bed = Bed {
@@ -116,18 +112,18 @@ pub fn run(options: &Options) -> Result<(), Error> {
             cells.extend(row);
         }
     }
-    let report = Report {
-        scenario: "grid",
-        rate_mbit_per_s: options.rate,
-        seconds: options.seconds,
-        environment,
-        cells,
-    };
-    print!("{}", report.markdown());
-    if let Some(path) = &options.json {
-        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
-    }
-    Ok(())
+    let mut report = report::Report::new(
+        "grid",
+        format!("one flow through {} Mbit/s", options.rate),
+        conditions,
+    );
+    report.notes.push(format!(
+        "runs of {} s; buffer of one bandwidth-delay product, at least 64 KiB; server and link with real-time priority",
+        options.seconds
+    ));
+    report.warnings = cells.iter().flat_map(Cell::warnings).collect();
+    report.rows = cells.into_iter().map(Cell::row).collect();
+    report::publish(vec![report.finish()], &options.output)
 }
 
 /// Ours and the kernel's of each pair.

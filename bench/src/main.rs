@@ -2,7 +2,9 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`goodput`] | scenario: large files over one or more flows, AF_XDP against the kernel backend and nginx |
+//! | [`run`], [`scenario`] | scenario files: servers in turn under bulk, small objects, new connections and more |
+//! | [`load`] | the client of most of them: many connections over kernel TCP, closed and open loop |
+//! | [`goodput`] | a scenario of them from flags: large files, curl as the client |
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`flood`] | scenario: a download and new connections under a flood of SYNs |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
@@ -14,16 +16,16 @@
 //! | [`lab`] | two network namespaces and a veth pair, built by `netlab.sh`, removed with the process |
 //! | [`path`] | the link as a process between the ends of a lab |
 //! | [`site`], [`offloads`] | the files that are served, and what the ends of the veth pair do for the stacks |
-//! | [`server`], [`nginx`] | `sluiced` and nginx in the lab, and how much CPU they used |
+//! | [`contestant`], [`server`], [`nginx`] | who takes part: `sluiced` and nginx in the lab |
 //! | [`seat`] | which daemon is measured, and on which CPUs everything runs |
-//! | [`environment`] | what a number means nothing without |
-//! | [`measure`] | median, range, ratio |
+//! | [`usage`], [`measure`] | CPU, memory and packets as the kernel counts them; median, range, ratio |
+//! | [`report`] | what every scenario ends with: JSON, Markdown, HTML with plots, interval log |
 //!
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
 //! insides compares unlike things.
 
+mod contestant;
 mod engine;
-mod environment;
 mod error;
 mod fairness;
 mod fetch;
@@ -32,15 +34,20 @@ mod goodput;
 mod grid;
 mod lab;
 mod link;
+mod load;
 mod measure;
 mod nginx;
 mod offloads;
 mod path;
 mod peers;
+mod report;
+mod run;
+mod scenario;
 mod seat;
 mod server;
 mod site;
 mod transfer;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -56,6 +63,10 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// Scenario files: each row by all servers in turn, as Markdown, JSON, HTML and interval log
+    Run(run::Options),
+    /// Check reports: the schema, and that every number is finite and follows from the runs
+    Check(run::CheckOptions),
     /// Large files over one or more flows, curl over kernel TCP as the client: AF_XDP, kernel backend and nginx in turn
     Goodput(goodput::Options),
     /// Cost of a segment in memory, our stack and smoltcp with the same client, 1 to 10,000 connections
@@ -68,6 +79,8 @@ enum Scenario {
     Fairness(fairness::Options),
     /// Linux as the peer through 20 kinds of bad links, as the receiver and as the sender, every byte compared
     Peers(peers::Options),
+    /// Ask an HTTP server by many connections over kernel TCP, in a closed or an open loop
+    Load(load::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
     /// Fetch a file by our own TCP, over raw frames and from an address that no kernel has
@@ -77,12 +90,15 @@ enum Scenario {
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.scenario {
+        Scenario::Run(options) => run::run(options),
+        Scenario::Check(options) => run::run_check(options),
         Scenario::Goodput(options) => goodput::run(options),
         Scenario::Engine(options) => engine::run(options),
         Scenario::Grid(options) => grid::run(options),
         Scenario::Flood(options) => flood::run(options),
         Scenario::Fairness(options) => fairness::run(options),
         Scenario::Peers(options) => peers::run(options),
+        Scenario::Load(options) => load::run(options),
         Scenario::Link(options) => link::run(options),
         Scenario::Fetch(options) => fetch::run(options),
     };

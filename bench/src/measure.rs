@@ -3,10 +3,11 @@
 //! Ratios are taken per pair of neighbours, because the machine drifts more between the first run and the last than
 //! between two that follow each other.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Median and range of some runs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Summary {
     /// The middle value; of an even count the mean of the two in the middle.
     pub median: f64,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::lab::{End, Lab, SERVER, spawning};
-use crate::server::{PORT, process_cpu_time};
+use crate::server::PORT;
 
 const PROGRAM: &str = "nginx";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,9 +73,9 @@ impl Nginx {
         Ok(())
     }
 
-    /// User and system time so far.
-    pub fn cpu_time(&self) -> Result<Duration, Error> {
-        process_cpu_time(self.child.id())
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -94,7 +94,7 @@ fn configuration(scratch: &Path, pid: &Path, root: &Path) -> String {
         .collect();
     format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log {log:?};\n\
-         events {{ worker_connections 4096; }}\n\
+         worker_rlimit_nofile 16384;\nevents {{ worker_connections 8192; }}\n\
          http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000;\n\
          {temporary}  server {{ listen {SERVER}:{PORT}; root {root:?}; }}\n}}\n"
     )

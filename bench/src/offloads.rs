@@ -1,16 +1,62 @@
-//! The offloads of both ends of the veth pair: three sets, always named in a result.
+//! The offloads of both ends of the veth pair: three sets, always named in a result, and what ethtool says is in effect.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::lab::{End, Lab, output};
 
+/// The offloads that decide how many bytes an operation moves, by the names `ethtool -k` gives them.
+const OFFLOADS: [&str; 5] = [
+    "tcp-segmentation-offload",
+    "generic-segmentation-offload",
+    "generic-receive-offload",
+    "tx-checksumming",
+    "rx-checksumming",
+];
+
+/// Offloads of both ends while a server runs; attaching an XDP program changes some.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offloads {
+    /// Of the server's link.
+    pub server: BTreeMap<String, String>,
+    /// Of the client's link.
+    pub client: BTreeMap<String, String>,
+}
+
+impl Offloads {
+    /// Asks ethtool at both ends.
+    pub fn gather(lab: &Lab) -> Result<Self, Error> {
+        let at = |end| {
+            Ok(offloads(&lab.run(
+                end,
+                "ethtool",
+                &["-k", &lab.link(end)],
+            )?))
+        };
+        Ok(Offloads {
+            server: at(End::Server)?,
+            client: at(End::Client)?,
+        })
+    }
+}
+
+fn offloads(listing: &str) -> BTreeMap<String, String> {
+    listing
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| OFFLOADS.contains(name))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
 /// What is switched before a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum OffloadSet {
     /// tso and gso off at the server, so that both stacks send packets of the MTU as on a wire; gro on at the client
     Wire,
@@ -21,6 +67,15 @@ pub enum OffloadSet {
 }
 
 impl OffloadSet {
+    /// As flags, scenarios and reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            OffloadSet::Wire => "wire",
+            OffloadSet::Full => "full",
+            OffloadSet::None => "none",
+        }
+    }
+
     /// The switches of each end, as ethtool takes them.
     fn switches(self) -> [(End, [&'static str; 6]); 2] {
         let (server, client) = match self {
@@ -68,4 +123,18 @@ fn pin_napi(link: &str, cpu: u32) -> Result<(), Error> {
         output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_offloads_that_matter_are_kept_with_what_fixes_them() {
+        let listing = "Features for x:\nrx-checksumming: on\ntx-checksumming: off [fixed]\n\
+                       \ttx-checksum-ipv4: off\ntcp-segmentation-offload: on\nloopback: off\n";
+        let found = offloads(listing);
+        assert_eq!(found.len(), 3);
+        assert_eq!(found["tx-checksumming"], "off [fixed]");
+    }
 }

@@ -8,16 +8,12 @@
 mod cells;
 mod part;
 
-use std::fs;
-use std::path::PathBuf;
-
 use clap::Args;
-use serde_json::json;
 
-use crate::environment::Environment;
 use crate::error::Error;
 use crate::lab::Lab;
 use crate::path::Road;
+use crate::report::{self, Conditions, Output, Report};
 use crate::seat::Seat;
 use crate::server::Backend;
 use crate::site::Site;
@@ -57,16 +53,14 @@ pub struct Options {
     #[command(flatten)]
     seat: Seat,
 
-    /// Write the result as JSON too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the scenario and prints its report. Fails if a transfer was wrong or did not end.
 pub fn run(options: &Options) -> Result<(), Error> {
     let binary = options.seat.daemon()?;
-    let environment =
-        Environment::gather(MTU, options.seat.server_cpu, options.seat.client_cpu, false)?;
+    let conditions = Conditions::with_network(MTU, "none", &options.seat)?;
     let lab = Lab::with_middle(MTU)?;
     let site = Site::create(&lab, u64::from(options.kib) << 10)?;
     let bed = Bed {
@@ -77,27 +71,20 @@ pub fn run(options: &Options) -> Result<(), Error> {
         client_cpu: options.seat.client_cpu,
         seconds: options.seconds,
     };
-    let mut documents = Vec::new();
+    let mut reports = Vec::new();
     for part in options.direction.parts() {
-        let rows = options.rows(&bed, part)?;
-        println!(
-            "## peers: {} KiB {} ({}), through {} links, seeds {} to {}\n\n{}",
-            options.kib,
-            part.title,
-            environment.kernel,
-            rows.len(),
+        let about = format!("{} KiB {}", options.kib, part.title);
+        let mut report = Report::new(part.name, about, conditions.clone());
+        report.notes.push(format!(
+            "seeds {} to {}; every transfer from SYN to FIN, its SHA-256 compared",
             options.seed,
-            options.seed + u64::from(options.rounds) - 1,
-            part.markdown(&rows)
-        );
-        documents.push(part.json(&rows));
+            options.seed + u64::from(options.rounds) - 1
+        ));
+        let rows = options.rows(&bed, part)?;
+        report.rows = rows.iter().map(|row| part.row(row)).collect();
+        reports.push(report.finish());
     }
-    if let Some(path) = &options.json {
-        let document = json!({ "environment": environment, "parts": documents });
-        fs::write(path, format!("{document:#}\n"))
-            .map_err(Error::io(path.display().to_string()))?;
-    }
-    Ok(())
+    report::publish(reports, &options.output)
 }
 
 impl Options {

@@ -77,6 +77,25 @@ pub struct Launch {
     pub real_time: bool,
     /// Port of the service.
     pub port: u16,
+    /// What else the configuration says of `[xdp]`, as TOML.
+    pub xdp: &'static str,
+    /// All threads on that CPU, not only the worker: for scenarios that count what the CPU does.
+    pub pinned: bool,
+}
+
+impl Launch {
+    /// With the defaults of the daemon.
+    pub fn new(backend: Backend, cpu: u32) -> Launch {
+        Launch {
+            backend,
+            cpu,
+            congestion: Congestion::Cubic,
+            real_time: false,
+            port: PORT,
+            xdp: "",
+            pinned: false,
+        }
+    }
 }
 
 /// A running daemon. Dropping it kills it.
@@ -96,14 +115,7 @@ impl Server {
         backend: Backend,
         cpu: u32,
     ) -> Result<Server, Error> {
-        let launch = Launch {
-            backend,
-            cpu,
-            congestion: Congestion::Cubic,
-            real_time: false,
-            port: PORT,
-        };
-        Server::launch(lab, binary, root, &launch)
+        Server::launch(lab, binary, root, &Launch::new(backend, cpu))
     }
 
     /// The same with more to say.
@@ -114,23 +126,27 @@ impl Server {
         let config = lab.scratch().join(format!("sluice-{port}.toml"));
         let log = lab.scratch().join(format!("sluiced-{port}.log"));
         let text = format!(
-            "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n\
+            "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n{}\n\
              [tcp]\ncongestion = \"{}\"\n\
              [[listen]]\nport = {port}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
+            launch.xdp,
             launch.congestion.name(),
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;
         let binary = binary.display().to_string();
-        let mut command = if launch.real_time {
-            let mut command = lab.command(End::Server, "chrt");
-            command.args(["--fifo", "1", &binary]);
-            command
-        } else {
-            lab.command(End::Server, &binary)
-        };
+        let mut words: Vec<String> = Vec::new();
+        if launch.real_time {
+            words.extend(["chrt", "--fifo", "1"].map(str::to_owned));
+        }
+        if launch.pinned {
+            words.extend(["taskset".to_owned(), "-c".to_owned(), cpu.to_string()]);
+        }
+        words.push(binary);
+        let mut command = lab.command(End::Server, &words[0]);
+        command.args(&words[1..]);
         let child = command
             .arg("--config")
             .arg(&config)
@@ -171,9 +187,9 @@ impl Server {
         }
     }
 
-    /// User and system time of all its threads.
-    pub fn cpu_time(&self) -> Result<Duration, Error> {
-        process_cpu_time(self.child.id())
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it by SIGTERM.
@@ -196,33 +212,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// User and system time of all threads of a process.
-pub fn process_cpu_time(pid: u32) -> Result<Duration, Error> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).map_err(Error::io(path))?;
-    Ok(cpu_time(&stat).unwrap_or_default())
-}
-
-/// Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms (USER_HZ is 100 on every Linux).
-fn cpu_time(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut times = fields.split(' ').skip(11);
-    let user: u64 = times.next()?.parse().ok()?;
-    let system: u64 = times.next()?.parse().ok()?;
-    Some(Duration::from_millis(10 * (user + system)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_is_user_plus_system_whatever_the_process_is_called() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 120 34 0 0 20 0 3 0 55 0 0";
-        assert_eq!(cpu_time(stat), Some(Duration::from_millis(1540)));
-        assert_eq!(cpu_time("7 (x) S 1"), None);
     }
 }

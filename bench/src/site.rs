@@ -40,6 +40,31 @@ impl Site {
     }
 }
 
+/// A served directory with a file for every size that is asked for.
+pub struct Objects {
+    /// Its path.
+    pub root: PathBuf,
+}
+
+impl Objects {
+    /// Empty.
+    pub fn create(lab: &Lab) -> Result<Objects, Error> {
+        let root = lab.scratch().join("objects");
+        fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
+        Ok(Objects { root })
+    }
+
+    /// Name of the file of so many random bytes, which is made if it is not there.
+    pub fn of(&self, bytes: u64) -> Result<String, Error> {
+        let name = format!("{bytes}.bin");
+        let path = self.root.join(&name);
+        if !path.exists() {
+            random_file(&path, bytes)?;
+        }
+        Ok(name)
+    }
+}
+
 /// SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> Result<String, Error> {
     let said = output("sha256sum", Command::new("sha256sum").arg(path))?;

@@ -77,11 +77,9 @@ impl Bed<'_> {
         let lab = self.lab;
         let root = &self.site.root;
         let launch = Launch {
-            backend,
-            cpu: self.server_cpu,
             congestion,
             real_time: true,
-            port: PORT,
+            ..Launch::new(backend, self.server_cpu)
         };
         let server = Server::launch(lab, self.binary, root, &launch)?;
         let path = Path::start(lab, road, self.client_cpu)?;

@@ -22,18 +22,24 @@ fn linux_and_we_get_every_byte_through_bad_links_with_every_controller() {
     if !bench.with_file_name("sluiced").exists() {
         return skip("peers", "sluiced is not built: make build");
     }
+    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers.json");
     let output = Command::new(bench)
         .args(["peers", "--kib", "512", "--seed", "7"])
-        .args(["--only", "loss 3 %,reorder far,everything"])
+        .args(["--only", "loss 3 %,reorder far,everything", "--json"])
+        .arg(&json)
         .output()
         .expect("the harness runs");
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
-    let rows = said.lines().filter(|line| line.starts_with("| ")).count();
-    assert_eq!(
-        rows,
-        2 * (1 + 3),
-        "two directions: a heading and three links"
-    );
+    let text = std::fs::read_to_string(&json).expect("a report");
+    let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for (direction, contenders) in [6, 4].into_iter().enumerate() {
+        let rows = document["reports"][direction]["rows"].as_array();
+        let rows = rows.expect("rows");
+        assert_eq!(rows.len(), 3, "a row for every link");
+        for row in rows {
+            assert_eq!(row["contenders"].as_array().map(Vec::len), Some(contenders));
+        }
+    }
 }

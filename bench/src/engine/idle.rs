@@ -5,27 +5,20 @@
 //! so that a ratio is of neighbours in time. Timed is what the stack does between the segment with the request and the
 //! last segment of the response; parsing, checksums and the file are the same in both and left out, which makes the
 //! ratio as bad as it can be.
-//!
-//! | file | role |
-//! |---|---|
-//! | `host` | a stack, its crafted peers and its clock |
-//! | `report` | table and JSON |
+//! `host` is a stack with its crafted peers and its clock.
 
 mod host;
-mod report;
 
 use std::alloc::System;
-use std::fs;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::Options;
-use crate::environment::Machine;
 use crate::error::Error;
+use crate::report::{self, Conditions, Contender, Measure, Report, Row};
+use crate::usage::resident_bytes;
 use host::Host;
-use report::Report;
 
 /// Counts what the stack asks for.
 #[global_allocator]
@@ -40,8 +33,13 @@ const WOKEN: u32 = 2_000;
 /// Virtual time until everything that was busy rests.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// The goals: bytes of an idle connection, seconds for all of them, and how many times the p99 of an empty stack.
+const BYTES_MAX: f64 = 512.0;
+const SETUP_MAX_S: f64 = 20.0;
+const RATIO_MAX: f64 = 2.0;
+
 /// What an idle connection costs and how long it took to get there.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
     /// What the stack holds from the allocator, per connection.
     pub allocated_bytes: f64,
@@ -52,7 +50,7 @@ pub struct Memory {
 }
 
 /// Latency in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latency {
     /// The median.
     pub p50: f64,
@@ -61,7 +59,7 @@ pub struct Latency {
 }
 
 /// One round: requests that took turns.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Round {
     /// On new connections beside the idle ones.
     pub beside: Latency,
@@ -73,7 +71,7 @@ pub struct Round {
 
 /// Runs the scenario with so many connections and prints its report.
 pub fn run(connections: u32, options: &Options) -> Result<(), Error> {
-    let machine = Machine::gather()?;
+    let conditions = Conditions::gather()?;
     let (mut full, memory) = fill(connections)?;
     eprintln!(
         "{connections} idle connections: {:.0} bytes each ({:.0} resident), set up in {:.1} s",
@@ -96,26 +94,77 @@ pub fn run(connections: u32, options: &Options) -> Result<(), Error> {
             woken,
         });
     }
-    let report = Report {
-        scenario: "engine-idle",
-        connections,
-        response_bytes: host::RESPONSE,
-        requests: REQUESTS,
-        machine,
-        memory,
-        rounds,
+    let mut report = Report::new(
+        "engine-idle",
+        format!("{connections} idle connections in memory"),
+        conditions,
+    );
+    report.notes = vec![
+        format!(
+            "each has carried a request and {} bytes of response, and rests",
+            host::RESPONSE
+        ),
+        format!(
+            "a request is timed in the stack alone, from its segment to the last of the response; {REQUESTS} per round and stack"
+        ),
+    ];
+    report.warnings = missed(&memory);
+    report.rows = vec![costs(&memory), requests(&rounds)];
+    report::publish(vec![report.finish()], &options.output)
+}
+
+fn costs(memory: &Memory) -> Row {
+    let mut row = Row::new("an idle connection");
+    row.push(
+        Contender::new("sluice")
+            .with(
+                Measure::less("allocated", "B"),
+                vec![memory.allocated_bytes],
+            )
+            .with(Measure::less("resident", "B"), vec![memory.resident_bytes])
+            .with(Measure::less("set-up of all", "s"), vec![memory.setup_s]),
+    );
+    row
+}
+
+fn requests(rounds: &[Round]) -> Row {
+    let contender = |name: &str, of: fn(&Round) -> Latency| {
+        let values = |value: fn(Latency) -> f64| rounds.iter().map(of).map(value).collect();
+        Contender::new(name)
+            .with(Measure::less("p99", "ns"), values(|latency| latency.p99))
+            .with(Measure::less("p50", "ns"), values(|latency| latency.p50))
     };
-    print!("{}", report.markdown());
-    if let Some(path) = &options.json {
-        fs::write(path, report.json()).map_err(Error::io(path.display().to_string()))?;
+    let (beside, empty) = ("new, beside the idle ones", "new, empty stack");
+    let mut row = Row::new("a request");
+    row.push(contender(empty, |round| round.empty));
+    row.push(contender(beside, |round| round.beside));
+    row.push(contender("on one that was idle", |round| round.woken));
+    row.compare(beside, empty, Some(1.0 / RATIO_MAX));
+    row
+}
+
+/// Goals that were missed; that of requests is one of their row.
+fn missed(memory: &Memory) -> Vec<String> {
+    let bytes = memory.allocated_bytes.max(memory.resident_bytes);
+    let mut missed = Vec::new();
+    if bytes > BYTES_MAX {
+        missed.push(format!(
+            "{bytes:.0} bytes per connection: the goal is {BYTES_MAX:.0}"
+        ));
     }
-    Ok(())
+    if memory.setup_s > SETUP_MAX_S {
+        missed.push(format!(
+            "set up in {:.1} s: the goal is {SETUP_MAX_S:.0} s",
+            memory.setup_s
+        ));
+    }
+    missed
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
 fn fill(connections: u32) -> Result<(Host, Memory), Error> {
     let region = Region::new(ALLOCATOR);
-    let resident = resident_bytes()?;
+    let resident = resident_bytes(std::process::id())?;
     let wall = Instant::now();
     let mut host = Host::new(connections);
     for _ in 0..connections {
@@ -128,7 +177,7 @@ fn fill(connections: u32) -> Result<(Host, Memory), Error> {
     let allocated = change
         .bytes_allocated
         .saturating_sub(change.bytes_deallocated);
-    let grown = resident_bytes()?.saturating_sub(resident);
+    let grown = resident_bytes(std::process::id())?.saturating_sub(resident);
     let memory = Memory {
         allocated_bytes: allocated as f64 / f64::from(connections),
         resident_bytes: grown as f64 / f64::from(connections),
@@ -179,18 +228,6 @@ impl Latency {
     }
 }
 
-/// Resident set of this process: `man 5 proc_pid_statm`.
-fn resident_bytes() -> Result<u64, Error> {
-    const PATH: &str = "/proc/self/status";
-    let status = fs::read_to_string(PATH).map_err(Error::io(PATH))?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    Ok(kib.unwrap_or(0) * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +252,36 @@ mod tests {
 
     #[test]
     fn the_resident_set_is_known() {
-        assert!(resident_bytes().unwrap() > 100_000);
+        assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn goals_that_were_missed_are_named() {
+        let memory = Memory {
+            allocated_bytes: 430.0,
+            resident_bytes: 600.0,
+            setup_s: 21.0,
+        };
+        let missed = missed(&memory).join("\n");
+        assert!(
+            missed.contains("600 bytes") && missed.contains("21.0 s"),
+            "{missed}"
+        );
+        let round = |p99| {
+            let latency = |p99| Latency { p50: 1000.0, p99 };
+            Round {
+                beside: latency(p99),
+                empty: latency(2000.0),
+                woken: latency(4000.0),
+            }
+        };
+        assert_eq!(
+            requests(&[round(3000.0)]).comparisons[0].is_met(),
+            Some(true)
+        );
+        assert_eq!(
+            requests(&[round(9000.0)]).comparisons[0].is_met(),
+            Some(false)
+        );
     }
 }

@@ -1,11 +1,10 @@
 //! The two directions of the scenario, who takes turns on each link in them, and their tables.
 
-use std::fmt::Write as _;
-
 use clap::ValueEnum;
-use serde_json::{Value, json};
 
 use super::cells::Cell;
+use crate::grid::link_contender;
+use crate::report;
 use crate::server::{Backend, Congestion};
 use crate::transfer::{Receiver, Run};
 
@@ -47,15 +46,13 @@ pub struct Contender {
 /// One direction.
 #[derive(Debug)]
 pub struct Part {
-    /// How the JSON calls it.
-    pub direction: &'static str,
     /// How the report calls it.
+    pub name: &'static str,
+    /// What it says about it.
     pub title: &'static str,
     /// What takes turns on each link. Of the first four, the odd ones are ours and the even ones what they are
     /// compared with.
     pub contenders: &'static [Contender],
-    /// Names of the two ratios.
-    ratios: [&'static str; 2],
 }
 
 /// A link, and the runs of every contender.
@@ -63,7 +60,7 @@ pub type Row = (&'static Cell, Vec<Vec<Run>>);
 
 static PARTS: [Part; 2] = [
     Part {
-        direction: "down",
+        name: "peers-down",
         title: "to Linux, by our stack and by the kernel's",
         contenders: &[
             to_linux("xdp cubic", Backend::Xdp, Congestion::Cubic),
@@ -73,10 +70,9 @@ static PARTS: [Part; 2] = [
             to_linux("xdp reno", Backend::Xdp, Congestion::Reno),
             to_linux("xdp dctcp", Backend::Xdp, Congestion::Dctcp),
         ],
-        ratios: ["cubic xdp / kernel", "bbr xdp / kernel"],
     },
     Part {
-        direction: "up",
+        name: "peers-up",
         title: "from Linux, to our stack and to the kernel's",
         contenders: &[
             from_linux("cubic to sluice", Congestion::Cubic, Receiver::Sluice),
@@ -84,7 +80,6 @@ static PARTS: [Part; 2] = [
             from_linux("bbr to sluice", Congestion::Bbr, Receiver::Sluice),
             from_linux("bbr to linux", Congestion::Bbr, Receiver::Linux),
         ],
-        ratios: ["cubic to sluice / linux", "bbr to sluice / linux"],
     },
 ];
 
@@ -107,44 +102,19 @@ const fn from_linux(name: &'static str, congestion: Congestion, receiver: Receiv
 }
 
 impl Part {
-    /// Medians in Mbit/s, and ours beside the kernel's with the same controller.
-    pub fn markdown(&self, rows: &[Row]) -> String {
-        let names = self.contenders.iter().map(|contender| contender.name);
-        let names: Vec<&str> = names.chain(self.ratios).collect();
-        let mut out = format!("| link | {} |\n", names.join(" | "));
-        out.push_str("|---|");
-        out.push_str(&"---:|".repeat(names.len()));
-        out.push('\n');
-        for (cell, runs) in rows {
-            let medians: Vec<f64> = runs.iter().map(|runs| median(runs)).collect();
-            let ratios = medians.chunks_exact(2).take(self.ratios.len());
-            let ratios = ratios.map(|pair| pair[0] / pair[1]);
-            let _ = write!(out, "| {} |", cell.name);
-            for number in medians.iter().copied().chain(ratios) {
-                // Writing to a String cannot fail.
-                let _ = write!(out, " {number:.2} |");
-            }
-            out.push('\n');
+    /// Ours beside the kernel's with the same controller.
+    pub fn row(&self, (cell, runs): &Row) -> report::Row {
+        let mut row = report::Row::new(cell.name)
+            .with("to_client", cell.to_client)
+            .with("to_server", cell.to_server);
+        for (contender, runs) in self.contenders.iter().zip(runs) {
+            row.push(link_contender(contender.name, runs));
         }
-        out
+        for pair in self.contenders.chunks_exact(2).take(2) {
+            row.compare(pair[0].name, pair[1].name, None);
+        }
+        row
     }
-
-    /// Everything that was measured.
-    pub fn json(&self, rows: &[Row]) -> Value {
-        let names: Vec<&str> = self.contenders.iter().map(|one| one.name).collect();
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|(cell, runs)| {
-                json!({ "link": cell.name, "to_client": cell.to_client, "to_server": cell.to_server, "runs": runs })
-            })
-            .collect();
-        json!({ "direction": self.direction, "contenders": names, "rows": rows })
-    }
-}
-
-fn median(runs: &[Run]) -> f64 {
-    let rates: Vec<f64> = runs.iter().map(|run| run.mbit_per_s).collect();
-    crate::measure::Summary::of(&rates).map_or(f64::NAN, |summary| summary.median)
 }
 
 #[cfg(test)]
@@ -154,7 +124,7 @@ mod tests {
     use crate::peers::cells::CELLS;
 
     #[test]
-    fn a_link_is_a_line_with_medians_and_two_ratios() {
+    fn a_link_is_a_row_with_two_comparisons() {
         let run = |mbit_per_s| Run {
             mbit_per_s,
             whole: true,
@@ -162,15 +132,17 @@ mod tests {
             traffic: Traffic::default(),
         };
         let rates = [10.0, 8.0, 30.0, 40.0, 5.0, 6.0];
-        let lines = [
-            "| clean | 10.00 | 8.00 | 30.00 | 40.00 | 5.00 | 6.00 | 1.25 | 0.75 |",
-            "| clean | 10.00 | 8.00 | 30.00 | 40.00 | 1.25 | 0.75 |",
-        ];
-        for (part, line) in Direction::Both.parts().iter().zip(lines) {
+        for part in Direction::Both.parts() {
             let runs = rates.iter().take(part.contenders.len());
             let runs = runs.map(|rate| vec![run(*rate)]).collect();
-            let markdown = part.markdown(&[(&CELLS[0], runs)]);
-            assert!(markdown.lines().any(|found| found == line), "{markdown}");
+            let row = part.row(&(&CELLS[0], runs));
+            assert_eq!(row.contenders.len(), part.contenders.len());
+            let medians: Vec<f64> = row
+                .comparisons
+                .iter()
+                .map(|one| one.summary.median)
+                .collect();
+            assert_eq!(medians, [1.25, 0.75]);
         }
     }
 

@@ -1,0 +1,104 @@
+//! The servers of a comparison, and one of them running.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::lab::Lab;
+use crate::nginx::{self, Nginx};
+use crate::offloads::Offloads;
+use crate::report::Serving;
+use crate::server::{Backend, Launch, Server};
+
+/// A server that takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contestant {
+    /// sluiced on AF_XDP with its defaults
+    Xdp,
+    /// sluiced on AF_XDP, every segment a frame of the ring
+    XdpCopy,
+    /// sluiced on AF_XDP, runs of segments as super-segments
+    XdpTso,
+    /// sluiced on AF_XDP, attached behind the driver: receives what GRO or the peer's TSO made
+    XdpGeneric,
+    /// sluiced on kernel sockets
+    Kernel,
+    /// nginx with sendfile
+    Nginx,
+}
+
+/// One that runs.
+pub enum Running {
+    Sluiced(Server),
+    Nginx(Nginx),
+}
+
+impl Contestant {
+    /// As it stands in scenarios and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Contestant::Xdp => "xdp",
+            Contestant::XdpCopy => "xdp-copy",
+            Contestant::XdpTso => "xdp-tso",
+            Contestant::XdpGeneric => "xdp-generic",
+            Contestant::Kernel => "kernel",
+            Contestant::Nginx => "nginx",
+        }
+    }
+
+    /// Why it cannot run on this machine, if it is known before.
+    pub fn missing(self) -> Option<String> {
+        let is_missing = self == Contestant::Nginx && nginx::version().is_none();
+        is_missing.then(|| "nginx is not installed -> apt-get install nginx-light".to_owned())
+    }
+
+    /// Starts it with all of its threads on `cpu` and waits until it serves `root`.
+    pub fn start(self, lab: &Lab, binary: &Path, root: &Path, cpu: u32) -> Result<Running, Error> {
+        let (backend, xdp) = match self {
+            Contestant::Nginx => return Nginx::start(lab, root, cpu).map(Running::Nginx),
+            Contestant::Kernel => (Backend::Kernel, ""),
+            Contestant::Xdp => (Backend::Xdp, ""),
+            Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
+            Contestant::XdpTso => (Backend::Xdp, "tx_lane = \"tso\""),
+            Contestant::XdpGeneric => (Backend::Xdp, "attach = \"generic\""),
+        };
+        let launch = Launch {
+            xdp,
+            pinned: true,
+            ..Launch::new(backend, cpu)
+        };
+        Server::launch(lab, binary, root, &launch).map(Running::Sluiced)
+    }
+}
+
+impl Running {
+    /// How it serves, in its own words, and the offloads while it does.
+    pub fn serving(&self, lab: &Lab) -> Result<Serving, Error> {
+        let how = match self {
+            Running::Sluiced(server) => server.ready.clone(),
+            Running::Nginx(nginx) => nginx.ready.clone(),
+        };
+        let offloads = Offloads::gather(lab)?;
+        Ok(Serving { how, offloads })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Running::Sluiced(server) => server.pid(),
+            Running::Nginx(nginx) => nginx.pid(),
+        }
+    }
+
+    /// Ends it; an error if it did not end as it should.
+    pub fn stop(self) -> Result<(), Error> {
+        match self {
+            Running::Sluiced(server) => server.stop(),
+            // Nothing of it is to be measured any more, and it keeps nothing.
+            Running::Nginx(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The loop of the loader: one epoll over all connections, in the closed loop, the open loop, or at rest.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::connection::{Connection, Step};
+use super::record::{Outcome, Record};
+use super::schedule::Schedule;
+use super::{BUFFER_BYTES, GRACE, Options, say};
+
+/// Events of one call.
+const EVENTS: usize = 256;
+/// Nearer to what is due than this, the loop spins: a timeout has milliseconds.
+const SPIN: Duration = Duration::from_millis(2);
+/// Failures after which there is nothing to measure.
+const FAILURES_MAX: u64 = 1000;
+
+/// All connections, and what they did.
+pub struct Driver<'a> {
+    options: &'a Options,
+    length: u64,
+    request: Vec<u8>,
+    epoll: Epoll,
+    slots: Vec<Option<Connection>>,
+    /// Slots that have nothing to do: the open loop takes from here, the most recently used first.
+    free: Vec<usize>,
+    /// When requests were due that no slot was free for.
+    waiting: VecDeque<Instant>,
+    schedule: Option<Schedule>,
+    record: Record,
+    buffer: Vec<u8>,
+    begin: Instant,
+    end: Instant,
+}
+
+impl<'a> Driver<'a> {
+    /// For an object of `length` bytes. The clock runs from now on.
+    pub fn new(options: &'a Options, length: u64) -> io::Result<Driver<'a>> {
+        let start = Instant::now();
+        let begin = start + Duration::from_secs_f64(options.warm_up);
+        let end = begin + Duration::from_secs_f64(options.seconds);
+        let count = usize::try_from(options.connections).map_err(io::Error::other)?;
+        Ok(Driver {
+            options,
+            length,
+            request: options.request(),
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            slots: (0..count).map(|_| None).collect(),
+            free: (0..count).rev().collect(),
+            waiting: VecDeque::new(),
+            schedule: options.rate.map(|rate| Schedule::new(start, end, rate)),
+            record: Record::new(begin, end, options.rate.is_some()),
+            buffer: vec![0; BUFFER_BYTES],
+            begin,
+            end,
+        })
+    }
+
+    /// Until the end, or in the open loop until everything is answered or the grace is over.
+    pub fn run(&mut self) -> io::Result<Outcome> {
+        let mut events = vec![EpollEvent::empty(); EVENTS];
+        if self.schedule.is_none() {
+            let now = Instant::now();
+            self.waiting.extend(self.free.iter().map(|_| now));
+        }
+        let (mut has_begun, mut has_ended) = (false, false);
+        loop {
+            let now = Instant::now();
+            if !has_begun && now >= self.begin {
+                has_begun = true;
+                say("begin")?;
+            }
+            if !has_ended && now >= self.end {
+                has_ended = true;
+                say("end")?;
+            }
+            let unfinished = self.unfinished();
+            if now >= self.end
+                && (self.schedule.is_none() || unfinished == 0 || now >= self.end + GRACE)
+            {
+                return Ok(self.record.outcome(unfinished));
+            }
+            self.assign(now);
+            let (failed, first) = self.record.failures();
+            if failed > FAILURES_MAX {
+                return Err(io::Error::other(format!(
+                    "{failed} requests failed, the first: {first}"
+                )));
+            }
+            let timeout = EpollTimeout::from(self.timeout_ms(now));
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            for event in &events[..count] {
+                self.step(usize::try_from(event.data()).unwrap_or(usize::MAX));
+            }
+        }
+    }
+
+    /// See [`Record::histograms`].
+    pub fn histograms(&self) -> io::Result<Vec<u8>> {
+        self.record.histograms()
+    }
+
+    /// Requests of the open loop that are not answered.
+    fn unfinished(&self) -> u64 {
+        if self.schedule.is_none() {
+            return 0;
+        }
+        (self.waiting.len() + self.slots.len() - self.free.len()) as u64
+    }
+
+    /// What is due gets a slot, as long as one is free.
+    fn assign(&mut self, now: Instant) {
+        if let Some(schedule) = &mut self.schedule {
+            while let Some(due) = schedule.take(now) {
+                self.waiting.push_back(due);
+            }
+        }
+        while !self.waiting.is_empty() {
+            let Some(slot) = self.free.pop() else {
+                return;
+            };
+            if let Some(due) = self.waiting.pop_front() {
+                self.begin_request(slot, due);
+            }
+        }
+    }
+
+    fn begin_request(&mut self, slot: usize, due: Instant) {
+        let (before, begun) = match self.slots[slot].take() {
+            Some(mut resting) => {
+                let begun = resting.ask(&self.request, due);
+                (Some(EpollFlags::EPOLLIN), begun.map(|()| resting))
+            }
+            None => {
+                let server = self.options.server;
+                (
+                    None,
+                    Connection::open(server, self.length, self.options.close, due),
+                )
+            }
+        };
+        let watched = begun.and_then(|connection| {
+            self.watch(slot, before, &connection)?;
+            Ok(connection)
+        });
+        match watched {
+            Ok(connection) => self.slots[slot] = Some(connection),
+            Err(error) => self.fail(slot, &error),
+        }
+    }
+
+    /// Tells epoll what the connection waits for, if it was something else before.
+    fn watch(
+        &self,
+        slot: usize,
+        before: Option<EpollFlags>,
+        connection: &Connection,
+    ) -> io::Result<()> {
+        let wants = connection.wants();
+        let mut event = EpollEvent::new(wants, slot as u64);
+        match before {
+            None => self.epoll.add(connection.stream(), event)?,
+            Some(before) if before != wants => {
+                self.epoll.modify(connection.stream(), &mut event)?
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What an event says about a connection.
+    fn step(&mut self, slot: usize) {
+        let Some(mut connection) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        let (before, was_resting) = (connection.wants(), connection.is_resting());
+        let step = connection.proceed(&self.request, &mut self.buffer);
+        let now = Instant::now();
+        let step = step.and_then(|step| {
+            self.watch(slot, Some(before), &connection)?;
+            Ok(step)
+        });
+        match step {
+            Ok(Step::Nothing) => {}
+            Ok(Step::Body(bytes)) => self.record.body(now, bytes),
+            Ok(Step::Answered(bytes)) => {
+                self.record.body(now, bytes);
+                self.record.answered(connection.due, now);
+                if connection.is_resting() {
+                    self.slots[slot] = Some(connection);
+                    self.release(slot, now);
+                    return;
+                }
+            }
+            Ok(Step::Closed) => {
+                drop(connection);
+                return self.release(slot, now);
+            }
+            // A server may close what rests; the slot is free already and opens another next time.
+            Err(error) if was_resting && error.kind() == io::ErrorKind::UnexpectedEof => return,
+            Err(error) => return self.fail(slot, &error),
+        }
+        self.slots[slot] = Some(connection);
+    }
+
+    /// The request of this slot is over.
+    fn release(&mut self, slot: usize, now: Instant) {
+        self.free.push(slot);
+        if self.schedule.is_none() && !self.options.idle {
+            self.waiting.push_back(now);
+        }
+    }
+
+    /// Its connection is gone too.
+    fn fail(&mut self, slot: usize, error: &io::Error) {
+        self.record.failed(error);
+        self.slots[slot] = None;
+        self.release(slot, Instant::now());
+    }
+
+    /// Until something is due, at most.
+    fn timeout_ms(&self, now: Instant) -> u16 {
+        let due = self.schedule.as_ref().and_then(Schedule::next);
+        let bounds = [
+            due,
+            Some(self.begin),
+            Some(self.end),
+            Some(self.end + GRACE),
+        ];
+        let next = bounds.into_iter().flatten().filter(|at| *at > now).min();
+        let left = next.map_or(Duration::ZERO, |at| at - now);
+        if left < SPIN || due.is_some_and(|due| due <= now) {
+            return 0;
+        }
+        u16::try_from((left - SPIN).as_millis() + 1).unwrap_or(1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    /// A server that needs `pause` for an answer, one connection at a time.
+    fn server(pause: Duration) -> std::net::SocketAddrV4 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+            panic!("an IPv4 address");
+        };
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut buffer = [0; 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    thread::sleep(pause);
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
+                    if String::from_utf8_lossy(&buffer[..read]).contains("close") {
+                        break;
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    fn options(server: std::net::SocketAddrV4) -> Options {
+        Options {
+            server,
+            path: "/".to_owned(),
+            content: "unused".into(),
+            connections: 1,
+            close: false,
+            idle: false,
+            rate: None,
+            seconds: 0.4,
+            warm_up: 0.05,
+            attended: false,
+            histograms: None,
+        }
+    }
+
+    fn p50_us(driver: &Driver<'_>) -> f64 {
+        let bytes = driver.histograms().unwrap();
+        let intervals = super::super::read_histograms(&bytes, 1, 0.4).unwrap();
+        crate::report::Latency::of(&intervals).unwrap().p50_us
+    }
+
+    #[test]
+    fn a_known_sleep_is_measured_right() {
+        let options = options(server(Duration::from_millis(20)));
+        let mut driver = Driver::new(&options, 4).unwrap();
+        let outcome = driver.run().unwrap();
+        assert_eq!(
+            (outcome.failed, outcome.bytes),
+            (0, 4 * outcome.requests),
+            "{outcome:?}"
+        );
+        assert!((5..=20).contains(&outcome.requests), "{outcome:?}");
+        let p50 = p50_us(&driver);
+        assert!((20_000.0..60_000.0).contains(&p50), "{p50}");
+    }
+
+    #[test]
+    fn an_open_loop_charges_the_server_for_what_had_to_wait() {
+        // 100 requests a second of a server that can do 25: the median waits for most of a second.
+        let options = Options {
+            rate: Some(100.0),
+            ..options(server(Duration::from_millis(40)))
+        };
+        let mut driver = Driver::new(&options, 4).unwrap();
+        let outcome = driver.run().unwrap();
+        assert_eq!(
+            (outcome.requests, outcome.unfinished),
+            (40, 0),
+            "{outcome:?}"
+        );
+        let p50 = p50_us(&driver);
+        assert!(p50 > 400_000.0, "{p50}");
+    }
+
+    #[test]
+    fn a_connection_of_its_own_for_every_request() {
+        let options = Options {
+            close: true,
+            ..options(server(Duration::from_millis(5)))
+        };
+        let outcome = Driver::new(&options, 4).unwrap().run().unwrap();
+        assert_eq!(outcome.failed, 0, "{outcome:?}");
+        assert!(outcome.requests > 5, "{outcome:?}");
+    }
+
+    #[test]
+    fn an_idle_connection_asks_once() {
+        let options = Options {
+            idle: true,
+            warm_up: 0.0,
+            ..options(server(Duration::from_millis(50)))
+        };
+        let outcome = Driver::new(&options, 4).unwrap().run().unwrap();
+        assert_eq!(outcome.requests, 1, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_ends_the_run() {
+        let options = options("127.0.0.1:1".parse().unwrap());
+        let error = Driver::new(&options, 4).unwrap().run().unwrap_err();
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

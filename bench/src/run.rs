@@ -1,0 +1,268 @@
+//! `sluice-bench run`: scenario files, each row by its servers in turn, with a fresh server for every run.
+//!
+//! A server that cannot start in a row, or whose client fails, has no numbers there, and the report says why. Wrong
+//! bytes end everything: nothing that was measured beside them is worth printing.
+//!
+//! | file | role |
+//! |---|---|
+//! | `turns` | a row: its servers in turn |
+//! | `trial` | one run of one server |
+//! | `loader`, `curl` | the clients |
+//! | `measures` | what is measured, and by which of it who wins |
+
+mod curl;
+mod loader;
+mod measures;
+mod trial;
+mod turns;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+pub use curl::fetch;
+
+use crate::contestant::Contestant;
+use crate::error::Error;
+use crate::lab::{End, Lab};
+use crate::offloads::threaded_napi;
+use crate::report::{self, Conditions, Contender, Output, Report, check};
+use crate::scenario::{Arrivals, Case, Client, Scenario};
+use crate::seat::Seat;
+use crate::site::Objects;
+use trial::Bed;
+use turns::{Turns, not_run};
+
+/// Name of the reports in `--out`.
+const NAME: &str = "bench";
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Scenario files (docs/BENCH.md)
+    #[arg(required = true, value_name = "SCENARIO.toml")]
+    scenarios: Vec<PathBuf>,
+
+    /// Rounds instead of those of the files
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+
+    /// Write bench.json, bench.md, bench.html and bench.hlog to this directory too
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    seat: Seat,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Flags of `check`.
+#[derive(Args, Debug)]
+pub struct CheckOptions {
+    /// Reports as JSON
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Contenders that must have run in every row
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    needs: Vec<String>,
+}
+
+/// Runs every file and prints the reports.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let read = options.scenarios.iter().map(|path| Scenario::read(path));
+    let scenarios = read.collect::<Result<Vec<_>, _>>()?;
+    let binary = options.seat.daemon()?;
+    let mut reports = Vec::new();
+    let mut wrong = Ok(());
+    for mut scenario in scenarios {
+        scenario.rounds = options.rounds.unwrap_or(scenario.rounds);
+        match measure(&scenario, &binary, &options.seat) {
+            Ok(report) => reports.push(report),
+            Err(error @ Error::WrongBytes { .. }) => {
+                // What was measured before is not lost.
+                wrong = Err(error);
+                break;
+            }
+            Err(error) => reports.push(nothing(&scenario, &options.seat, &error)?),
+        }
+    }
+    report::publish(reports, &options.outputs()?)?;
+    wrong
+}
+
+/// The report of a scenario that ended early: nothing ran, and why.
+fn nothing(scenario: &Scenario, seat: &Seat, error: &Error) -> Result<Report, Error> {
+    let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
+    let servers = scenario.servers.iter();
+    report.not_run = servers
+        .map(|server| not_run("every row", *server, error.to_string()))
+        .collect();
+    Ok(report.finish())
+}
+
+/// Checks documents: the schema, and that every number is finite and follows from the runs.
+pub fn run_check(options: &CheckOptions) -> Result<(), Error> {
+    for path in &options.files {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(Error::io(file.clone()))?;
+        let document = check::document(&text, &options.needs)
+            .map_err(|what| Error::Document { file, what })?;
+        let rows = document.reports.iter().map(|report| report.rows.len());
+        println!(
+            "{}: {} reports, {} rows: sound",
+            path.display(),
+            document.reports.len(),
+            rows.sum::<usize>()
+        );
+    }
+    Ok(())
+}
+
+impl Options {
+    fn outputs(&self) -> Result<Output, Error> {
+        let mut output = self.output.clone();
+        if let Some(folder) = &self.out {
+            std::fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string()))?;
+            let within = |extension| Some(folder.join(NAME).with_extension(extension));
+            output.json = output.json.or_else(|| within("json"));
+            output.markdown = output.markdown.or_else(|| within("md"));
+            output.html = output.html.or_else(|| within("html"));
+            output.hlog = output.hlog.or_else(|| within("hlog"));
+        }
+        Ok(output)
+    }
+}
+
+/// Runs a scenario.
+pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
+    let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
+    report.notes = notes(scenario);
+    let mut servers = scenario.servers.clone();
+    servers.retain(|server| match server.missing() {
+        None => true,
+        Some(why) => {
+            report.not_run.push(not_run("every row", *server, why));
+            false
+        }
+    });
+    let cases = scenario.cases();
+    for &mtu in &scenario.link.mtu {
+        let lab = Lab::new(mtu)?;
+        // A new connection for every request uses up the ports that are there by default.
+        let ports = "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
+        lab.run(End::Client, "sh", &["-c", ports])?;
+        if scenario.link.threaded_napi {
+            threaded_napi(&lab, seat.client_cpu)?;
+        }
+        let objects = Objects::create(&lab)?;
+        let bed = Bed {
+            lab: &lab,
+            binary,
+            objects: &objects,
+            seat,
+            load: &scenario.load,
+        };
+        // What the closed loop of the row before gave, for percentages of it.
+        let mut capacities = BTreeMap::new();
+        for case in cases.iter().filter(|case| case.mtu == mtu) {
+            case.offloads.apply(&lab)?;
+            let rate = rate(scenario, case, &capacities);
+            let mut turns = Turns::new(scenario, case, &servers);
+            turns.run(&bed, &rate)?;
+            let (row, missing) = turns.finish(rate.unwrap_or(None));
+            if case.arrivals == Arrivals::Closed {
+                capacities = row.contenders.iter().filter_map(capacity).collect();
+            }
+            report.not_run.extend(missing);
+            if !row.contenders.is_empty() {
+                report.rows.push(row);
+            }
+        }
+    }
+    report.findings = measures::beside(&report.rows);
+    Ok(report.finish())
+}
+
+/// The rate of an open loop, none for the closed one, or why it is not known.
+fn rate(
+    scenario: &Scenario,
+    case: &Case,
+    capacities: &BTreeMap<String, f64>,
+) -> Result<Option<f64>, String> {
+    let percent = match case.arrivals {
+        Arrivals::Closed => return Ok(None),
+        Arrivals::Rate(rate) => return Ok(Some(rate)),
+        Arrivals::Percent(percent) => percent,
+    };
+    let of = scenario.load.capacity_of.map_or("", Contestant::name);
+    let capacity = capacities
+        .get(of)
+        .ok_or_else(|| format!("the capacity of {of} is not known: its closed loop did not run"))?;
+    Ok(Some(capacity * percent / 100.0))
+}
+
+fn capacity(contender: &Contender) -> Option<(String, f64)> {
+    let requests = contender.series(&measures::REQUESTS.name)?;
+    Some((contender.name.clone(), requests.summary.median))
+}
+
+fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
+    let mut conditions = Conditions::with_network(1500, "", seat)?;
+    if let Some(network) = &mut conditions.network {
+        network.mtu.clone_from(&scenario.link.mtu);
+        network.offloads = scenario
+            .link
+            .offloads
+            .iter()
+            .map(|set| set.name().to_owned())
+            .collect();
+        if scenario.link.threaded_napi {
+            network.napi = "threaded NAPI on its own CPU".to_owned();
+        }
+    }
+    Ok(conditions)
+}
+
+fn notes(scenario: &Scenario) -> Vec<String> {
+    let load = &scenario.load;
+    let client = match load.client {
+        Client::Curl => {
+            "client: curl; every connection downloads one object; the time is that of curl"
+                .to_owned()
+        }
+        Client::Idle => format!(
+            "client: every connection asks once and then rests; measured for {} s",
+            load.seconds
+        ),
+        Client::Loader => format!(
+            "client: sluice-bench load over kernel TCP, one thread; {} s after a warm-up of {} s{}",
+            load.seconds,
+            load.warm_up_seconds,
+            if load.keep_alive {
+                ""
+            } else {
+                "; a new connection for every request"
+            }
+        ),
+    };
+    let mut notes = vec![
+        client,
+        format!(
+            "{} rounds, servers in turn, each run with a fresh server; page cache warm; every run compares one whole object",
+            scenario.rounds
+        ),
+        "CPU is that of the whole CPU of the server, with softirqs".to_owned(),
+    ];
+    if load
+        .arrivals
+        .iter()
+        .any(|arrivals| *arrivals != Arrivals::Closed)
+    {
+        notes.push("open loop: latency counts from when a request was due".to_owned());
+    }
+    notes
+}

@@ -1,0 +1,67 @@
+//! curl over kernel TCP, pinned to the client's CPU.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::lab::{End, Lab};
+use crate::site::{first_word, sha256, url};
+
+/// Downloads a file `flows` times at once: bytes of all, and seconds until the last was complete, as curl counts them.
+pub fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
+    let (cpu, most, url) = (cpu.to_string(), flows.to_string(), url(name));
+    let mut args = vec!["-c", &cpu, "curl", "--silent", "--show-error", "--fail"];
+    args.extend([
+        "--parallel",
+        "--parallel-immediate",
+        "--parallel-max",
+        &most,
+    ]);
+    args.extend(["--write-out", "%{size_download} %{time_total}\n"]);
+    for _ in 0..flows {
+        args.extend(["--output", "/dev/null", &url]);
+    }
+    let said = lab.run(End::Client, "taskset", &args)?;
+    totals(&said).ok_or_else(|| Error::Failed {
+        program: "curl".to_owned(),
+        said,
+    })
+}
+
+/// Downloads a file once and compares its SHA-256 with that of the one in `root`.
+pub fn verify(lab: &Lab, root: &Path, name: &str, server: &'static str) -> Result<(), Error> {
+    let pipe = format!(
+        "set -o pipefail; curl --silent --show-error --fail {} | sha256sum",
+        url(name)
+    );
+    let sum = first_word(&lab.run(End::Client, "bash", &["-c", &pipe])?);
+    let served = sha256(&root.join(name))?;
+    if sum == served {
+        return Ok(());
+    }
+    Err(Error::WrongBytes {
+        backend: server,
+        what: format!("SHA-256 {sum} instead of {served}"),
+    })
+}
+
+/// The sum of the sizes and the longest time.
+fn totals(said: &str) -> Option<(u64, f64)> {
+    let mut sum = (0, 0.0_f64);
+    for line in said.lines() {
+        let (bytes, seconds) = line.split_once(' ')?;
+        sum.0 += bytes.parse::<u64>().ok()?;
+        sum.1 = sum.1.max(seconds.parse().ok()?);
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_sizes_and_the_longest_time() {
+        assert_eq!(totals("10 0.5\n20 0.25\n"), Some((30, 0.5)));
+        assert_eq!(totals("curl: (7)\n"), None);
+    }
+}

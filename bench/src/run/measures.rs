@@ -1,0 +1,178 @@
+//! What is measured, and by which of it the servers are compared.
+
+use crate::report::{Better, Contender, Measure, Row, known};
+use crate::scenario::{Arrivals, Case, Client, Scenario};
+
+/// Bits of bodies.
+pub const GOODPUT: Measure = Measure::more("goodput", "Gbit/s");
+/// Answers.
+pub const REQUESTS: Measure = Measure::more("requests", "1/s");
+/// Requests of an open loop: given, not reached.
+pub const ANSWERED: Measure = Measure::plain("answered", "1/s");
+/// Of the whole CPU of the server.
+pub const CPU_PER_GB: Measure = Measure::less("CPU per GB", "s");
+/// Of the whole CPU of the server.
+pub const CPU_PER_REQUESTS: Measure = Measure::less("CPU per 100k requests", "s");
+/// Of the server's process.
+pub const IDLE_CPU: Measure = Measure::less("CPU of the process", "%");
+/// Of the server's process.
+pub const MEMORY: Measure = Measure::plain("memory", "MiB");
+/// Of the server's CPU.
+pub const SERVER_BUSY: Measure = Measure::plain(known::SERVER_BUSY, "%");
+/// Of the client's CPU.
+pub const CLIENT_BUSY: Measure = Measure::plain(known::CLIENT_BUSY, "%");
+/// Of the server's CPU.
+pub const OTHERS: Measure = Measure::plain(known::OTHERS, "%").detail();
+/// Of the time that was measured.
+pub const LATE: Measure = Measure::plain(known::LATE, "%").detail();
+/// Of both CPUs.
+pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
+/// At the client's link.
+pub const PACKETS: Measure = Measure::plain("packets", "1/s").detail();
+/// Requests.
+pub const FAILED: Measure = Measure::plain(known::FAILED, "").detail();
+/// Requests.
+pub const UNFINISHED: Measure = Measure::less("unfinished", "").detail();
+/// The bulk flows beside.
+pub const BESIDE: Measure = Measure::plain("bulk beside", "Gbit/s");
+/// Half are faster.
+pub const P50: Measure = Measure::less("p50", "µs");
+/// One in a hundred is slower.
+pub const P99: Measure = Measure::less("p99", "µs");
+/// One in a thousand.
+pub const P99_9: Measure = Measure::less("p99.9", "µs");
+/// One in ten thousand.
+pub const P99_99: Measure = Measure::less("p99.99", "µs").detail();
+/// The slowest.
+pub const MAX: Measure = Measure::less("max", "µs").detail();
+
+/// The measures that decide a case, the most important first.
+fn deciding(scenario: &Scenario, case: &Case) -> Vec<Measure> {
+    match (scenario.load.client, case.arrivals) {
+        (Client::Idle, _) => vec![IDLE_CPU],
+        (Client::Loader, Arrivals::Rate(_) | Arrivals::Percent(_)) => vec![P99_9, P99],
+        (Client::Loader, _) if scenario.load.beside.len() > 1 => vec![P99, REQUESTS],
+        _ if case.object.is_bulk() => vec![GOODPUT, CPU_PER_GB],
+        _ => vec![REQUESTS, CPU_PER_REQUESTS, P99],
+    }
+}
+
+/// Compares the first contender with each of the others.
+pub fn compare(row: &mut Row, scenario: &Scenario, case: &Case) {
+    let deciding = deciding(scenario, case);
+    if let Some(first) = deciding.first() {
+        row.decided_by = first.name.to_string();
+    }
+    let Some(first) = scenario.servers.first().map(|server| server.name()) else {
+        return;
+    };
+    for measure in deciding
+        .iter()
+        .filter(|measure| measure.better != Better::Neither)
+    {
+        for other in &scenario.servers[1..] {
+            row.compare_by(&measure.name, first, other.name(), None);
+        }
+    }
+}
+
+/// What bulk beside does to the latency of the same server alone, for rows that differ in nothing else.
+pub fn beside(rows: &[Row]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for row in rows.iter().filter(|row| flows(row) > 0) {
+        let mut alone = row.parameters.clone();
+        alone.insert("beside".to_owned(), 0.into());
+        let Some(alone) = rows.iter().find(|row| row.parameters == alone) else {
+            continue;
+        };
+        for contender in &row.contenders {
+            let p99 = |one: &Contender| Some(one.series(&P99.name)?.summary.median);
+            let both = p99(contender).zip(alone.find(&contender.name).and_then(p99));
+            if let Some((with, without)) = both.filter(|(_, without)| *without > 0.0) {
+                findings.push(format!(
+                    "{}: p99 beside {} bulk flows is {:.2} times that alone ({:.0} µs and {:.0} µs)",
+                    contender.name,
+                    flows(row),
+                    with / without,
+                    with,
+                    without
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn flows(row: &Row) -> u64 {
+    row.parameters
+        .get("beside")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(load: &str) -> Scenario {
+        Scenario::parse(&format!(
+            "name = \"x\"\nabout = \"\"\nservers = [\"xdp\", \"nginx\"]\nrounds = 1\n[load]\nconnections = [1]\n{load}"
+        ))
+        .unwrap()
+    }
+
+    fn headline(load: &str) -> String {
+        let scenario = scenario(load);
+        let case = scenario.cases().pop().unwrap();
+        let mut row = Row::new("row");
+        for server in &scenario.servers {
+            let all = [
+                MEMORY,
+                GOODPUT,
+                REQUESTS,
+                P99,
+                P99_9,
+                CPU_PER_REQUESTS,
+                IDLE_CPU,
+            ];
+            let one = all
+                .into_iter()
+                .fold(Contender::new(server.name()), |one, measure| {
+                    one.with(measure, vec![1.0])
+                });
+            row.push(one);
+        }
+        compare(&mut row, &scenario, &case);
+        assert!(!row.comparisons.is_empty());
+        row.decided_by
+    }
+
+    #[test]
+    fn what_decides_follows_from_the_load() {
+        assert_eq!(headline("object = [\"1GiB\"]"), "goodput");
+        assert_eq!(headline("object = [\"1KiB\"]"), "requests");
+        assert_eq!(
+            headline("object = [\"1KiB\"]\narrivals = [\"100/s\"]"),
+            "p99.9"
+        );
+        assert_eq!(headline("object = [\"4KiB\"]\nbeside = [0, 4]"), "p99");
+        assert_eq!(
+            headline("object = [\"4KiB\"]\nclient = \"idle\""),
+            "CPU of the process"
+        );
+    }
+
+    #[test]
+    fn latency_beside_bulk_is_set_against_that_alone() {
+        let row = |flows: u32, p99: f64| {
+            let mut row = Row::new("row").with("beside", flows).with("mtu", 1500);
+            row.push(Contender::new("xdp").with(P99, vec![p99]));
+            row
+        };
+        let findings = beside(&[row(0, 100.0), row(4, 150.0)]);
+        assert_eq!(
+            findings,
+            ["xdp: p99 beside 4 bulk flows is 1.50 times that alone (150 µs and 100 µs)"]
+        );
+    }
+}

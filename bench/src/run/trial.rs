@@ -1,0 +1,347 @@
+//! One run: a fresh server, a client, and what both used meanwhile.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::measures::*;
+use super::{curl, loader};
+use crate::contestant::{Contestant, Running};
+use crate::error::Error;
+use crate::lab::{End, Lab};
+use crate::load::Outcome;
+use crate::report::{Interval, Latency, Measure, Serving, Timeline};
+use crate::scenario::{Case, Client, Load, Size};
+use crate::seat::Seat;
+use crate::site::Objects;
+use crate::usage::{Snapshot, Usage, resident_bytes};
+
+/// What the bulk flows beside download.
+const BESIDE_OBJECT: Size = Size(64 << 20);
+/// How much earlier than the requests they begin.
+const BESIDE_EARLIER: Duration = Duration::from_millis(500);
+
+/// What all runs of a scenario have in common.
+pub struct Bed<'a> {
+    /// The network.
+    pub lab: &'a Lab,
+    /// The daemon.
+    pub binary: &'a Path,
+    /// What is served.
+    pub objects: &'a Objects,
+    /// Where everything runs.
+    pub seat: &'a Seat,
+    /// What is asked for.
+    pub load: &'a Load,
+}
+
+/// One run.
+pub struct Done {
+    /// How the server served.
+    pub serving: Serving,
+    /// A value for each measure.
+    pub values: Vec<(Measure, f64)>,
+    /// Latencies.
+    pub intervals: Vec<Interval>,
+    /// Throughput.
+    pub timeline: Option<Timeline>,
+}
+
+impl Done {
+    /// Without a client's numbers yet.
+    fn new(serving: Serving) -> Done {
+        Done {
+            serving,
+            values: Vec::new(),
+            intervals: Vec::new(),
+            timeline: None,
+        }
+    }
+
+    /// In a few words.
+    pub fn says(&self) -> String {
+        let words = self
+            .values
+            .iter()
+            .filter(|(measure, _)| !measure.detail)
+            .take(3);
+        let words: Vec<String> = words
+            .map(|(measure, value)| format!("{} {value:.2} {}", measure.name, measure.unit))
+            .collect();
+        words.join(", ")
+    }
+}
+
+impl Bed<'_> {
+    /// Runs a case once. `rate` is that of the open loop.
+    pub fn run(
+        &self,
+        server: Contestant,
+        case: &Case,
+        rate: Option<f64>,
+        round: u32,
+    ) -> Result<Done, Error> {
+        let Seat { server_cpu, .. } = *self.seat;
+        let name = self.objects.of(case.object.0)?;
+        let running = server.start(self.lab, self.binary, &self.objects.root, server_cpu)?;
+        let mut done = Done::new(running.serving(self.lab)?);
+        match self.load.client {
+            Client::Curl => self.curl(&running, case, &name, server, &mut done)?,
+            Client::Idle => self.idle(&running, case, &name, &mut done)?,
+            Client::Loader => self.load(&running, case, rate, &name, round, &mut done)?,
+        }
+        running.stop()?;
+        Ok(done)
+    }
+
+    /// Counters of now; with those of the client's link if a process is in its namespace.
+    fn snapshot(&self, running: &Running, within: Option<u32>) -> Result<Snapshot, Error> {
+        let link = self.lab.link(End::Client);
+        let link = within.map(|pid| (pid, link.as_str()));
+        Snapshot::take(self.seat, running.pid(), link)
+    }
+
+    fn curl(
+        &self,
+        running: &Running,
+        case: &Case,
+        name: &str,
+        server: Contestant,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let cpu = self.seat.client_cpu;
+        curl::verify(self.lab, &self.objects.root, name, server.name())?;
+        let before = self.snapshot(running, None)?;
+        let (bytes, seconds) = curl::fetch(self.lab, name, case.connections, cpu)?;
+        let usage = self.snapshot(running, None)?.since(&before);
+        let expected = case.object.0 * u64::from(case.connections);
+        if bytes != expected {
+            return Err(Error::WrongBytes {
+                backend: server.name(),
+                what: format!("{bytes} bytes arrived instead of {expected}"),
+            });
+        }
+        done.values.push((GOODPUT, gbit_per_s(bytes, seconds)));
+        done.values
+            .push((CPU_PER_GB, usage.server_s / gigabytes(bytes)));
+        self.common(running, &usage, done)
+    }
+
+    fn idle(
+        &self,
+        running: &Running,
+        case: &Case,
+        name: &str,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let mut before = None;
+        let mut begin = |_| {
+            before = Some(self.snapshot(running, None)?);
+            Ok(())
+        };
+        let usage = if case.connections == 0 {
+            thread::sleep(Duration::from_secs_f64(self.load.warm_up_seconds));
+            begin(0)?;
+            thread::sleep(Duration::from_secs_f64(self.load.seconds));
+            self.snapshot(running, None)?
+        } else {
+            let mut after = None;
+            let mut end = |_| {
+                after = Some(self.snapshot(running, None)?);
+                Ok(())
+            };
+            let mut client = loader::start(self, name, case.connections, &["--idle".to_owned()])?;
+            let outcome = client.attend(&mut begin, &mut end)?;
+            whole(&outcome, running)?;
+            after.ok_or(Error::Lab)?
+        };
+        let usage = usage.since(&before.ok_or(Error::Lab)?);
+        done.values
+            .push((IDLE_CPU, 100.0 * usage.process_s / usage.seconds));
+        self.common(running, &usage, done)
+    }
+
+    fn load(
+        &self,
+        running: &Running,
+        case: &Case,
+        rate: Option<f64>,
+        name: &str,
+        round: u32,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let beside = self.beside(case)?;
+        let mut flags = Vec::new();
+        if let Some(rate) = rate {
+            flags.extend(["--rate".to_owned(), rate.to_string()]);
+        }
+        if !self.load.keep_alive {
+            flags.push("--close".to_owned());
+        }
+        let (mut before, mut after) = (None, None);
+        let mut client = loader::start(self, name, case.connections, &flags)?;
+        let outcome = client.attend(
+            &mut |pid| {
+                before = Some(self.snapshot(running, Some(pid))?);
+                Ok(())
+            },
+            &mut |pid| {
+                after = Some(self.snapshot(running, Some(pid))?);
+                Ok(())
+            },
+        )?;
+        let usage = after
+            .zip(before)
+            .map(|(after, before)| after.since(&before));
+        let usage = usage.ok_or(Error::Lab)?;
+        done.intervals = client.intervals(round, outcome.seconds)?;
+        self.evaluate(case, rate, &outcome, &usage, done);
+        if let Some(mut beside) = beside {
+            let bulk = beside.attend(&mut |_| Ok(()), &mut |_| Ok(()))?;
+            done.values
+                .push((BESIDE, gbit_per_s(bulk.bytes, bulk.seconds)));
+        }
+        self.common(running, &usage, done)
+    }
+
+    /// The bulk flows, which begin before the requests and end after them.
+    fn beside(&self, case: &Case) -> Result<Option<loader::Loader>, Error> {
+        if case.beside == 0 {
+            return Ok(None);
+        }
+        let name = self.objects.of(BESIDE_OBJECT.0)?;
+        let seconds = self.load.seconds + self.load.warm_up_seconds + 1.0;
+        let flags = ["--seconds".to_owned(), seconds.to_string()];
+        let loader = loader::start(self, &name, case.beside, &flags)?;
+        thread::sleep(BESIDE_EARLIER);
+        Ok(Some(loader))
+    }
+
+    fn evaluate(
+        &self,
+        case: &Case,
+        rate: Option<f64>,
+        outcome: &Outcome,
+        usage: &Usage,
+        done: &mut Done,
+    ) {
+        let per_s = |count: u64| float(count) / outcome.seconds;
+        let is_bulk = case.object.is_bulk();
+        let answered = if rate.is_some() { ANSWERED } else { REQUESTS };
+        let goodput = (GOODPUT, gbit_per_s(outcome.bytes, outcome.seconds));
+        if is_bulk {
+            done.values.push(goodput);
+        } else {
+            done.values
+                .extend([(answered, per_s(outcome.requests)), goodput]);
+        }
+        if let Some(latency) = Latency::of(&done.intervals).filter(|_| !is_bulk) {
+            done.values.extend([
+                (P50, latency.p50_us),
+                (P99, latency.p99_us),
+                (P99_9, latency.p99_9_us),
+                (P99_99, latency.p99_99_us),
+                (MAX, latency.max_us),
+            ]);
+        }
+        // The CPU of bulk beside is not that of the requests.
+        if case.beside == 0 && is_bulk && outcome.bytes > 0 {
+            done.values
+                .push((CPU_PER_GB, usage.server_s / gigabytes(outcome.bytes)));
+        }
+        if case.beside == 0 && !is_bulk && outcome.requests > 0 {
+            done.values.push((
+                CPU_PER_REQUESTS,
+                usage.server_s / float(outcome.requests) * 1e5,
+            ));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let packets = usage.packets as f64 / usage.seconds;
+        done.values.extend([
+            (LATE, 100.0 * (usage.seconds / outcome.seconds - 1.0).abs()),
+            (PACKETS, packets),
+            (FAILED, float(outcome.failed)),
+            (UNFINISHED, float(outcome.unfinished)),
+        ]);
+        if is_bulk {
+            done.intervals.clear();
+        }
+        done.timeline = Some(timeline(outcome, is_bulk));
+    }
+
+    /// What is measured of every run.
+    fn common(&self, running: &Running, usage: &Usage, done: &mut Done) -> Result<(), Error> {
+        let percent = |seconds: f64| 100.0 * seconds / usage.seconds;
+        let memory = float(resident_bytes(running.pid())? >> 10) / 1024.0;
+        done.values.extend([
+            (SERVER_BUSY, percent(usage.server_s)),
+            (CLIENT_BUSY, percent(usage.client_s)),
+            (OTHERS, percent(usage.others_s)),
+            (STOLEN, percent(usage.stolen_s)),
+            (MEMORY, memory),
+        ]);
+        Ok(())
+    }
+}
+
+/// Idle connections that were not answered are none.
+fn whole(outcome: &Outcome, running: &Running) -> Result<(), Error> {
+    if outcome.failed == 0 {
+        return Ok(());
+    }
+    let why = outcome.first_failure.as_deref().unwrap_or_default();
+    Err(Error::Failed {
+        program: "sluice-bench load".to_owned(),
+        said: format!(
+            "{} connections of process {} failed: {why}",
+            outcome.failed,
+            running.pid()
+        ),
+    })
+}
+
+fn timeline(outcome: &Outcome, is_bulk: bool) -> Timeline {
+    let values = outcome
+        .slices
+        .iter()
+        .map(|[bytes, requests]| match is_bulk {
+            true => gbit_per_s(*bytes, outcome.slice_s),
+            false => float(*requests) / outcome.slice_s,
+        });
+    Timeline {
+        interval_s: outcome.slice_s,
+        unit: if is_bulk { "Gbit/s" } else { "requests/s" }.to_owned(),
+        values: values.collect(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+fn gigabytes(bytes: u64) -> f64 {
+    float(bytes) / 1e9
+}
+
+fn gbit_per_s(bytes: u64, seconds: f64) -> f64 {
+    8.0 * gigabytes(bytes) / seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_is_in_the_unit_of_its_load() {
+        let outcome = Outcome {
+            slice_s: 0.1,
+            slices: vec![[125_000_000, 7], [0, 0]],
+            ..Outcome::default()
+        };
+        assert_eq!(timeline(&outcome, true).values, [10.0, 0.0]);
+        let requests = timeline(&outcome, false);
+        assert!((requests.values[0] - 70.0).abs() < 1e-9);
+        assert_eq!(requests.unit, "requests/s");
+    }
+}

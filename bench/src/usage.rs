@@ -1,0 +1,203 @@
+//! What a run costs: CPU time, memory and packets, as the kernel counts them.
+//!
+//! The CPU that a server is pinned to is counted as a whole, with the softirqs that work for it: a kernel TCP that
+//! works in softirqs is charged as one that works in a thread.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::seat::Seat;
+
+/// Ticks per second of /proc/stat: USER_HZ is 100 on every Linux.
+const HZ: f64 = 100.0;
+
+/// Ticks of a CPU since boot, from proc_stat(5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ticks {
+    busy: u64,
+    /// Of tasks: not of interrupts.
+    tasks: u64,
+    stolen: u64,
+}
+
+/// Counters at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    at: Instant,
+    /// Seconds of the server's threads.
+    process_s: f64,
+    server: Ticks,
+    client: Ticks,
+    packets: u64,
+}
+
+/// What lies between two moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Length.
+    pub seconds: f64,
+    /// Seconds that the server's CPU worked, for whomever.
+    pub server_s: f64,
+    /// User and system seconds of the server's threads, wherever they ran.
+    pub process_s: f64,
+    /// Seconds of it in other tasks than the server; softirqs are nobody's.
+    pub others_s: f64,
+    /// Seconds that the client's CPU worked.
+    pub client_s: f64,
+    /// Seconds that the hypervisor took of both.
+    pub stolen_s: f64,
+    /// Packets that the client's link sent and received; a super-packet is one.
+    pub packets: u64,
+}
+
+impl Snapshot {
+    /// Looks at the CPUs and at the server's process, and at a link as another process sees it that is in its namespace.
+    pub fn take(seat: &Seat, server: u32, link: Option<(u32, &str)>) -> Result<Self, Error> {
+        let process_s = process_seconds(server)?;
+        let stat = read("/proc/stat")?;
+        let of = |cpu| ticks(&stat, cpu).unwrap_or_default();
+        let packets = link.map(|(pid, name)| {
+            let devices = read(&format!("/proc/{pid}/net/dev"))?;
+            Ok(packets(&devices, name).unwrap_or(0))
+        });
+        Ok(Snapshot {
+            at: Instant::now(),
+            process_s,
+            server: of(seat.server_cpu),
+            client: of(seat.client_cpu),
+            packets: packets.transpose()?.unwrap_or(0),
+        })
+    }
+
+    /// Since an earlier one.
+    pub fn since(&self, earlier: &Snapshot) -> Usage {
+        let counted = |of: fn(&Ticks) -> u64, now: &Ticks, then: &Ticks| {
+            seconds(of(now).saturating_sub(of(then)))
+        };
+        let server = |of| counted(of, &self.server, &earlier.server);
+        let client = |of| counted(of, &self.client, &earlier.client);
+        let process_s = self.process_s - earlier.process_s;
+        Usage {
+            seconds: (self.at - earlier.at).as_secs_f64(),
+            server_s: server(|ticks| ticks.busy),
+            process_s,
+            others_s: (server(|ticks| ticks.tasks) - process_s).max(0.0),
+            client_s: client(|ticks| ticks.busy),
+            stolen_s: server(|ticks| ticks.stolen) + client(|ticks| ticks.stolen),
+            packets: self.packets.saturating_sub(earlier.packets),
+        }
+    }
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64, Error> {
+    Ok(resident(&read(&format!("/proc/{pid}/status"))?).unwrap_or(0))
+}
+
+/// User and system seconds of all threads of a process.
+fn process_seconds(pid: u32) -> Result<f64, Error> {
+    Ok(process(&read(&format!("/proc/{pid}/stat"))?).unwrap_or(0.0))
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(Error::io(path))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "ticks of years are below 2^52")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / HZ
+}
+
+/// user, nice, system, idle, iowait, irq, softirq, steal.
+fn ticks(stat: &str, cpu: u32) -> Option<Ticks> {
+    let name = format!("cpu{cpu}");
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = fields[..] else {
+        return None;
+    };
+    Some(Ticks {
+        busy: user + nice + system + irq + softirq,
+        tasks: user + nice + system,
+        stolen: steal,
+    })
+}
+
+/// Packets received and sent, from proc_pid_net(5).
+fn packets(devices: &str, link: &str) -> Option<u64> {
+    let line = devices
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(link)?.strip_prefix(':'))?;
+    let field = |at| line.split_whitespace().nth(at)?.parse::<u64>().ok();
+    Some(field(1)? + field(9)?)
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Fields 14 and 15 of proc_pid_stat(5).
+fn process(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(seconds(user + system))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_busy_with_everything_but_waiting() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 4 1000 500 8 16 7 0 0\ncpu11 0 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!(
+            ticks(stat, 1),
+            Some(Ticks {
+                busy: 31,
+                tasks: 7,
+                stolen: 7
+            })
+        );
+        assert_eq!(ticks(stat, 2), None);
+    }
+
+    #[test]
+    fn packets_are_those_of_both_directions() {
+        let devices = "Inter-| x\n lo: 1 2 0 0 0 0 0 0 1 2 0 0 0 0 0 0\nslb1c: 900 30 0 0 0 0 0 0 500 12 0 0 0 0 0 0\n";
+        assert_eq!(packets(devices, "slb1c"), Some(42));
+        assert_eq!(packets(devices, "slb"), None);
+    }
+
+    #[test]
+    fn a_process_has_memory_and_time_whatever_it_is_called() {
+        assert_eq!(resident("Name: x\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 120 34 0 0 20 0 3 0 55 0 0";
+        assert_eq!(process(stat), Some(1.54));
+        assert_eq!(process("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_sleep_is_no_cpu_time_and_a_loop_is() {
+        let own = std::process::id();
+        let before = process_seconds(own).unwrap();
+        let end = Instant::now() + Duration::from_millis(150);
+        while Instant::now() < end {}
+        let used = process_seconds(own).unwrap() - before;
+        assert!(used >= 0.03, "{used}");
+    }
+}
