@@ -184,11 +184,7 @@ impl Stack {
             counters: &mut self.counters,
             flights: &mut self.flights,
         };
-        let arrival = self.listener.on_segment(segment, after, room, &mut env);
-        if after.is_some() && matches!(arrival, Arrival::Pending(..)) {
-            self.time_wait.reopened(&segment.key);
-        }
-        match arrival {
+        match self.listener.on_segment(segment, after, room, &mut env) {
             Arrival::Complete(handshake, entry) => self.complete(now, segment, &handshake, entry),
             Arrival::Pending(entry, reply) => Receipt {
                 conn: Some(self.handshake_id(entry)),

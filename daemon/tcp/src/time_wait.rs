@@ -170,8 +170,7 @@ fn tuple_of(key: &FlowKey) -> ([u8; 36], u8) {
 /// What TIME-WAIT says to a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// The tuple is free for this SYN. Our last sequence number was `snd_nxt`. If it is taken,
-    /// [`TimeWaitTable::reopened`] follows.
+    /// The tuple is free: treat the SYN as new. Our last sequence number was `snd_nxt`.
     Reopen { snd_nxt: SeqNumber },
     /// Acknowledge again.
     Acknowledge(TcpHeader),
@@ -247,13 +246,6 @@ impl TimeWaitTable {
                 entry.flags &= !Entry::PROLONGED;
                 self.append(entry);
             }
-        }
-    }
-
-    /// The tuple has a new life.
-    pub(crate) fn reopened(&mut self, key: &FlowKey) {
-        if let Some(index) = self.find(key) {
-            self.forget(index);
         }
     }
 
@@ -352,6 +344,7 @@ impl TimeWaitTable {
         if header.flags.contains(TcpFlags::SYN) {
             if !header.flags.contains(TcpFlags::ACK) && entry.is_older_than(header) {
                 let snd_nxt = entry.snd_nxt;
+                self.forget(index);
                 return Some(Answer::Reopen { snd_nxt });
             }
             return Some(entry.acknowledge(segment, secret, now));
