@@ -215,6 +215,18 @@ impl Controller {
         window_rate.saturating_mul(percent) / 100
     }
 
+    /// Bytes that may leave at once before anything was lost, while a small file waits for nothing but its first round
+    /// trips: as if they were not paced, as far as one burst of the lane reaches. BBR has a quantum of its own, and a
+    /// burst is what the low thresholds mark that DCTCP is made for.
+    #[must_use]
+    pub(crate) fn starting_burst(&self) -> u32 {
+        match self {
+            Controller::Bbr(_) | Controller::Dctcp(_) => 0,
+            _ if self.window().in_initial_slow_start() => self.cwnd(),
+            _ => 0,
+        }
+    }
+
     /// Whether `cwnd` after a loss is `ssthresh`, to be approached by PRR (RFC 9937). Not so with BBR, whose
     /// window follows its model during recovery too.
     #[must_use]

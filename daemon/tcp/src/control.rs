@@ -461,8 +461,9 @@ impl Connection {
             }
             _ => None,
         };
+        let burst = self.congestion.starting_burst();
         let smss = self.send.smss();
-        self.control.pacer.set_rate(now, rate, smss, config);
+        self.control.pacer.set_rate(now, rate, burst, smss, config);
     }
 }
 

@@ -96,12 +96,14 @@ impl Pacer {
         self.unpaced_bytes = bytes;
     }
 
-    /// New rate in bytes per second, `None` to let everything through. What is owed at the old rate is owed
-    /// in bytes: a faster rate clears it sooner.
+    /// New rate in bytes per second, `None` to let everything through, and the bytes that may leave at once although they
+    /// take longer than a quantum of time, up to the bound of a quantum. What is owed at the old rate is owed in bytes: a
+    /// faster rate clears it sooner.
     pub(crate) fn set_rate(
         &mut self,
         now: Instant,
         rate: Option<u64>,
+        burst: u32,
         smss: u32,
         config: &PacingConfig,
     ) {
@@ -125,7 +127,7 @@ impl Pacer {
         };
         self.cleared_at = rescale(self.cleared_at);
         self.held_until = rescale(self.held_until);
-        self.quantum = quantum(rate, smss, config.quantum_max);
+        self.quantum = quantum(rate, smss, config.quantum_max).max(burst.min(config.quantum_max));
         self.quantum_ns = self.time_of(self.quantum);
         (self.segment, self.segment_ns) = (0, 0);
     }
@@ -255,7 +257,7 @@ mod tests {
 
     fn pacer(rate: u64) -> Pacer {
         let mut pacer = Pacer::new();
-        pacer.set_rate(at(0), Some(rate), SMSS, &PacingConfig::default());
+        pacer.set_rate(at(0), Some(rate), 0, SMSS, &PacingConfig::default());
         pacer
     }
 
@@ -291,6 +293,18 @@ mod tests {
         assert_eq!(pacer(10_000_000).quantum(), 10_000);
         assert_eq!(pacer(FAST).quantum(), 65_536);
         assert_eq!(pacer(4_000_000_000).quantum(), 1_000_000, "250 us");
+    }
+
+    #[test]
+    fn a_burst_may_be_longer_than_a_millisecond_up_to_the_bound() {
+        let quantum = |burst| {
+            let mut pacer = Pacer::new();
+            pacer.set_rate(at(0), Some(SLOW), burst, SMSS, &PacingConfig::default());
+            pacer.quantum()
+        };
+        assert_eq!(quantum(SMSS), 2 * SMSS);
+        assert_eq!(quantum(20 * SMSS), 20 * SMSS);
+        assert_eq!(quantum(1000 * SMSS), 65_536);
     }
 
     #[test]
@@ -335,7 +349,7 @@ mod tests {
         let mut pacer = pacer(SLOW);
         burst(&mut pacer, at(0));
         assert_eq!(pacer.release_at(at(0), SMSS), Some(at(1_000)));
-        pacer.set_rate(at(0), Some(10 * SLOW), SMSS, &PacingConfig::default());
+        pacer.set_rate(at(0), Some(10 * SLOW), 0, SMSS, &PacingConfig::default());
         assert!(
             pacer
                 .release_at(at(0), SMSS)
@@ -382,7 +396,7 @@ mod tests {
             steps in prop::collection::vec((0..3_000_000u64, 0..100u32), 1..50),
         ) {
             let mut by_one = Pacer::new();
-            by_one.set_rate(at(0), rate, SMSS, &PacingConfig::default());
+            by_one.set_rate(at(0), rate, 0, SMSS, &PacingConfig::default());
             by_one.grant(grant);
             let mut by_run = by_one;
             let mut now = at(0);
