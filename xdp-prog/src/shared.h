@@ -80,7 +80,8 @@ enum sluice_reason {
 #define SLUICE_SYN_EXTENSION_HEADERS_MAX 2
 
 /* What sluice_sources has room for: sets of two source networks. */
-#define SLUICE_SOURCE_SETS 4096
+#define SLUICE_SOURCE_SETS_LOG2 12
+#define SLUICE_SOURCE_SETS (1 << SLUICE_SOURCE_SETS_LOG2)
 
 /*
  * What sluice_dropped_syns remembers: sets of eight SYNs, 4 MiB in all. At 500,000 dropped SYNs per second a set gets two

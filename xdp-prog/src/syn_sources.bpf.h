@@ -31,7 +31,8 @@ static __always_inline struct sluice_source_bucket *source_bucket(const struct p
 
 	/* With the family: who has the /64 of the same bytes as a /24 must not have its bucket. */
 	network ^= gate_key[0] + packet->to.family * HASH_MULTIPLIER;
-	index = hash_add(0, network) >> 32 & (SLUICE_SOURCE_SETS - 1);
+	/* Twice, and of that the upper bits: the last bytes of a /64 are the upper ones of the word, which reach no lower ones. */
+	index = hash_add(hash_add(0, network), gate_key[1]) >> (64 - SLUICE_SOURCE_SETS_LOG2);
 	set = bpf_map_lookup_elem(&sluice_sources, &index);
 	if (!set)
 		return NULL;

@@ -23,6 +23,13 @@ const GATE: SynGate = SynGate {
 const SOURCE_BURST: usize = 5;
 const QUEUE_BURST: usize = 20;
 
+/// Hardly anything for a source, and no limit for all.
+const SLOW: SynGate = SynGate {
+    per_queue: 10_000_000,
+    per_source: 8,
+    ..GATE
+};
+
 fn armed() -> Rig {
     let rig = Rig::serving(&config());
     rig.steer.set_syn_gate(Some(GATE)).unwrap();
@@ -96,12 +103,7 @@ fn a_source_that_spent_its_burst_is_not_forgotten_for_a_thousand_others() {
     in_namespace(|| {
         let rig = Rig::serving(&config());
         // A burst of 2, and one more after 125 ms. Until then who spent two owes more than who spent one.
-        let gate = SynGate {
-            per_queue: 10_000_000,
-            per_source: 8,
-            ..GATE
-        };
-        rig.steer.set_syn_gate(Some(gate)).unwrap();
+        rig.steer.set_syn_gate(Some(SLOW)).unwrap();
         let flood = syn_from([198, 51, 100, 1]);
         let begun = Instant::now();
         assert_eq!(passed(&rig, &flood, 2), 2);
@@ -110,13 +112,32 @@ fn a_source_that_spent_its_burst_is_not_forgotten_for_a_thousand_others() {
             rig.verdict(&syn_from([11, high, low, 1]), 0);
         }
         let verdict = rig.reason(&flood);
-        assert!(
-            begun.elapsed() < Duration::from_millis(110),
-            "the machine is too slow for this test: {:?}",
-            begun.elapsed()
-        );
+        is_quick(begun);
         assert_eq!(verdict, Reason::SynSourceRate);
     });
+}
+
+#[test]
+fn neighbouring_networks_have_buckets_of_their_own() {
+    in_namespace(|| {
+        let rig = Rig::serving(&config());
+        rig.steer.set_syn_gate(Some(SLOW)).unwrap();
+        let begun = Instant::now();
+        // In turn, so that three in one set of two would forget one another each time.
+        let all = (0..60).map(|turn| syn_from_v6(turn % 3, 1));
+        let through = all.filter(|syn| rig.reason(syn) == Reason::Tcp).count();
+        is_quick(begun);
+        assert_eq!(through, 3 * 2);
+    });
+}
+
+/// Before anything was earned by the rate of [`SLOW`].
+fn is_quick(begun: Instant) {
+    assert!(
+        begun.elapsed() < Duration::from_millis(110),
+        "the machine is too slow for this test: {:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]

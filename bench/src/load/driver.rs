@@ -123,7 +123,8 @@ impl<'a> Driver<'a> {
                 self.waiting.push_back(due);
             }
         }
-        while !self.waiting.is_empty() {
+        // Each once: one that fails at once waits again.
+        for _ in 0..self.waiting.len() {
             let Some(slot) = self.free.pop() else {
                 return;
             };

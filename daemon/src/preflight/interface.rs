@@ -168,6 +168,15 @@ fn mtu(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Check {
     Check::pass(Scope::Xdp, format!("MTU {} fits", link.mtu))
 }
 
+impl InterfaceFacts {
+    /// Whether a packet of its MTU fits the zero-copy buffers that its driver takes for one; true if it does not tell.
+    #[must_use]
+    pub fn fits_zero_copy(&self) -> bool {
+        self.features
+            .is_none_or(|features| self.mtu <= zero_copy_mtu(&features))
+    }
+}
+
 fn zero_copy_mtu(features: &XdpFeatures) -> u32 {
     ZERO_COPY_SEGMENT_BYTES
         .saturating_mul(features.zero_copy_segments.max(1))

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp::{Bound, MIN_TX_BUDGET};
 use sluice_tcp::clock::Instant;
-use sluice_xdp_prog::{AttachMode, Attached, Endpoint, Reason, Steer, SteerConfig, SynGate};
+use sluice_xdp_prog::{
+    AttachMode, Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate,
+};
 
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
@@ -68,9 +70,20 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let endpoints = config.endpoints(&served_addresses(config, link));
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
+    // First, because it decides how queues can be bound; it lets everything pass until it is enabled.
+    let attached = steer
+        .attach(link.index, attach_mode(config, link))
+        .map_err(|error| {
+            Problem::new(
+                format!("cannot attach the XDP program to {}", link.name),
+                error.to_string(),
+                error.fix(),
+            )
+        })?;
     let builder = Builder {
         config,
         link,
+        is_native: attached.mode == AttachedMode::Native,
         mac,
         limits: &limits,
         endpoints: &endpoints,
@@ -99,15 +112,6 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     for (seat, worker) in plan.seats.iter().zip(built) {
         workers.spawn("sluice-w", seat, move |side| worker.run(side))?;
     }
-    let attached = steer
-        .attach(link.index, attach_mode(config, link))
-        .map_err(|error| {
-            Problem::new(
-                format!("cannot attach the XDP program to {}", link.name),
-                error.to_string(),
-                error.fix(),
-            )
-        })?;
     steer.set_enabled(true).map_err(|error| {
         Problem::new(
             "cannot enable the XDP program",

@@ -44,6 +44,8 @@ fn takes_tso_lane(lane: config::TxLane, bound: &Bound) -> bool {
 pub(super) struct Builder<'a> {
     pub config: &'a Config,
     pub link: &'a InterfaceFacts,
+    /// The program runs in the driver.
+    pub is_native: bool,
     /// Address of the interface, which owned-address mode answers with.
     pub mac: MacAddr,
     pub limits: &'a Limits,
@@ -131,8 +133,9 @@ impl Builder<'_> {
             ifindex: self.link.index,
             queue,
             bind: match self.config.xdp.bind {
-                // What a generic program redirects has left the driver and its zero-copy buffers behind.
-                config::Bind::Auto if self.config.xdp.attach == config::Attach::Generic => {
+                // What a generic program redirects has left the driver and its zero-copy buffers behind; and packets that
+                // need several of them are worth more than a copy.
+                config::Bind::Auto if !self.is_native || !self.link.fits_zero_copy() => {
                     afxdp::Bind::Copy
                 }
                 config::Bind::Auto => afxdp::Bind::Auto,

@@ -39,7 +39,7 @@ pub struct QueueConfig {
     pub completion_ring: u32,
     /// Let packets span frames in both directions (`XDP_USE_SG`), where kernel and driver can:
     /// [`Bound::multi_buffer`](crate::Bound::multi_buffer) tells. Needed above 3,840 bytes. Kernels have it from 6.6 on,
-    /// few drivers together with zero copy: [`Bind::Auto`] then means copy mode, [`Bind::ZeroCopy`] goes without.
+    /// few drivers together with zero copy, which then goes without: where packets need it, ask for [`Bind::Copy`].
     pub multi_buffer: bool,
     /// Frames that one copy-mode kick may send; brought into 32 to `tx_ring`, what the kernel takes.
     pub tx_budget: u32,

@@ -226,39 +226,45 @@ fn bind(fd: BorrowedFd<'_>, config: &QueueConfig) -> Result<bool, OpenError> {
         .map_err(|source| bind_error(source, config))
 }
 
-/// Tries what is wanted in the order of its worth and gives up what is refused: `XDP_USE_SG` by kernels before 6.6,
+/// Tries what is wanted in the order of its worth. `XDP_USE_SG` is given up where it is refused: by kernels before 6.6,
 /// which call it an unknown flag (`EINVAL`), and by zero-copy drivers with one buffer per packet (`EOPNOTSUPP`).
 ///
 /// [`Bind::Auto`] asks for zero copy by name: without a mode the kernel takes a refused `XDP_USE_SG` as a reason to
-/// copy.
+/// copy. Like the kernel it then copies whatever the driver had against it.
 fn bind_as_far_as_possible(
     config: &QueueConfig,
     attempt: impl Fn(u16) -> io::Result<()>,
 ) -> io::Result<bool> {
-    let modes: &[u16] = match config.bind {
-        Bind::Auto => &[libc::XDP_ZEROCOPY, libc::XDP_COPY],
-        Bind::Copy => &[libc::XDP_COPY],
-        Bind::ZeroCopy => &[libc::XDP_ZEROCOPY],
-    };
-    let mut refusal = None;
-    for mode in modes {
-        for multi_buffer in [true, false] {
-            if multi_buffer && !config.multi_buffer {
-                continue;
-            }
-            let chain = if multi_buffer { libc::XDP_USE_SG } else { 0 };
-            match attempt(mode | libc::XDP_USE_NEED_WAKEUP | chain) {
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
-                {
-                    refusal = Some(error);
-                }
-                result => return result.map(|()| multi_buffer),
+    let in_mode = |mode: u16| {
+        let flags = mode | libc::XDP_USE_NEED_WAKEUP;
+        if config.multi_buffer {
+            match attempt(flags | libc::XDP_USE_SG) {
+                Err(error) if is_unsupported(&error) => {}
+                result => return result.map(|()| true),
             }
         }
+        attempt(flags).map(|()| false)
+    };
+    match config.bind {
+        Bind::Copy => in_mode(libc::XDP_COPY),
+        Bind::ZeroCopy => in_mode(libc::XDP_ZEROCOPY),
+        Bind::Auto => match in_mode(libc::XDP_ZEROCOPY) {
+            Err(error) if !concerns_copies_too(&error) => in_mode(libc::XDP_COPY),
+            result => result,
+        },
     }
-    // There was at least one attempt.
-    Err(refusal.unwrap_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)))
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+/// Errors of the interface or of our rights, not of zero copy.
+fn concerns_copies_too(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBUSY | libc::ENODEV | libc::ENXIO | libc::ENETDOWN | libc::EPERM)
+    )
 }
 
 /// Waits for a queue that its last owner is still giving up.
@@ -429,6 +435,23 @@ mod tests {
         };
         let config = QueueConfig::new(7, 0);
         assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(true));
+    }
+
+    #[test]
+    fn what_a_driver_has_against_zero_copy_is_no_reason_not_to_copy() {
+        for errno in [libc::ENOMEM, libc::ENOENT, libc::ENOSPC, libc::EINVAL] {
+            let driver = |flags| match flags & libc::XDP_ZEROCOPY {
+                0 => Ok(()),
+                _ => Err(io::Error::from_raw_os_error(errno)),
+            };
+            let config = QueueConfig::new(7, 0);
+            assert_eq!(bind_as_far_as_possible(&config, driver).ok(), Some(true));
+            let forced = QueueConfig {
+                bind: Bind::ZeroCopy,
+                ..QueueConfig::new(7, 0)
+            };
+            assert!(bind_as_far_as_possible(&forced, driver).is_err());
+        }
     }
 
     #[test]

@@ -89,7 +89,16 @@ fn every_second_byte_of_a_window_is_bounded_work_and_bounded_memory() {
     }
     flow.wire.collect(Duration::from_millis(50));
     // The hole is filled at last, and what comes out of it is no request.
-    flow.send(PSH_ACK, request("/small.bin").as_bytes());
+    let text = request("/small.bin");
+    flow.send(PSH_ACK, text.as_bytes());
+    // Of a segment that joins more than eight ranges only the first part is taken: a peer sends the rest again.
+    for _ in 0..text.len() / 16 {
+        flow.forge(PSH_ACK, |sketch| {
+            let len = u32::try_from(text.len()).expect("short");
+            sketch.header.seq = sketch.header.seq.wrapping_sub(len);
+            sketch.payload = text.as_bytes().to_vec();
+        });
+    }
     let answer = flow.read_until(|bytes| split(bytes).is_some());
     assert!(answer.starts_with(b"HTTP/1.1 "));
     flow.reset();
