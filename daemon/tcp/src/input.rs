@@ -463,13 +463,18 @@ impl Connection {
             self.deadlines.clear(Timer::Retransmit);
         } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
             if self.send.is_stalled_by_window() {
-                // Data begins to wait: what was silent before is not held against the peer (RFC 6429).
-                self.progress_at = now;
-                self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
+                self.begin_to_wait(now);
             } else {
                 self.restart_retransmission_timer(now);
             }
         }
+    }
+
+    /// Data begins to wait for the window: a probe is due, and what was silent before is not held against the peer
+    /// (RFC 6429).
+    pub(crate) fn begin_to_wait(&mut self, now: Instant) {
+        self.progress_at = now;
+        self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
     }
 
     /// Seventh and eighth check: payload and FIN. Urgent data is in line (RFC 6093), so URG needs no step.

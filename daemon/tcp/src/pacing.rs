@@ -61,8 +61,9 @@ impl PacingConfig {
 pub(crate) struct Pacer {
     /// Bytes per second; 0: not paced.
     rate: u64,
-    /// Longest burst in bytes.
+    /// Longest burst in bytes, and what was asked for beside the rate.
     quantum: u32,
+    burst: u32,
     /// The same in time at `rate`.
     quantum_ns: u64,
     cleared_at: Instant,
@@ -81,6 +82,7 @@ impl Pacer {
         Pacer {
             rate: 0,
             quantum: 0,
+            burst: 0,
             quantum_ns: 0,
             cleared_at: Instant::ZERO,
             held_until: Instant::ZERO,
@@ -110,9 +112,10 @@ impl Pacer {
         // A segment per second at least: after a pause of the machine a single round trip may look like days, and
         // no path that carries anything is that slow.
         let rate = rate.map_or(0, |rate| rate.max(u64::from(smss).max(1)));
-        if rate == self.rate {
+        if (rate, burst) == (self.rate, self.burst) {
             return;
         }
+        self.burst = burst;
         let old = core::mem::replace(&mut self.rate, rate);
         if rate == 0 {
             (self.cleared_at, self.held_until) = (Instant::ZERO, Instant::ZERO);
@@ -305,6 +308,15 @@ mod tests {
         assert_eq!(quantum(SMSS), 2 * SMSS);
         assert_eq!(quantum(20 * SMSS), 20 * SMSS);
         assert_eq!(quantum(1000 * SMSS), 65_536);
+    }
+
+    #[test]
+    fn a_burst_ends_although_the_rate_stays() {
+        let mut pacer = Pacer::new();
+        for (burst, quantum) in [(20 * SMSS, 20 * SMSS), (0, 2 * SMSS)] {
+            pacer.set_rate(at(0), Some(SLOW), burst, SMSS, &PacingConfig::default());
+            assert_eq!(pacer.quantum(), quantum);
+        }
     }
 
     #[test]

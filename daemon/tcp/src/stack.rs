@@ -434,8 +434,11 @@ impl Stack {
             if connection.send.in_flight() == 0 {
                 connection.record.let_go(env.flights);
             }
-            if connection.finish.is_none() && connection.send.is_stalled_by_window() {
-                arm_persist(connection, now);
+            if connection.finish.is_none()
+                && connection.send.is_stalled_by_window()
+                && !connection.deadlines.is_set(Timer::Retransmit)
+            {
+                connection.begin_to_wait(now);
             }
             let is_fresh = connection.send.is_fresh();
             self.queues.end_turn(queued);
@@ -607,15 +610,6 @@ fn split<'a>(
         flights,
     };
     Some((connection, env))
-}
-
-fn arm_persist(connection: &mut Connection, now: Instant) {
-    if !connection.deadlines.is_set(Timer::Retransmit) {
-        connection.progress_at = now;
-        connection
-            .deadlines
-            .set(Timer::Retransmit, now + connection.rtt.rto());
-    }
 }
 
 fn remnant(connection: &mut Connection) -> Remnant {
