@@ -85,6 +85,18 @@ fn transfer(level: u8, settings: Settings) -> Option<(Report, u64)> {
     Some((daemon.finish(), marked))
 }
 
+/// What IP counted came back to us. Before IP counts them the kernel may have merged marked packets, so there may be
+/// more reports; and what its socket then has no room for is counted and never acknowledged, so there may be a few less.
+fn assert_all_reported(report: &Report, marked: u64) {
+    assert!(marked > 10, "the link marked {marked}");
+    let reported = report.get("tcp_ecn_marks_reported");
+    assert!(
+        reported * 100 >= marked * 98,
+        "{reported} of {marked}\n{}",
+        report.text()
+    );
+}
+
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn linux_and_the_daemon_count_marks_by_accurate_ecn() {
@@ -92,10 +104,7 @@ fn linux_and_the_daemon_count_marks_by_accurate_ecn() {
         return;
     };
     assert_eq!(report.get("tcp_accecn_negotiated"), 2, "{}", report.text());
-    assert!(marked > 10, "the link marked {marked}");
-    // Before they are counted by IP the kernel may have merged marked packets, so it tells us of at least as many.
-    let reported = report.get("tcp_ecn_marks_reported");
-    assert!(reported >= marked, "{reported} of {marked}");
+    assert_all_reported(&report, marked);
     assert!(report.get("tcp_ecn_reductions") > 0);
     assert!(
         report.get("tcp_ecn_marks_received") > 0,
@@ -114,7 +123,7 @@ fn dctcp_hears_of_marks_by_accurate_ecn() {
         return;
     };
     assert_eq!(report.get("tcp_accecn_negotiated"), 2, "{}", report.text());
-    assert!(marked > 10 && report.get("tcp_ecn_marks_reported") >= marked);
+    assert_all_reported(&report, marked);
     assert_eq!(report.get("tcp_ecn_mangled"), 0);
 }
 
