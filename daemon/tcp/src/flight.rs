@@ -9,24 +9,26 @@
 //! [`RUNS_MAX`] bounds memory and work per acknowledgement (CVE-2019-11477/8): beyond it SACK blocks that need
 //! another run are ignored, as if they had not come.
 //!
-//! Costs: new data and cumulative acknowledgements amortised O(1); a SACK block or a retransmission a binary
-//! search and a move of at most [`RUNS_MAX`] entries. Memory comes from the [`FlightPool`] of the worker, and
-//! goes back when nothing is in flight.
+//! Costs, in runs that are looked at: a cumulative acknowledgement, and new data, amortised O(1); a SACK block, a
+//! retransmission and a verdict about a run O(log n); a question for verdicts amortised O(1) beside them (see `board`).
+//! An insertion moves two bytes for each run behind it, [`RUNS_MAX`] at most. Memory comes from the [`FlightPool`] of
+//! the worker, and goes back when nothing is in flight.
 //!
 //! RFC 8985 section 5.2 (per-segment variables), RFC 6675 section 4 (pipe).
 
 use core::ops::Range;
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use crate::clock::Instant;
 use crate::flight_pool::FlightPool;
 
+mod board;
 mod cutting;
 mod run;
 
-pub(crate) use run::Run;
-use run::{Fate, earlier};
+use board::Board;
+pub(crate) use board::Node;
+use run::{Fate, Run, earlier};
 
 /// Most runs of one connection.
 pub(crate) const RUNS_MAX: usize = 512;
@@ -70,7 +72,7 @@ impl Delivery {
     }
 }
 
-/// A range in flight, as [`Flight::lose_if`] shows it.
+/// A range in flight, as [`Flight::lose_while`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
     pub end: u64,
@@ -87,7 +89,7 @@ pub(crate) enum Judgement {
 /// The record of one connection. See the module documentation.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    runs: VecDeque<Run>,
+    runs: Board,
     /// SND.UNA.
     start: u64,
     sacked_bytes: u64,
@@ -98,19 +100,22 @@ pub(crate) struct Flight {
     /// times in the record, also of what left at one moment of the clock.
     newest: Instant,
     repeated: Instant,
+    /// Changes since runs were merged for want of room.
+    changes: usize,
 }
 
 impl Flight {
     /// Nothing is in flight at SND.UNA = `start`.
     pub(crate) fn new(start: u64) -> Self {
         Flight {
-            runs: VecDeque::new(),
+            runs: Board::new(),
             start,
             sacked_bytes: 0,
             lost_bytes: 0,
             lost_from: start,
             newest: Instant::ZERO,
             repeated: Instant::ZERO,
+            changes: 0,
         }
     }
 
@@ -162,22 +167,10 @@ impl Flight {
     }
 
     /// Whether DupThresh segments are SACKed: as many separate ranges, or more bytes than fit into fewer
-    /// (RFC 6675 section 2). Walks from the top, where the SACKed ranges are.
+    /// (RFC 6675 section 2).
     pub(crate) fn has_sacked_segments(&self, segments: u32, smss: u32) -> bool {
-        if self.sacked_bytes > u64::from((segments - 1) * smss) {
-            return true;
-        }
-        let enough = segments as usize;
-        // Fewer bytes than that in separate ranges: short segments, so there are few of them.
-        self.sacked_bytes >= u64::from(segments)
-            && self
-                .runs
-                .iter()
-                .rev()
-                .filter(|run| run.fate == Fate::Sacked)
-                .take(enough)
-                .count()
-                == enough
+        self.sacked_bytes > u64::from((segments - 1) * smss)
+            || self.runs.sacked() >= segments as usize
     }
 
     /// New data up to `end` left.
@@ -201,12 +194,12 @@ impl Flight {
             fate: Fate::InFlight,
             retransmitted: false,
         };
-        if let Some(last) = self.runs.back_mut()
-            && !apart
-            && last.joins(&run, grain)
-        {
-            last.join(&run);
-        } else if self.make_room(1, pool) {
+        if !apart && self.runs.back().is_some_and(|last| last.joins(&run, grain)) {
+            self.runs.extend_last(&run);
+            return;
+        }
+        self.changes = self.changes.saturating_add(1);
+        if self.make_room(1, pool) {
             self.runs.push_back(run);
         } else {
             self.absorb(run);
@@ -225,19 +218,18 @@ impl Flight {
         // once more.
         let (first, next) = self.cut_around(range, pool);
         let now = self.time_of_repetition(now);
-        let mut start = self.start_of(first);
-        for run in self.runs.range_mut(first..next) {
+        self.changes = self.changes.saturating_add(1);
+        self.each(first..next, |flight, index, run, len| {
             if run.fate == Fate::Lost {
-                self.lost_bytes -= run.end - start;
-                run.fate = Fate::InFlight;
+                flight.lost_bytes -= len;
             }
-            if run.fate == Fate::InFlight {
-                run.retransmitted = true;
-                run.sent_at = now;
-                run.spread_ns = 0;
+            if run.fate != Fate::Sacked {
+                flight.runs.update(index, |run| {
+                    run.fate = Fate::InFlight;
+                    run.leave_again(now);
+                });
             }
-            start = run.end;
-        }
+        });
         self.merge(first, next, grain);
     }
 
@@ -257,10 +249,8 @@ impl Flight {
     /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing.
     pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
         let (first, next) = self.cut_around(range, pool);
-        for run in self.runs.range_mut(first..next) {
-            run.retransmitted = true;
-            run.sent_at = NEVER;
-            run.spread_ns = 0;
+        for index in first..next {
+            self.runs.update(index, |run| run.leave_again(NEVER));
         }
     }
 
@@ -292,7 +282,7 @@ impl Flight {
         self.start = self.start.max(una);
         self.lost_from = self.lost_from.max(self.start);
         if self.runs.is_empty() {
-            pool.give_back(core::mem::take(&mut self.runs));
+            self.give_back(pool);
         }
     }
 
@@ -311,68 +301,68 @@ impl Flight {
         if first >= next {
             return;
         }
-        let mut start = self.start_of(first);
-        for run in self.runs.range_mut(first..next) {
-            if run.fate != Fate::Sacked {
-                deliver(run.delivery(start..run.end));
-                self.sacked_bytes += run.end - start;
-                if run.fate == Fate::Lost {
-                    self.lost_bytes -= run.end - start;
-                }
-                run.fate = Fate::Sacked;
+        self.each(first..next, |flight, index, run, len| {
+            if run.fate == Fate::Lost {
+                flight.lost_bytes -= len;
             }
-            start = run.end;
-        }
+            if run.fate != Fate::Sacked {
+                deliver(run.delivery(run.end - len..run.end));
+                flight.sacked_bytes += len;
+                flight.runs.update(index, |run| run.fate = Fate::Sacked);
+            }
+        });
         self.merge(first, next, Duration::ZERO);
     }
 
     /// Everything in `range` that is not SACKed is lost. Runs that cannot be cut are lost whole.
     pub(crate) fn lose(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
         let (first, next) = self.cut_around(range, pool);
-        let mut start = self.start_of(first);
-        for run in self.runs.range_mut(first..next) {
+        self.each(first..next, |flight, index, run, len| {
             if run.fate == Fate::InFlight {
-                run.fate = Fate::Lost;
-                self.lost_bytes += run.end - start;
-                self.lost_from = self.lost_from.min(start);
+                flight.lose_run(index, run, len);
             }
-            start = run.end;
-        }
+        });
         self.merge(first, next, Duration::ZERO);
     }
 
-    /// Shows `judge` what is in flight and was sent at or before `limit`, in ascending order, and marks what it
-    /// says is lost. True if anything was.
-    pub(crate) fn lose_if(
+    fn lose_run(&mut self, index: usize, run: &Run, len: u64) {
+        self.runs.update(index, |run| run.fate = Fate::Lost);
+        self.lost_bytes += len;
+        self.lost_from = self.lost_from.min(run.end - len);
+    }
+
+    /// Has `visit` do something with each of these runs: it hears the index, what the run is, and how long.
+    fn each(
         &mut self,
-        limit: Instant,
-        mut judge: impl FnMut(Pending) -> Judgement,
-    ) -> bool {
+        indices: Range<usize>,
+        mut visit: impl FnMut(&mut Flight, usize, &Run, u64),
+    ) {
+        let mut start = self.start_of(indices.start);
+        for index in indices {
+            if let Some(&run) = self.runs.get(index) {
+                visit(self, index, &run, run.end - start);
+                start = run.end;
+            }
+        }
+    }
+
+    /// Shows `judge` what is in flight in the order in which it left, and marks as lost what comes before the first
+    /// that is to be kept. True if anything did.
+    pub(crate) fn lose_while(&mut self, mut judge: impl FnMut(Pending) -> Judgement) -> bool {
         let before = self.lost_bytes;
-        let mut start = self.start;
-        let mut seen = 0;
-        for run in &mut self.runs {
-            // Data leaves in ascending order: behind a run that was sent once and after `limit`, everything left
-            // later still.
-            if run.sent_at > limit && !run.retransmitted {
-                break;
-            }
-            seen += 1;
-            if run.fate == Fate::InFlight
-                && run.sent_at <= limit
-                && judge(run.pending()) == Judgement::Lose
-            {
-                run.fate = Fate::Lost;
-                self.lost_bytes += run.end - start;
-                self.lost_from = self.lost_from.min(start);
-            }
-            start = run.end;
+        while let Some((index, run)) = self.runs.oldest()
+            && judge(run.pending()) == Judgement::Lose
+        {
+            let len = run.end - self.start_of(index);
+            self.lose_run(index, &run, len);
+            self.merge(index, index + 1, Duration::ZERO);
         }
-        let any = self.lost_bytes > before;
-        if any {
-            self.merge(0, seen, Duration::ZERO);
-        }
-        any
+        self.lost_bytes > before
+    }
+
+    /// What left last of what is in flight and left before `limit`, a time and where times are equal the end.
+    pub(crate) fn newest_before(&mut self, limit: (Instant, u64)) -> Option<Pending> {
+        self.runs.newest_before(limit).map(|run| run.pending())
     }
 
     /// NextSeg (RFC 6675 section 4, rule 1): the first range that is lost and was not sent again since, and
@@ -381,7 +371,7 @@ impl Flight {
         if self.lost_bytes == 0 {
             return None;
         }
-        let mut index = self.index_at(self.lost_from);
+        let mut index = self.runs.index_at(self.lost_from);
         while let Some(run) = self.runs.get(index) {
             if run.fate == Fate::Lost {
                 let again = run.retransmitted;
@@ -398,7 +388,7 @@ impl Flight {
     /// section 7.3).
     pub(crate) fn tail(&self, len: u32) -> Option<Range<u64>> {
         let last = self.runs.iter().rposition(|run| run.fate != Fate::Sacked)?;
-        let end = self.runs[last].end;
+        let end = self.runs.get(last)?.end;
         let start = self.start_of(last).max(end.saturating_sub(u64::from(len)));
         Some(start..end)
     }
@@ -416,9 +406,7 @@ impl Flight {
     }
 
     fn replace(&mut self, fate: Fate) {
-        for run in self.runs.iter_mut().filter(|run| run.fate == fate) {
-            run.fate = Fate::InFlight;
-        }
+        self.runs.replace(fate);
         self.merge(0, self.runs.len(), Duration::ZERO);
     }
 
@@ -437,32 +425,31 @@ impl Flight {
             }
             if start >= end {
                 self.runs.pop_back();
-            } else if let Some(last) = self.runs.back_mut() {
-                last.end = end;
+            } else {
+                self.runs
+                    .update(self.runs.len() - 1, |last| last.end = end);
             }
         }
         if self.runs.is_empty() {
-            pool.give_back(core::mem::take(&mut self.runs));
+            self.give_back(pool);
         }
     }
 
     /// The connection is over: memory goes back.
     pub(crate) fn release(&mut self, pool: &mut FlightPool) {
-        pool.give_back(core::mem::take(&mut self.runs));
         self.start = self.start.max(self.end());
+        self.give_back(pool);
         (self.sacked_bytes, self.lost_bytes) = (0, 0);
     }
 
-    /// Index of the run that holds `offset`, or of the end.
-    fn index_at(&self, offset: u64) -> usize {
-        self.runs.partition_point(|run| run.end <= offset)
+    fn give_back(&mut self, pool: &mut FlightPool) {
+        let (nodes, order) = self.runs.take();
+        pool.give_back(nodes, order);
     }
 
     fn start_of(&self, index: usize) -> u64 {
-        match index.checked_sub(1) {
-            Some(before) => self.runs[before].end,
-            None => self.start,
-        }
+        let before = index.checked_sub(1).and_then(|index| self.runs.get(index));
+        before.map_or(self.start, |run| run.end)
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::autotune::Budgets;
 use crate::event_ring::RingPool;
-use crate::flight::{RUNS_MAX, Run};
+use crate::flight::{Node, RUNS_MAX};
 use crate::held::HeldPool;
 use crate::markers::MarkerPool;
 use crate::outstanding::{Learnt, Outstanding};
@@ -19,9 +19,9 @@ use crate::rings::Rings;
 
 /// Runs of a ring, by size class: a short response, a window without loss, a window full of holes.
 const CLASSES: [usize; 3] = [8, 64, RUNS_MAX];
-/// Rings of each size that are there from the start: half a mebibyte.
+/// Rings of each size that are there from the start: a little more than half a mebibyte.
 const STOCK: [usize; CLASSES.len()] = [64, 64, 24];
-/// Runs in larger rings for each connection the worker may have. A run is 24 bytes.
+/// Runs in larger rings for each connection the worker may have. A run is 34 bytes.
 const BUDGET_PER_CONNECTION: usize = 16;
 /// And at least this many, so that a worker with few connections can have all of them busy.
 const BUDGET_MIN: usize = 64 * RUNS_MAX;
@@ -29,7 +29,9 @@ const BUDGET_MIN: usize = 64 * RUNS_MAX;
 /// What is not in use.
 #[derive(Debug)]
 pub(crate) struct FlightPool {
-    runs: Rings<Run, { CLASSES.len() }>,
+    runs: Rings<Node, { CLASSES.len() }>,
+    /// Their order, in rings of the same sizes.
+    orders: Rings<u16, { CLASSES.len() }>,
     /// Ranges that arrived out of order.
     pub held: HeldPool,
     /// State of loss detection.
@@ -52,13 +54,16 @@ impl FlightPool {
             .max(BUDGET_MIN);
         let mut pool = FlightPool {
             runs: Rings::new(CLASSES, 1, budget),
+            orders: Rings::new(CLASSES, 1, budget),
             held: HeldPool::new(connections),
             outstanding: Pool::new(),
             markers: MarkerPool::new(),
             budgets: Budgets::none(),
             rings: RingPool::new(connections),
         };
-        pool.runs.stock(STOCK.map(|stock| stock.min(connections)));
+        let stock = STOCK.map(|stock| stock.min(connections));
+        pool.runs.stock(stock);
+        pool.orders.stock(stock);
         pool.outstanding.stock(STOCK[0].min(connections), || {
             Outstanding::new(true, &Learnt::default())
         });
@@ -71,20 +76,22 @@ impl FlightPool {
         self
     }
 
-    /// Replaces `ring` by one of the next size with the same content; false if there is none.
-    pub(crate) fn grow(&mut self, ring: &mut VecDeque<Run>) -> bool {
-        self.runs.grow(ring)
+    /// Replaces both rings of a record by some of the next size with the same content; false if there are none.
+    pub(crate) fn grow(&mut self, runs: &mut VecDeque<Node>, order: &mut VecDeque<u16>) -> bool {
+        self.runs.grow(runs) && self.orders.grow(order)
     }
 
-    /// A ring that is not needed any more.
-    pub(crate) fn give_back(&mut self, ring: VecDeque<Run>) {
-        self.runs.give_back(ring);
+    /// Rings that are not needed any more.
+    pub(crate) fn give_back(&mut self, runs: VecDeque<Node>, order: VecDeque<u16>) {
+        self.runs.give_back(runs);
+        self.orders.give_back(order);
     }
 
     /// As if other connections had all the larger rings.
     #[cfg(test)]
     pub(crate) fn exhaust(&mut self) {
         self.runs.exhaust();
+        self.orders.exhaust();
     }
 }
 
@@ -96,9 +103,9 @@ mod tests {
     fn everyone_gets_the_smallest_ring_when_the_budget_is_spent() {
         let mut pool = FlightPool::new(1);
         pool.exhaust();
-        let mut ring = VecDeque::new();
-        assert!(pool.grow(&mut ring));
-        assert!(!pool.grow(&mut ring));
-        assert_eq!(ring.capacity(), CLASSES[0]);
+        let (mut runs, mut order) = (VecDeque::new(), VecDeque::new());
+        assert!(pool.grow(&mut runs, &mut order));
+        assert!(!pool.grow(&mut runs, &mut order));
+        assert_eq!((runs.capacity(), order.capacity()), (CLASSES[0], CLASSES[0]));
     }
 }

@@ -181,18 +181,18 @@ impl Rack {
         recovering: bool,
     ) -> (bool, Option<Duration>) {
         let patience = (self.rtt + self.reo_wnd(flight, path, recovering)).max(PATIENCE_MIN);
-        let mut timeout = None;
-        let found = flight.lose_if(self.xmit_ts, |pending| {
-            if (pending.sent_at, pending.end) >= (self.xmit_ts, self.end_seq) {
-                return Judgement::Keep;
+        let newest = (self.xmit_ts, self.end_seq);
+        let found = flight.lose_while(|pending| {
+            let left_before = (pending.sent_at, pending.end) < newest;
+            if left_before && pending.sent_at + patience <= path.now {
+                Judgement::Lose
+            } else {
+                Judgement::Keep
             }
-            let deadline = pending.sent_at + patience;
-            if deadline <= path.now {
-                return Judgement::Lose;
-            }
-            timeout = timeout.max(Some(deadline.saturating_since(path.now)));
-            Judgement::Keep
         });
+        let timeout = flight
+            .newest_before(newest)
+            .map(|pending| (pending.sent_at + patience).saturating_since(path.now));
         (found, timeout)
     }
 
@@ -206,7 +206,7 @@ impl Rack {
             self.rtt
         };
         let patience = rtt + self.reo_wnd(flight, path, true);
-        flight.lose_if(path.now, |pending| {
+        flight.lose_while(|pending| {
             if pending.sent_at + patience <= path.now {
                 Judgement::Lose
             } else {

@@ -4,8 +4,11 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use super::{Fate, Flight, RESERVE, RUNS_MAX, Run};
+use super::{Board, Fate, Flight, RESERVE, RUNS_MAX, Run};
 use crate::flight_pool::FlightPool;
+
+/// Changes, as a share of the runs there is memory for, after which merging is tried again.
+const COARSEN_SHARE: usize = 16;
 
 impl Flight {
     /// The runs that `range` touches, cut at its ends where there is room for it.
@@ -16,8 +19,8 @@ impl Flight {
     ) -> (usize, usize) {
         self.cut(range.start, 0, pool);
         self.cut(range.end, 0, pool);
-        let first = self.index_at(range.start);
-        let last = self.index_at(range.end);
+        let first = self.runs.index_at(range.start);
+        let last = self.runs.index_at(range.end);
         let next = if last < self.runs.len() && self.start_of(last) < range.end {
             last + 1
         } else {
@@ -34,7 +37,7 @@ impl Flight {
         pool: &mut FlightPool,
     ) -> (usize, usize) {
         for offset in [range.start, range.end] {
-            let holder = self.index_at(offset);
+            let holder = self.runs.index_at(offset);
             if self
                 .runs
                 .get(holder)
@@ -43,9 +46,9 @@ impl Flight {
                 self.cut(offset, RESERVE, pool);
             }
         }
-        let first = self.index_at(range.start);
+        let first = self.runs.index_at(range.start);
         let first = first + usize::from(self.start_of(first) < range.start);
-        (first, self.index_at(range.end))
+        (first, self.runs.index_at(range.end))
     }
 
     /// Makes `offset` the end of one run and the begin of the next, if there is room for one more and `spare`
@@ -55,50 +58,41 @@ impl Flight {
             return;
         }
         // Looked up only now: making room may have merged runs.
-        let index = self.index_at(offset);
-        if let Some(&run) = self.runs.get(index) {
-            self.runs.insert(index, Run { end: offset, ..run });
+        let index = self.runs.index_at(offset);
+        if index < self.runs.len() {
+            self.runs.split(index, offset);
+            self.changes = self.changes.saturating_add(1);
         }
     }
 
     fn is_boundary(&self, offset: u64) -> bool {
-        let index = self.index_at(offset);
+        let index = self.runs.index_at(offset);
         index == self.runs.len() || self.start_of(index) >= offset
     }
 
     /// Room for `extra` more runs: in the ring, in a larger one from the pool, or by merging.
     pub(super) fn make_room(&mut self, extra: usize, pool: &mut FlightPool) -> bool {
         let wanted = self.runs.len() + extra;
-        if wanted <= self.capacity() {
+        if wanted <= self.runs.capacity() {
             return true;
         }
-        if self.capacity() < RUNS_MAX && pool.grow(&mut self.runs) && wanted <= self.capacity() {
-            return true;
+        if self.runs.capacity() < RUNS_MAX {
+            let Board { nodes, order, .. } = &mut self.runs;
+            if pool.grow(nodes, order) && wanted <= self.runs.capacity() {
+                return true;
+            }
         }
         self.coarsen();
-        self.runs.len() + extra <= self.capacity()
+        self.runs.len() + extra <= self.runs.capacity()
     }
 
-    fn capacity(&self) -> usize {
-        self.runs.capacity().min(RUNS_MAX)
-    }
-
-    /// Halves what can be merged at the price of coarser send times.
+    /// Halves what can be merged at the price of coarser send times. That looks at every run, so it is tried again only
+    /// after as many changes as make it worth that.
     fn coarsen(&mut self) {
-        let mut kept = 0;
-        let mut index = 0;
-        while let Some(&run) = self.runs.get(index) {
-            index += 1;
-            self.runs[kept] = run;
-            if let Some(&next) = self.runs.get(index)
-                && run.fate == next.fate
-            {
-                self.runs[kept].join(&next);
-                index += 1;
-            }
-            kept += 1;
+        if self.changes >= self.runs.capacity() / COARSEN_SHARE {
+            self.changes = 0;
+            self.runs.halve();
         }
-        self.runs.truncate(kept);
     }
 
     /// New data for which there is no run of its own becomes part of the last one. A SACK of that is forgotten:
@@ -108,35 +102,22 @@ impl Flight {
             self.runs.push_back(run);
             return;
         };
-        let len = self.end() - self.start_of(last);
-        let last = &mut self.runs[last];
-        match last.fate {
-            Fate::InFlight => {}
-            Fate::Lost => self.lost_bytes += run.end - last.end,
-            Fate::Sacked => {
-                self.sacked_bytes -= len;
-                last.fate = Fate::InFlight;
+        let end = self.end();
+        match self.runs.get(last).map(|last| last.fate) {
+            Some(Fate::Lost) => self.lost_bytes += run.end - end,
+            Some(Fate::Sacked) => {
+                self.sacked_bytes -= end - self.start_of(last);
+                self.runs.update(last, |last| last.fate = Fate::InFlight);
             }
+            Some(Fate::InFlight) | None => {}
         }
-        last.join(&run);
+        self.runs.extend_last(&run);
     }
 
     /// Merges neighbours in `first..next` and with those around.
     pub(super) fn merge(&mut self, first: usize, next: usize, grain: Duration) {
         let from = first.saturating_sub(1);
         let to = (next + 1).min(self.runs.len());
-        let mut kept = from;
-        for index in from + 1..to {
-            let run = self.runs[index];
-            if self.runs[kept].joins(&run, grain) {
-                self.runs[kept].join(&run);
-            } else {
-                kept += 1;
-                self.runs[kept] = run;
-            }
-        }
-        if kept + 1 < to {
-            self.runs.drain(kept + 1..to);
-        }
+        self.runs.fold(from, to, |run, next| run.joins(next, grain));
     }
 }

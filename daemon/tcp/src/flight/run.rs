@@ -21,7 +21,7 @@ pub(super) enum Fate {
 
 /// Neighbouring segments of one fate. It begins where the run before it ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub(super) struct Run {
     pub(super) end: u64,
     /// When its last segment left.
     pub(super) sent_at: Instant,
@@ -59,6 +59,13 @@ impl Run {
         self.spread_ns = u32::try_from(spread).unwrap_or(u32::MAX);
         self.end = next.end;
         self.retransmitted |= next.retransmitted;
+    }
+
+    /// All of it leaves once more.
+    pub(super) fn leave_again(&mut self, at: Instant) {
+        self.retransmitted = true;
+        self.sent_at = at;
+        self.spread_ns = 0;
     }
 
     /// When its first segment left.

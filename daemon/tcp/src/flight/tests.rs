@@ -49,9 +49,20 @@ impl Bed {
         news
     }
 
+    /// Everything that left by then is lost.
+    fn lose_left_by(&mut self, then: u64) -> bool {
+        self.flight.lose_while(|pending| {
+            if pending.sent_at <= at(then) {
+                Judgement::Lose
+            } else {
+                Judgement::Keep
+            }
+        })
+    }
+
     fn check(&self) {
         let (mut start, mut sacked, mut lost) = (self.flight.start, 0, 0);
-        for run in &self.flight.runs {
+        for run in self.flight.runs.iter() {
             assert!(run.end > start, "runs are not empty and ascend");
             match run.fate {
                 Fate::InFlight => {}
@@ -206,11 +217,11 @@ fn play(steps: &[Step]) {
                 // Coarse times make a difference only within the grain: ask between two of them.
                 let mut shown = Vec::new();
                 let mut start = bed.flight.start;
-                for run in &bed.flight.runs {
+                for run in bed.flight.runs.iter() {
                     shown.push((start..run.end, run.sent_at));
                     start = run.end;
                 }
-                bed.flight.lose_if(at(limit), |_| Judgement::Lose);
+                bed.lose_left_by(limit);
                 for (range, sent_at) in shown {
                     let from = usize::try_from(range.start).expect("small");
                     let to = usize::try_from(range.end).expect("small");
@@ -240,7 +251,7 @@ fn play(steps: &[Step]) {
                 };
                 // Which of the bytes of merged ranges were sent again is not kept.
                 let mut start = bed.flight.start;
-                for run in &bed.flight.runs {
+                for run in bed.flight.runs.iter() {
                     let from = usize::try_from(start).expect("small");
                     let to = usize::try_from(run.end).expect("small");
                     for byte in twin.live(from..to) {
@@ -272,7 +283,7 @@ fn compare(bed: &mut Bed, twin: &Twin) {
         twin.next_lost().map(|(at, again)| (wide(at), again))
     );
     let mut start = twin.start;
-    for run in &bed.flight.runs {
+    for run in bed.flight.runs.iter() {
         let end = usize::try_from(run.end).expect("small");
         for byte in &twin.bytes[start..end] {
             assert_eq!(run.fate, byte.fate);
@@ -313,7 +324,7 @@ proptest! {
             } else if from % 7 == 0 {
                 bed.send(bed.flight.end() + len, now);
             } else if from % 5 == 0 {
-                bed.flight.lose_if(at(now - 150), |_| Judgement::Lose);
+                bed.lose_left_by(now - 150);
             } else if let Some((range, _)) = bed.flight.next_lost() {
                 let range = range.start..range.end.min(range.start + len.max(1));
                 bed.resend(range, now);
@@ -372,7 +383,7 @@ fn blocks_beyond_the_bound_are_ignored_and_the_stream_still_ends() {
     }
     assert!(bed.flight.runs.len() <= RUNS_MAX - RESERVE);
     assert!(bed.flight.sacked_bytes() > 100);
-    bed.flight.lose_if(at(1), |_| Judgement::Lose);
+    bed.lose_left_by(1);
     let mut now = 1000;
     while let Some((range, _)) = bed.flight.next_lost() {
         bed.resend(range.start..range.end.min(range.start + 100), now);
@@ -439,7 +450,7 @@ fn a_merged_record_knows_when_its_first_segment_left() {
     bed.send(10, 100);
     bed.send(20, 300);
     bed.resend(0..10, 900);
-    let [first, second] = [bed.flight.runs[0], bed.flight.runs[1]];
+    let [first, second] = [0, 1].map(|index| *bed.flight.runs.get(index).expect("two runs"));
     let mut merged = first;
     merged.join(&second);
     let delivery = merged.delivery(0..20);
@@ -478,9 +489,9 @@ fn what_is_held_back_is_never_late_until_it_has_left() {
     bed.send(20, 50);
     bed.flight.hold_back(&(10..20), &mut bed.pool);
     bed.send(30, 100);
-    assert!(bed.flight.lose_if(at(1000), |_| Judgement::Lose));
+    assert!(bed.lose_left_by(1000));
     assert_eq!(bed.flight.lost_bytes(), 20);
     bed.resend(10..20, 2000);
-    assert!(bed.flight.lose_if(at(3000), |_| Judgement::Lose));
+    assert!(bed.lose_left_by(3000));
     assert_eq!(bed.flight.lost_bytes(), 30);
 }
