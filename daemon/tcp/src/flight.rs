@@ -94,8 +94,6 @@ pub(crate) struct Flight {
     start: u64,
     sacked_bytes: u64,
     lost_bytes: u64,
-    /// Nothing below is lost.
-    lost_from: u64,
     /// When new data left last, and when something was sent again last: the order in which they left is that of the
     /// times in the record, also of what left at one moment of the clock.
     newest: Instant,
@@ -112,7 +110,6 @@ impl Flight {
             start,
             sacked_bytes: 0,
             lost_bytes: 0,
-            lost_from: start,
             newest: Instant::ZERO,
             repeated: Instant::ZERO,
             changes: 0,
@@ -280,7 +277,6 @@ impl Flight {
             }
         }
         self.start = self.start.max(una);
-        self.lost_from = self.lost_from.max(self.start);
         if self.runs.is_empty() {
             self.give_back(pool);
         }
@@ -319,16 +315,15 @@ impl Flight {
         let (first, next) = self.cut_around(range, pool);
         self.each(first..next, |flight, index, run, len| {
             if run.fate == Fate::InFlight {
-                flight.lose_run(index, run, len);
+                flight.lose_run(index, len);
             }
         });
         self.merge(first, next, Duration::ZERO);
     }
 
-    fn lose_run(&mut self, index: usize, run: &Run, len: u64) {
+    fn lose_run(&mut self, index: usize, len: u64) {
         self.runs.update(index, |run| run.fate = Fate::Lost);
         self.lost_bytes += len;
-        self.lost_from = self.lost_from.min(run.end - len);
     }
 
     /// Has `visit` do something with each of these runs: it hears the index, what the run is, and how long.
@@ -354,7 +349,7 @@ impl Flight {
             && judge(run.pending()) == Judgement::Lose
         {
             let len = run.end - self.start_of(index);
-            self.lose_run(index, &run, len);
+            self.lose_run(index, len);
             self.merge(index, index + 1, Duration::ZERO);
         }
         self.lost_bytes > before
@@ -367,21 +362,9 @@ impl Flight {
 
     /// NextSeg (RFC 6675 section 4, rule 1): the first range that is lost and was not sent again since, and
     /// whether it had been sent again before.
-    pub(crate) fn next_lost(&mut self) -> Option<(Range<u64>, bool)> {
-        if self.lost_bytes == 0 {
-            return None;
-        }
-        let mut index = self.runs.index_at(self.lost_from);
-        while let Some(run) = self.runs.get(index) {
-            if run.fate == Fate::Lost {
-                let again = run.retransmitted;
-                let range = self.start_of(index)..run.end;
-                self.lost_from = range.start;
-                return Some((range, again));
-            }
-            index += 1;
-        }
-        None
+    pub(crate) fn next_lost(&self) -> Option<(Range<u64>, bool)> {
+        let (index, run) = self.runs.first_lost()?;
+        Some((self.start_of(index)..run.end, run.retransmitted))
     }
 
     /// The last bytes that the peer is not known to hold, at most `len`: what a loss probe sends again (RFC 8985
@@ -426,8 +409,7 @@ impl Flight {
             if start >= end {
                 self.runs.pop_back();
             } else {
-                self.runs
-                    .update(self.runs.len() - 1, |last| last.end = end);
+                self.runs.update(self.runs.len() - 1, |last| last.end = end);
             }
         }
         if self.runs.is_empty() {
@@ -453,5 +435,7 @@ impl Flight {
     }
 }
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,9 @@ mod tests {
         let (mut runs, mut order) = (VecDeque::new(), VecDeque::new());
         assert!(pool.grow(&mut runs, &mut order));
         assert!(!pool.grow(&mut runs, &mut order));
-        assert_eq!((runs.capacity(), order.capacity()), (CLASSES[0], CLASSES[0]));
+        assert_eq!(
+            (runs.capacity(), order.capacity()),
+            (CLASSES[0], CLASSES[0])
+        );
     }
 }

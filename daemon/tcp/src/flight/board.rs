@@ -1,13 +1,15 @@
-//! The runs of a record in two orders: that of the sequence, and, for those in flight, that in which they left.
+//! The runs of a record in the order of the sequence and, those in flight, in that in which they left.
 //!
 //! The second one is what makes a verdict cheap. RACK asks which runs left long enough ago, and for how long the newest
 //! of the others has to be waited for; in the order of time the first are a prefix, and the other is found where it was
 //! found last (Linux: `tsorted_sent_queue`). So each run is looked at once for each time that it left, however many
 //! there are and however often is asked.
 //!
+//! What is lost has an order too, that of the sequence: the first is sent again next.
+//!
 //! A run has a place in memory that it keeps; the order of the sequence is an array of places, in which a binary search
-//! finds an offset, and two bytes a run are all that an insertion moves. The order of time is a list through the places.
-//! It holds every run that is in flight and has left: lost ones, SACKed ones and what is held back are not in it.
+//! finds an offset, and two bytes a run are all that an insertion moves. The other orders are chains through the places,
+//! and a run is in one of them at most: SACKed ones and what is held back are in none.
 
 use std::collections::VecDeque;
 
@@ -21,13 +23,36 @@ type Place = u16;
 const NONE: Place = Place::MAX;
 const _: () = assert!(RUNS_MAX < NONE as usize);
 
-/// A run and its neighbours in time; of a place that is free, `later` is the next one.
+/// A run and its neighbours in its chain; of a place that is free, `after` is the next one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     run: Run,
-    sooner: Place,
-    later: Place,
+    before: Place,
+    after: Place,
 }
+
+/// The ends of a chain, which ascends by [`Run::rank`].
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    first: Place,
+    last: Place,
+}
+
+impl Chain {
+    const EMPTY: Chain = Chain {
+        first: NONE,
+        last: NONE,
+    };
+}
+
+/// Which chain a run is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    InFlight,
+    Lost,
+}
+
+const KINDS: usize = 2;
 
 /// See the module documentation. Indices are positions in the sequence.
 #[derive(Debug)]
@@ -35,9 +60,7 @@ pub(super) struct Board {
     pub(super) nodes: VecDeque<Node>,
     pub(super) order: VecDeque<Place>,
     free: Place,
-    /// The ends of the order of time.
-    oldest: Place,
-    newest: Place,
+    chains: [Chain; KINDS],
     /// Where [`Self::newest_before`] was last.
     edge: Place,
     sacked: usize,
@@ -52,8 +75,7 @@ impl Board {
             nodes: VecDeque::new(),
             order: VecDeque::new(),
             free: NONE,
-            oldest: NONE,
-            newest: NONE,
+            chains: [Chain::EMPTY; KINDS],
             edge: NONE,
             sacked: 0,
             #[cfg(test)]
@@ -115,25 +137,35 @@ impl Board {
 
     /// The run that left first of those in flight, and its index.
     pub(super) fn oldest(&self) -> Option<(usize, Run)> {
-        if self.oldest == NONE {
+        self.first_of(Kind::InFlight)
+    }
+
+    /// The first run that is lost, and its index.
+    pub(super) fn first_lost(&self) -> Option<(usize, Run)> {
+        self.first_of(Kind::Lost)
+    }
+
+    fn first_of(&self, kind: Kind) -> Option<(usize, Run)> {
+        let first = self.chain(kind).first;
+        if first == NONE {
             return None;
         }
-        let run = self.node(self.oldest).run;
+        let run = self.node(first).run;
         Some((self.index_at(run.end - 1), run))
     }
 
     /// The run that left last of those in flight that left before `limit`: the time, and where times are equal the end.
     /// Cheap if limits ascend.
     pub(super) fn newest_before(&mut self, limit: (Instant, u64)) -> Option<Run> {
-        while self.edge != NONE && self.node(self.edge).run.left() >= limit {
-            self.edge = self.node(self.edge).sooner;
+        while self.edge != NONE && self.node(self.edge).run.rank() >= limit {
+            self.edge = self.node(self.edge).before;
         }
         loop {
             let next = match self.edge {
-                NONE => self.oldest,
-                edge => self.node(edge).later,
+                NONE => self.chain(Kind::InFlight).first,
+                edge => self.node(edge).after,
             };
-            if next == NONE || self.node(next).run.left() >= limit {
+            if next == NONE || self.node(next).run.rank() >= limit {
                 break;
             }
             self.edge = next;
@@ -157,11 +189,11 @@ impl Board {
         });
         self.order.insert(index, lower);
         self.count(lower);
-        if self.node(lower).run.is_timed() {
+        if let Some(kind) = self.node(lower).run.kind() {
             // Of what left at one moment the lower part left first.
-            let sooner = self.node(upper).sooner;
-            self.link(sooner, lower);
-            self.link(lower, upper);
+            let before = self.node(upper).before;
+            self.link(kind, before, lower);
+            self.link(kind, lower, upper);
         }
     }
 
@@ -178,7 +210,7 @@ impl Board {
         let Some(&place) = self.order.back() else {
             return;
         };
-        if place == self.newest {
+        if place == self.chain(Kind::InFlight).last {
             self.node_mut(place).run.join(run);
         } else {
             self.leave(place);
@@ -209,7 +241,7 @@ impl Board {
             let mut run = self.node(lower).run;
             if joins(&run, &self.node(upper).run) {
                 run.join(&self.node(upper).run);
-                // It has the end and the time of the upper one, and so its place in the order of time.
+                // It has the end and the time of the upper one, and so its rank.
                 self.leave(lower);
                 self.give_place(lower);
                 self.node_mut(upper).run = run;
@@ -243,6 +275,27 @@ impl Board {
         self.sort();
     }
 
+    /// What is in flight in the order of time, and what is lost in that of the sequence.
+    #[cfg(test)]
+    pub(super) fn chained(&self) -> [Vec<Run>; KINDS] {
+        [Kind::InFlight, Kind::Lost].map(|kind| self.runs_of(kind))
+    }
+
+    #[cfg(test)]
+    fn runs_of(&self, kind: Kind) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let Chain { first, last } = self.chains[kind as usize];
+        let (mut before, mut place) = (NONE, first);
+        while place != NONE {
+            let node = self.node(place);
+            assert_eq!(node.before, before, "both ways");
+            runs.push(node.run);
+            (before, place) = (place, node.after);
+        }
+        assert_eq!(last, before);
+        runs
+    }
+
     /// What has the fate `fate` is in flight.
     pub(super) fn replace(&mut self, fate: Fate) {
         for &place in &self.order {
@@ -263,8 +316,8 @@ impl Board {
     fn take_place(&mut self, run: Run) -> Place {
         let node = Node {
             run,
-            sooner: NONE,
-            later: NONE,
+            before: NONE,
+            after: NONE,
         };
         let place = self.free;
         if place == NONE {
@@ -272,13 +325,13 @@ impl Board {
             // Fewer than NONE: see RUNS_MAX.
             return Place::try_from(self.nodes.len() - 1).unwrap_or(NONE);
         }
-        self.free = self.node(place).later;
+        self.free = self.node(place).after;
         *self.node_mut(place) = node;
         place
     }
 
     fn give_place(&mut self, place: Place) {
-        self.node_mut(place).later = self.free;
+        self.node_mut(place).after = self.free;
         self.free = place;
     }
 
@@ -286,79 +339,103 @@ impl Board {
         self.sacked += usize::from(self.node(place).run.fate == Fate::Sacked);
     }
 
-    /// What is at `place` counts, and has its place in the order of time: mostly the last one.
+    /// What is at `place` counts, and is put into its chain: what left behind all others at the end. It is looked for from
+    /// both ends, because what is lost again was sent again first, and so is near the begin.
     fn enter(&mut self, place: Place) {
         self.count(place);
         let run = self.node(place).run;
-        if !run.is_timed() {
+        let Some(kind) = run.kind() else {
             return;
-        }
-        let mut sooner = self.newest;
-        while sooner != NONE && self.node(sooner).run.left() > run.left() {
-            sooner = self.node(sooner).sooner;
-        }
-        let later = match sooner {
-            NONE => self.oldest,
-            sooner => self.node(sooner).later,
         };
-        self.link(sooner, place);
-        self.link(place, later);
+        let Chain { first, last } = *self.chain(kind);
+        let (mut low, mut high) = (first, last);
+        let (before, after) = loop {
+            if high == NONE {
+                break (NONE, NONE);
+            }
+            if self.node(high).run.rank() <= run.rank() {
+                break (high, self.node(high).after);
+            }
+            if self.node(low).run.rank() > run.rank() {
+                break (self.node(low).before, low);
+            }
+            (low, high) = (self.node(low).after, self.node(high).before);
+        };
+        self.link(kind, before, place);
+        self.link(kind, place, after);
     }
 
     /// The reverse.
     fn leave(&mut self, place: Place) {
-        let Node { run, sooner, later } = *self.node(place);
+        let Node { run, before, after } = *self.node(place);
         self.sacked -= usize::from(run.fate == Fate::Sacked);
-        if run.is_timed() {
-            self.link(sooner, later);
+        if let Some(kind) = run.kind() {
+            self.link(kind, before, after);
             if self.edge == place {
-                self.edge = sooner;
+                self.edge = before;
             }
         }
     }
 
-    fn link(&mut self, sooner: Place, later: Place) {
-        match sooner {
-            NONE => self.oldest = later,
-            sooner => self.node_mut(sooner).later = later,
+    fn chain(&self, kind: Kind) -> &Chain {
+        &self.chains[kind as usize]
+    }
+
+    fn link(&mut self, kind: Kind, before: Place, after: Place) {
+        match before {
+            NONE => self.chains[kind as usize].first = after,
+            before => self.node_mut(before).after = after,
         }
-        match later {
-            NONE => self.newest = sooner,
-            later => self.node_mut(later).sooner = sooner,
+        match after {
+            NONE => self.chains[kind as usize].last = before,
+            after => self.node_mut(after).before = before,
         }
     }
 
-    /// Makes the order of time, and the count of what is SACKed, anew.
+    fn append(&mut self, kind: Kind, place: Place) {
+        let last = self.chain(kind).last;
+        self.link(kind, last, place);
+        self.link(kind, place, NONE);
+    }
+
+    /// Makes the chains, and the count of what is SACKed, anew.
     fn sort(&mut self) {
         let mut places = [NONE; RUNS_MAX];
         let mut count = 0;
-        self.sacked = 0;
+        (self.chains, self.edge, self.sacked) = ([Chain::EMPTY; KINDS], NONE, 0);
         for index in 0..self.order.len() {
             let place = self.order[index];
             self.count(place);
-            if self.node(place).run.is_timed() {
-                places[count] = place;
-                count += 1;
+            match self.node(place).run.kind() {
+                Some(Kind::InFlight) => {
+                    places[count] = place;
+                    count += 1;
+                }
+                Some(Kind::Lost) => self.append(Kind::Lost, place),
+                None => {}
             }
         }
-        places[..count].sort_unstable_by_key(|&place| self.node(place).run.left());
-        (self.oldest, self.newest, self.edge) = (NONE, NONE, NONE);
+        places[..count].sort_unstable_by_key(|&place| self.node(place).run.rank());
         for &place in &places[..count] {
-            let sooner = self.newest;
-            self.link(sooner, place);
-            self.link(place, NONE);
+            self.append(Kind::InFlight, place);
         }
     }
 }
 
 impl Run {
-    /// Whether it is in the order of time.
-    fn is_timed(&self) -> bool {
-        self.fate == Fate::InFlight && self.sent_at != NEVER
+    fn kind(&self) -> Option<Kind> {
+        match self.fate {
+            Fate::InFlight => (self.sent_at != NEVER).then_some(Kind::InFlight),
+            Fate::Lost => Some(Kind::Lost),
+            Fate::Sacked => None,
+        }
     }
 
-    /// Its place in that order (RFC 8985 section 6.2, RACK_sent_after).
-    fn left(&self) -> (Instant, u64) {
-        (self.sent_at, self.end)
+    /// Its rank in its chain: of what is in flight, RACK_sent_after (RFC 8985 section 6.2).
+    fn rank(&self) -> (Instant, u64) {
+        match self.fate {
+            Fate::InFlight => (self.sent_at, self.end),
+            Fate::Lost | Fate::Sacked => (Instant::ZERO, self.end),
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Fate {
 }
 
 /// Neighbouring segments of one fate. It begins where the run before it ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) end: u64,
     /// When its last segment left.

@@ -74,6 +74,15 @@ impl Bed {
         assert_eq!(self.flight.sacked_bytes, sacked);
         assert_eq!(self.flight.lost_bytes, lost);
         assert!(self.flight.runs.len() <= RUNS_MAX);
+        let all = || self.flight.runs.iter().copied();
+        let mut in_flight: Vec<Run> = all()
+            .filter(|run| run.fate == Fate::InFlight && run.sent_at != NEVER)
+            .collect();
+        in_flight.sort_by_key(|run| (run.sent_at, run.end));
+        let lost = all().filter(|run| run.fate == Fate::Lost).collect();
+        assert_eq!(self.flight.runs.chained(), [in_flight, lost]);
+        let ranges = all().filter(|run| run.fate == Fate::Sacked);
+        assert_eq!(self.flight.runs.sacked(), ranges.count());
     }
 }
 
