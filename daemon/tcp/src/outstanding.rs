@@ -23,7 +23,7 @@ use crate::prr::{Prr, PrrAck};
 use crate::rack::{Path, Rack, Tolerance};
 use crate::skip::Skip;
 use crate::tail_probe::{ProbeEnd, TailProbe};
-use crate::undo::{Frto, FrtoAck, Undo};
+use crate::undo::{Frto, FrtoAck, FrtoPlainAck, Undo};
 use crate::verdict::{AckSeen, Delivered, Judged, Verdict};
 
 mod too_big;
@@ -273,7 +273,7 @@ impl Outstanding {
             self.skip.on_hole();
         }
         if !self.sack {
-            return Judged::quiet(self.judge_duplicates(ack, path, pool));
+            return Judged::quiet(self.judge_duplicates(ack, delivered, path, pool));
         }
         let probe_end = self.hear_probe(ack);
         if ack.duplicate {
@@ -356,15 +356,20 @@ impl Outstanding {
         self.catch_up = NO_LIMIT;
     }
 
-    /// A duplicate that reports nothing answers the new segments of F-RTO: the receiver keeps nothing out of order
-    /// (RFC 2018 section 8 allows it). They left the network, and in the pipe they would leave no room for the rest.
+    /// A duplicate that reports nothing answers the new segments of F-RTO: without SACK, or because the receiver keeps
+    /// nothing out of order (RFC 2018 section 8 allows it). They left the network, and in the pipe they would leave no room
+    /// for the rest.
     fn lose_what_was_not_kept(&mut self, snd_nxt: u64, pool: &mut FlightPool) {
         if let Phase::Timeout {
             until,
             frto: Frto::SendNew { .. } | Frto::AwaitVerdict,
-        } = self.phase
+        } = &mut self.phase
         {
-            self.flight.lose(&(until..snd_nxt), pool);
+            self.flight.lose(&(*until..snd_nxt), pool);
+            if !self.sack {
+                // Nothing but this recovery would send them again.
+                *until = snd_nxt;
+            }
         }
     }
 
@@ -389,12 +394,22 @@ impl Outstanding {
                 .is_echo_older(ack.echoed_ms, delivered.first_sent_again_at);
         }
         if let Phase::Timeout { until, frto } = &mut self.phase {
-            let (next, late) = frto.on_ack(FrtoAck {
-                original_delivered: delivered.original,
-                advanced: ack.acked > 0 && ack.snd_una < *until,
-                delivered: delivered.bytes > 0,
-                bare_duplicate: ack.duplicate,
-            });
+            let advanced = ack.acked > 0;
+            let (next, late) = if self.sack {
+                frto.on_ack(FrtoAck {
+                    original_delivered: delivered.original,
+                    advanced: advanced && ack.snd_una < *until,
+                    delivered: delivered.bytes > 0,
+                    bare_duplicate: ack.duplicate,
+                })
+            } else {
+                frto.on_plain_ack(FrtoPlainAck {
+                    duplicate: ack.duplicate,
+                    advanced,
+                    covers_repeated: !self.flight.is_first_repeated(),
+                    covers_all: ack.snd_una >= *until,
+                })
+            };
             *frto = next;
             spurious |= late;
         }
@@ -410,8 +425,23 @@ impl Outstanding {
     }
 
     /// Without SACK: RFC 5681 section 3.2 and RFC 6582.
-    fn judge_duplicates(&mut self, ack: &AckSeen, path: &Path, pool: &mut FlightPool) -> Verdict {
+    fn judge_duplicates(
+        &mut self,
+        ack: &AckSeen,
+        delivered: &Delivered,
+        path: &Path,
+        pool: &mut FlightPool,
+    ) -> Verdict {
         let smss = path.smss;
+        if ack.duplicate {
+            self.lose_what_was_not_kept(ack.snd_nxt, pool);
+        }
+        if self.is_timeout() && self.is_spurious(ack, delivered) {
+            // Duplicates prove something from here on ("recover"): only the first segment was sent again for nothing.
+            self.end_recovery(ack.snd_una, smss);
+            self.flight.forget_losses();
+            return Verdict::Undo;
+        }
         if ack.acked > 0 {
             let recovering = matches!(self.phase, Phase::Fast { .. });
             self.duplicates.on_acknowledged(ack.acked, recovering, smss);
@@ -456,7 +486,8 @@ impl Outstanding {
 
     /// Before the reduction that a [`Verdict`] asked for.
     pub(crate) fn remember(&mut self, controller: &Controller) {
-        if self.sack {
+        // Nothing but F-RTO and the echoes of a time-out would show without SACK that it was not deserved.
+        if self.sack || self.is_timeout() {
             self.undo.begin(controller, self.flight.start());
         }
     }
@@ -540,6 +571,12 @@ impl Outstanding {
         // Not after a fast recovery: what arrives then may answer its retransmissions (RFC 5682 section 3.1).
         let frto = match self.phase {
             Phase::Open | Phase::Timeout { .. } if self.sack => Frto::AwaitFirst,
+            // Without SACK only while nothing but the first segment was sent again (section 2.1, step 1).
+            Phase::Open
+            | Phase::Timeout {
+                frto: Frto::AwaitFirst,
+                ..
+            } => Frto::AwaitFirst,
             _ => Frto::Off,
         };
         self.phase = Phase::Timeout {

@@ -7,7 +7,8 @@
 //! * *DSACK* (RFC 3708): the peer has reported every byte that was sent again as a duplicate;
 //! * *F-RTO* (RFC 5682 section 3.1): after a time-out, the peer acknowledges or SACKs bytes that were sent
 //!   before it and never again. To make that visible, two new segments leave instead of further repetitions once
-//!   the first repetition is acknowledged.
+//!   the first repetition is acknowledged. A peer without SACK shows the same by moving on when nothing but those can
+//!   have arrived (section 2.1).
 //!
 //! What follows from the evidence (RFC 4015: restore cwnd and ssthresh, tolerate more reordering) is the
 //! caller's.
@@ -107,7 +108,7 @@ impl Undo {
     }
 }
 
-/// The steps of F-RTO (RFC 5682 section 3.1).
+/// The steps of F-RTO (RFC 5682 section 3.1, and 2.1 without SACK).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frto {
     /// Not in use, or decided: conventional recovery.
@@ -139,7 +140,35 @@ pub(crate) struct FrtoAck {
     pub bare_duplicate: bool,
 }
 
+/// What an acknowledgement of a peer without SACK means to F-RTO.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrtoPlainAck {
+    /// A duplicate (RFC 5681 section 2).
+    pub duplicate: bool,
+    /// It moves SND.UNA.
+    pub advanced: bool,
+    /// Nothing of what was sent again is left behind it.
+    pub covers_repeated: bool,
+    /// It covers what was sent before the time-out ("recover").
+    pub covers_all: bool,
+}
+
 impl Frto {
+    /// The next step with a peer without SACK (RFC 5682 section 2.1); true if the time-out was spurious.
+    pub(crate) fn on_plain_ack(self, ack: FrtoPlainAck) -> (Frto, bool) {
+        match self {
+            _ if !ack.duplicate && !ack.advanced => (self, false),
+            // Step 2b. It may cover more than was sent again: that is what had arrived behind a hole.
+            Frto::AwaitFirst if ack.advanced && ack.covers_repeated && !ack.covers_all => {
+                (Frto::SendNew { sent: 0 }, false)
+            }
+            // Step 2a.
+            Frto::Off | Frto::AwaitFirst => (Frto::Off, false),
+            // Step 3: only an original can have brought it further, for nothing else was sent again.
+            Frto::SendNew { .. } | Frto::AwaitVerdict => (Frto::Off, ack.advanced),
+        }
+    }
+
     /// The next step; true if the time-out was spurious.
     pub(crate) fn on_ack(self, ack: FrtoAck) -> (Frto, bool) {
         match self {
@@ -294,5 +323,52 @@ mod tests {
         // RFC 5682 section 3.1, step 2.
         let step = Frto::AwaitFirst;
         assert_eq!(step.on_ack(ack(false, false, true)), (step, false));
+    }
+
+    fn plain(advanced: bool) -> FrtoPlainAck {
+        FrtoPlainAck {
+            duplicate: !advanced,
+            advanced,
+            covers_repeated: true,
+            covers_all: false,
+        }
+    }
+
+    #[test]
+    fn without_sack_the_second_acknowledgement_that_advances_shows_it_was_spurious() {
+        // RFC 5682 section 2.1, steps 2b, 3a and 3b.
+        let (step, spurious) = Frto::AwaitFirst.on_plain_ack(plain(true));
+        assert_eq!((step, spurious), (Frto::SendNew { sent: 0 }, false));
+        for waiting in [step, step.on_new_segment(), Frto::AwaitVerdict] {
+            assert_eq!(waiting.on_plain_ack(plain(true)), (Frto::Off, true));
+            assert_eq!(waiting.on_plain_ack(plain(false)), (Frto::Off, false));
+        }
+    }
+
+    #[test]
+    fn without_sack_a_first_acknowledgement_that_tells_nothing_ends_the_test() {
+        // RFC 5682 section 2.1, step 2a.
+        let short = FrtoPlainAck {
+            covers_repeated: false,
+            ..plain(true)
+        };
+        let all = FrtoPlainAck {
+            covers_all: true,
+            ..plain(true)
+        };
+        for ack in [plain(false), short, all] {
+            assert_eq!(Frto::AwaitFirst.on_plain_ack(ack), (Frto::Off, false));
+        }
+    }
+
+    #[test]
+    fn what_neither_advances_nor_is_a_duplicate_decides_nothing() {
+        let nothing = FrtoPlainAck {
+            duplicate: false,
+            ..plain(false)
+        };
+        for step in [Frto::AwaitFirst, Frto::AwaitVerdict] {
+            assert_eq!(step.on_plain_ack(nothing), (step, false));
+        }
     }
 }

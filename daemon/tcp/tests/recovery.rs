@@ -208,6 +208,33 @@ fn a_path_that_pauses_costs_one_repetition_and_no_window() {
 }
 
 #[test]
+fn without_sack_too_a_pause_costs_one_repetition_and_no_window() {
+    // RFC 5682 section 2.1, RFC 3522.
+    for timestamps in [true, false] {
+        let mut bed = Bed::connected(Offer {
+            sack: false,
+            timestamps,
+            ..Offer::default()
+        });
+        let begin = bed.now + ms(100);
+        let over = begin + ms(700);
+        bed.transfer(8 * MIB, |departure| {
+            if departure.at >= begin && departure.at < over {
+                Fate::Arrives(over.saturating_since(departure.at) + ONE_WAY)
+            } else {
+                arrives()
+            }
+        });
+        bed.settle();
+        let tcp = bed.counters();
+        assert!(tcp.timeouts >= 1);
+        assert!(tcp.spurious_undone >= 1, "timestamps: {timestamps}");
+        let repeated = bed.repeated().len();
+        assert!(repeated <= 4, "{repeated} with timestamps: {timestamps}");
+    }
+}
+
+#[test]
 fn an_outage_is_no_spurious_time_out() {
     for timestamps in [true, false] {
         let mut bed = Bed::connected(Offer {
