@@ -31,6 +31,7 @@ use crate::segment_size::packet_len;
 use crate::send::RestingSender;
 use crate::state::State;
 use crate::timestamps::TimestampState;
+use crate::waiting::Waited;
 
 mod short_nanos;
 
@@ -84,6 +85,7 @@ impl Connection {
             || self.finish.is_some()
             || !self.events.is_empty()
             || self.probe_wanted
+            || self.waited.counts_at(self.send.snd_una)
             || self.keep_alive_wanted
             || self.time_outs > 0
             || !self.deadlines.is_quiet()
@@ -159,6 +161,7 @@ impl Resting {
             time_outs: 0,
             // Set anew when data begins to wait.
             progress_at: send.last_sent_at,
+            waited: Waited::default(),
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
