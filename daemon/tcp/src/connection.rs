@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub progress_at: Instant,
     /// What it waited for the window before, at the same SND.UNA.
     pub waited: Waited,
+    /// The first window probe since something was heard of the peer.
+    pub unanswered_since: Option<Instant>,
     /// When the peer gave back a window that it had taken from what was in flight.
     pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
@@ -188,6 +190,7 @@ impl Connection {
             time_outs: 0,
             progress_at: now,
             waited: Waited::default(),
+            unanswered_since: None,
             window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

@@ -126,6 +126,7 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         self.keep_alive_restarts(env);
+        self.on_probe_answered();
         let is_newer = self.is_newer(segment.header);
         self.move_ts_recent(segment.header, env);
         self.note_codepoint(segment, env);

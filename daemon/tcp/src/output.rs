@@ -209,6 +209,7 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
+        self.on_probe_left(env.now);
         // The driver may let go of what it carried.
         self.events.acknowledged = true;
         self.data_header(cut, env)

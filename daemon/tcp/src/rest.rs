@@ -162,6 +162,7 @@ impl Resting {
             // Set anew when data begins to wait.
             progress_at: send.last_sent_at,
             waited: Waited::default(),
+            unanswered_since: None,
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
