@@ -121,9 +121,21 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Nothing is held: what was measured is measured anew.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.receive.bytes() == 0 && self.send.bytes() == 0
+    /// The packed form: bytes held of the receive budget, which stay promised to the peer. `None` while more is to be
+    /// known: of a window that grew until its peer was idle for so long that it would begin anew anyway, and the
+    /// driver has read everything. What was measured is measured anew.
+    pub(crate) fn rest(&self, has_unread: bool, now: Instant) -> Option<u32> {
+        let held = self.receive.bytes();
+        let begins_anew = held == 0 || (!has_unread && self.reading.is_idle(micros_of(now)));
+        (begins_anew && self.send.bytes() == 0).then_some(held)
+    }
+
+    /// What [`Self::rest`] has left.
+    pub(crate) fn wake(held: u32) -> Self {
+        Buffers {
+            receive: Holding::after_rest(held),
+            ..Buffers::default()
+        }
     }
 }
 
@@ -180,12 +192,10 @@ impl Reading {
         } else {
             self.measure_window(at);
         }
-        let elapsed = at.now.wrapping_sub(self.begun_at);
-        if elapsed < self.round_trip {
+        if at.now.wrapping_sub(self.begun_at) < self.round_trip {
             return Demand::Unknown;
         }
-        let pause = self.round_trip.saturating_mul(IDLE_ROUNDS);
-        let was_idle = elapsed >= micros(IDLE).max(pause);
+        let was_idle = self.is_idle(at.now);
         let read = at.read.wrapping_sub(self.begun_from);
         let last = core::mem::replace(&mut self.last_round, read);
         // The first echoes after a pause name what was acknowledged before it.
@@ -201,6 +211,12 @@ impl Reading {
         let growth = read.saturating_sub(last).min(read / 2);
         let demand = read.saturating_mul(2);
         Demand::Bytes(demand.saturating_add(growth.saturating_mul(4)))
+    }
+
+    /// Whether what arrives now begins anew.
+    fn is_idle(&self, now: u32) -> bool {
+        let pause = self.round_trip.saturating_mul(IDLE_ROUNDS);
+        now.wrapping_sub(self.begun_at) >= micros(IDLE).max(pause)
     }
 
     /// The time in which a whole window arrives is an upper bound of the round trip.
@@ -220,7 +236,7 @@ impl Connection {
             return;
         }
         let at = Position {
-            now: low(env.now.as_nanos() / 1_000),
+            now: micros_of(env.now),
             read: low(self.receive.consumed()),
             rcv_nxt: low(self.receive.delivered()),
             right_edge: low(self.receive.right_edge()),
@@ -358,6 +374,11 @@ fn beyond(bytes: u64, least: u32) -> u32 {
 
 fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// A moment in the units of [`Reading`].
+fn micros_of(now: Instant) -> u32 {
+    low(now.as_micros())
 }
 
 /// The low 32 bits: times and positions of [`Reading`] are compared modulo 2^32.

@@ -22,6 +22,11 @@ impl Holding {
     pub(crate) fn bytes(&self) -> u32 {
         self.0
     }
+
+    /// The holding of a connection that has rested: it was dropped as a number, and nobody gave it back.
+    pub(crate) fn after_rest(bytes: u32) -> Self {
+        Holding(bytes)
+    }
 }
 
 /// The state of a budget, for metrics and tests.

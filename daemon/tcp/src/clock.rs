@@ -55,6 +55,13 @@ impl Instant {
         self.checked_add(duration).unwrap_or(Instant(u64::MAX))
     }
 
+    /// `self - duration`, stopping at [`Instant::ZERO`].
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Instant {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_sub(nanos))
+    }
+
     /// Time passed since `earlier`; zero if `earlier` is in fact later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Instant) -> Duration {

@@ -43,7 +43,8 @@ pub struct StackConfig {
     pub keep_alive: Option<KeepAlive>,
     /// Time for which data may stay unacknowledged before the connection is reset (RFC 9293 section 3.9.1.8, user
     /// timeout). It takes the place of the limit of repetitions ([`RETRANSMISSIONS_MAX`]), which is there when this is
-    /// `None`. Not for a peer with a closed window, which has [`NO_PROGRESS`].
+    /// `None`. A peer with a closed window has [`NO_PROGRESS`] while it answers probes, and this from the first that it
+    /// does not answer.
     pub user_timeout: Option<Duration>,
     /// Whether and when peers are tested for optimistic acknowledgements.
     pub skip: Option<SkipConfig>,

@@ -28,6 +28,7 @@ use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::StackCounters;
 use crate::timestamps::TimestampState;
+use crate::waiting::Waited;
 
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
@@ -80,6 +81,10 @@ pub(crate) struct Connection {
     pub time_outs: u8,
     /// When SND.UNA last moved, or data began to wait; before that, when the first SYN or SYN-ACK left.
     pub progress_at: Instant,
+    /// What it waited for the window before, at the same SND.UNA.
+    pub waited: Waited,
+    /// The first window probe since something was heard of the peer.
+    pub unanswered_since: Option<Instant>,
     /// When the peer gave back a window that it had taken from what was in flight.
     pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
@@ -184,6 +189,8 @@ impl Connection {
             keep_alive_probes: 0,
             time_outs: 0,
             progress_at: now,
+            waited: Waited::default(),
+            unanswered_since: None,
             window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

@@ -126,6 +126,7 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         self.keep_alive_restarts(env);
+        self.on_probe_answered();
         let is_newer = self.is_newer(segment.header);
         self.move_ts_recent(segment.header, env);
         self.note_codepoint(segment, env);
@@ -460,7 +461,7 @@ impl Connection {
     /// times the probes.
     fn keep_retransmission_timer(&mut self, advanced: bool, now: Instant) {
         if self.send.in_flight() == 0 && !self.send.is_stalled_by_window() {
-            self.deadlines.clear(Timer::Retransmit);
+            self.end_wait(now);
         } else if advanced || !self.deadlines.is_set(Timer::Retransmit) {
             if self.send.is_stalled_by_window() {
                 self.begin_to_wait(now);
@@ -468,13 +469,6 @@ impl Connection {
                 self.restart_retransmission_timer(now);
             }
         }
-    }
-
-    /// Data begins to wait for the window: a probe is due, and what was silent before is not held against the peer
-    /// (RFC 6429).
-    pub(crate) fn begin_to_wait(&mut self, now: Instant) {
-        self.progress_at = now;
-        self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
     }
 
     /// Seventh and eighth check: payload and FIN. Urgent data is in line (RFC 6093), so URG needs no step.

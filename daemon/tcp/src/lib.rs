@@ -108,6 +108,7 @@ mod timestamps;
 mod undo;
 mod validation;
 mod verdict;
+mod waiting;
 pub mod wheel;
 
 pub use ack_run::{AckRun, AckRuns, Joining};

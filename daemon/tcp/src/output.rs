@@ -9,7 +9,7 @@ use core::ops::Range;
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 
 use crate::clock::Instant;
-use crate::config::{NO_PROGRESS, SYN_ACK_REPEATS_MAX};
+use crate::config::SYN_ACK_REPEATS_MAX;
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
@@ -209,6 +209,7 @@ impl Connection {
             self.deadlines
                 .set(Timer::Retransmit, env.now + self.rtt.rto());
         }
+        self.on_probe_left(env.now);
         // The driver may let go of what it carried.
         self.events.acknowledged = true;
         self.data_header(cut, env)
@@ -389,22 +390,6 @@ impl Connection {
         self.syn_wanted = true;
         env.counters.retransmitted_syn_ack += 1;
         self.rtt.back_off();
-    }
-
-    /// The peer's window is closed (RFC 9293 section 3.8.6.1): probe, ever more rarely, and give up on a peer
-    /// that answers but never reads (RFC 6429).
-    fn on_persist_timer(&mut self, env: &mut Env<'_>) {
-        let give_up_at = self.progress_at + NO_PROGRESS;
-        if env.now >= give_up_at {
-            self.end(CloseReason::NoProgress, true);
-            return;
-        }
-        self.probe_wanted = true;
-        // The driver has to fetch what the probe carries.
-        self.events.acknowledged = true;
-        self.rtt.back_off();
-        let next = (env.now + self.rtt.rto()).min(give_up_at);
-        self.deadlines.set(Timer::Retransmit, next);
     }
 
     fn on_keep_alive_timer(&mut self, env: &mut Env<'_>) {

@@ -5,7 +5,6 @@
 //! acknowledgement, and *Retransmit* is the last resort. Decisions are made in [`crate::loss`] and below.
 
 use core::ops::Range;
-use core::time::Duration;
 
 use sluice_wire::{SackBlocks, TcpHeader};
 
@@ -274,10 +273,11 @@ impl Connection {
         if self.send.window() == 0 {
             // The peer took its window back. It is not given up as dead while it has no room (SHLD-17): the
             // retransmissions are its window probes, and progress is what counts (RFC 6429).
-            if env.now >= self.progress_at + NO_PROGRESS {
-                self.end(CloseReason::NoProgress, true);
+            if let Some(reason) = self.gives_up_waiting(env.now) {
+                self.end(reason, true);
                 return;
             }
+            self.unanswered_since.get_or_insert(env.now);
         } else if let Some(reason) = self.gives_up(env.now) {
             self.end(reason, true);
             return;
@@ -332,12 +332,14 @@ impl Connection {
         }
     }
 
-    /// When the user timeout ends that began with the last progress. A peer that took its window back has another limit,
-    /// and this one from when it gave it back.
+    /// When the user timeout ends that began with the last progress. A peer that took its window back has the limits of
+    /// [`Self::wait_ends_at`], and this one from when it gave it back.
     fn user_timeout_at(&self) -> Option<Instant> {
-        let limit = Duration::from_millis(self.user_timeout_ms.into());
-        let counts = !limit.is_zero() && self.send.window() > 0;
-        counts.then(|| self.progress_at.max(self.window_back_at) + limit)
+        if self.send.window() == 0 {
+            return Some(self.wait_ends_at());
+        }
+        let limit = self.user_timeout()?;
+        Some(self.progress_at.max(self.window_back_at) + limit)
     }
 }
 

@@ -31,6 +31,7 @@ use crate::segment_size::packet_len;
 use crate::send::RestingSender;
 use crate::state::State;
 use crate::timestamps::TimestampState;
+use crate::waiting::Waited;
 
 mod short_nanos;
 
@@ -57,6 +58,8 @@ pub(crate) struct Resting {
     keep_alive_probes: u8,
     receive_closed: bool,
     user_timeout_ms: u32,
+    /// Bytes of the receive budget.
+    receive_held: u32,
     record: RestingRecord,
 }
 
@@ -84,10 +87,10 @@ impl Connection {
             || self.finish.is_some()
             || !self.events.is_empty()
             || self.probe_wanted
+            || self.waited.counts_at(self.send.snd_una)
             || self.keep_alive_wanted
             || self.time_outs > 0
             || !self.deadlines.is_quiet()
-            || !self.buffers.is_empty()
             || !(self.send.is_paused(now, self.patience())
                 || self.control.is_new(self.send.last_sent_at))
             || self.last_ack_sent != self.receive.ack_number()
@@ -96,7 +99,9 @@ impl Connection {
         if is_busy {
             return None;
         }
+        let has_unread = self.receive.has_unread();
         Some(Resting {
+            receive_held: self.buffers.rest(has_unread, now)?,
             receive: self.receive.rest()?,
             send: self.send.rest(now, self.patience())?,
             path_mtu: self.path_mtu.rest(),
@@ -122,7 +127,7 @@ impl Resting {
     /// a segment.
     pub(crate) fn wake(&self, key: FlowKey, config: &StackConfig) -> Connection {
         let send = self.send.wake();
-        let receive = self.receive.wake();
+        let receive = self.receive.wake(config.receive_buffer);
         let timestamps = self.has_timestamps.then_some(self.timestamps);
         let mut deadlines = Deadlines::new();
         deadlines.set(Timer::Driver, self.driver);
@@ -141,7 +146,7 @@ impl Resting {
             rtt: self.rtt.wake(config.rto),
             congestion: self.control.wake_congestion(&send, config),
             control: self.control.wake(&send),
-            buffers: Buffers::default(),
+            buffers: Buffers::wake(self.receive_held),
             timestamps,
             deadlines,
             // The wheel is asked anew.
@@ -159,6 +164,8 @@ impl Resting {
             time_outs: 0,
             // Set anew when data begins to wait.
             progress_at: send.last_sent_at,
+            waited: Waited::default(),
+            unanswered_since: None,
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

@@ -184,7 +184,11 @@ impl Stack {
             counters: &mut self.counters,
             flights: &mut self.flights,
         };
-        match self.listener.on_segment(segment, after, room, &mut env) {
+        let arrival = self.listener.on_segment(segment, after, room, &mut env);
+        if after.is_some() && matches!(arrival, Arrival::Pending(..)) {
+            self.time_wait.reopened(&segment.key);
+        }
+        match arrival {
             Arrival::Complete(handshake, entry) => self.complete(now, segment, &handshake, entry),
             Arrival::Pending(entry, reply) => Receipt {
                 conn: Some(self.handshake_id(entry)),

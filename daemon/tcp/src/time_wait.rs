@@ -170,7 +170,8 @@ fn tuple_of(key: &FlowKey) -> ([u8; 36], u8) {
 /// What TIME-WAIT says to a segment.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// The tuple is free: treat the SYN as new. Our last sequence number was `snd_nxt`.
+    /// The tuple is free for this SYN. Our last sequence number was `snd_nxt`. If it is taken,
+    /// [`TimeWaitTable::reopened`] follows.
     Reopen { snd_nxt: SeqNumber },
     /// Acknowledge again.
     Acknowledge(TcpHeader),
@@ -246,6 +247,13 @@ impl TimeWaitTable {
                 entry.flags &= !Entry::PROLONGED;
                 self.append(entry);
             }
+        }
+    }
+
+    /// The tuple has a new life.
+    pub(crate) fn reopened(&mut self, key: &FlowKey) {
+        if let Some(index) = self.find(key) {
+            self.forget(index);
         }
     }
 
@@ -344,7 +352,6 @@ impl TimeWaitTable {
         if header.flags.contains(TcpFlags::SYN) {
             if !header.flags.contains(TcpFlags::ACK) && entry.is_older_than(header) {
                 let snd_nxt = entry.snd_nxt;
-                self.forget(index);
                 return Some(Answer::Reopen { snd_nxt });
             }
             return Some(entry.acknowledge(segment, secret, now));
@@ -483,6 +490,9 @@ mod tests {
         assert!(matches!(older, Answer::Acknowledge(_)));
         let newer = says(&mut table, 1, TcpFlags::SYN, RCV_NXT + 1, at(2));
         assert!(matches!(newer, Answer::Reopen { snd_nxt } if snd_nxt == SeqNumber::new(900)));
+        // Nobody has taken it yet.
+        assert!(table.contains(&key(1)));
+        table.reopened(&key(1));
         assert!(!table.contains(&key(1)));
     }
 
@@ -519,7 +529,7 @@ mod tests {
             // Not in the order they came.
             let port = gone * 37 % 64 + 1;
             assert_eq!(table.len(), 64 - u32::from(gone));
-            let _ = says(&mut table, port, TcpFlags::SYN, RCV_NXT + 1, at(1));
+            table.reopened(&key(port));
             assert!(!table.contains(&key(port)));
         }
         table.expire(at(61));

@@ -258,3 +258,48 @@ fn random_loss_leaves_the_ledgers_exact() {
         }
     }
 }
+
+/// Longer than an idle connection waits before it rests: what a receiver has measured outlives the pauses of slow start.
+#[test]
+fn a_window_grows_over_round_trips_longer_than_a_rest() {
+    for rtt in [250, 400, 600] {
+        let mut lab = Lab::new(Setup {
+            rate: 12_500_000,
+            rtt: Duration::from_millis(rtt),
+            mtu: 1_500,
+            ..Setup::long_fat(Algorithm::Cubic, Direction::Upload)
+        });
+        lab.open(ENDLESS);
+        lab.run(Duration::from_millis(rtt * 14));
+        let bytes = lab.run(SECOND)[0];
+        let share = lab.utilisation(bytes, SECOND);
+        assert!(share >= 0.90, "{rtt} ms: {share}");
+    }
+}
+
+#[test]
+fn a_connection_whose_window_grew_rests_and_keeps_what_it_promised() {
+    for direction in DIRECTIONS {
+        let setup = Setup {
+            rate: 12_500_000,
+            ..Setup::long_fat(Algorithm::Cubic, direction)
+        };
+        let mut lab = Lab::new(setup);
+        let flow = lab.open(20 * MIB);
+        lab.run(10 * SECOND);
+        assert_eq!(lab.delivered(flow), 20 * MIB);
+        assert_eq!(lab.awake(), 0);
+        let window = lab.window(flow);
+        assert!(window > MIB, "{window}");
+        // A window field is rounded up to its unit.
+        let held = lab.receiving().receive.used + u64::from(setup.receive_buffer);
+        assert!(held.abs_diff(window) <= 1 << 14, "{held} for {window}");
+        lab.extend(flow, 20 * MIB);
+        lab.run(10 * SECOND);
+        assert_eq!(lab.delivered(flow), 40 * MIB);
+        assert_eq!(lab.awake(), 0);
+        lab.close(flow);
+        lab.run(SECOND);
+        assert_eq!(lab.receiving().receive.used, 0);
+    }
+}

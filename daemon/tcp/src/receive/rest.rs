@@ -13,7 +13,6 @@ pub(crate) struct RestingReceiver {
     promised: u32,
     /// From what the driver has freed to RCV.NXT.
     unread: u32,
-    capacity: u32,
     mss: u16,
     scale: u8,
 }
@@ -34,7 +33,6 @@ impl Receiver {
             origin: self.origin,
             promised: distance(self.rcv_nxt, self.right_edge)?,
             unread: distance(self.consumed, self.rcv_nxt)?,
-            capacity: self.capacity,
             mss: self.mss,
             scale: self.scale,
         })
@@ -47,13 +45,14 @@ impl RestingReceiver {
         self.mss
     }
 
-    pub(crate) fn wake(&self) -> Receiver {
+    /// `capacity`: what every connection begins with. A window that grew stays promised, and grows anew.
+    pub(crate) fn wake(&self, capacity: u32) -> Receiver {
         Receiver {
             origin: self.origin,
             rcv_nxt: self.rcv_nxt,
             right_edge: self.rcv_nxt + u64::from(self.promised),
             consumed: self.rcv_nxt - u64::from(self.unread),
-            capacity: self.capacity,
+            capacity,
             scale: self.scale,
             mss: self.mss,
             unacknowledged: 0,

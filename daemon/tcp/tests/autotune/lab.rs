@@ -247,6 +247,11 @@ impl Lab {
         self.stack(self.receiver()).buffers()
     }
 
+    /// Connections of both sides that do not rest.
+    pub fn awake(&self) -> usize {
+        self.server.awake() + self.client.awake()
+    }
+
     pub fn delivered(&self, flow: usize) -> u64 {
         let receiver = self.receiver();
         self.id(receiver, flow)
