@@ -324,7 +324,7 @@ impl Connection {
             _ => self.echoed_round_trip(header, env.now),
         };
         if let Some(rtt) = round_trip {
-            self.rtt.sample(rtt);
+            self.rtt.sample(env.now, rtt);
         }
         self.progress_at = env.now;
     }
@@ -418,7 +418,7 @@ impl Connection {
             sample = self.echoed_round_trip(header, env.now);
         }
         if let Some(rtt) = sample {
-            self.rtt.sample(rtt);
+            self.rtt.sample(env.now, rtt);
             self.loss.on_rtt_sample();
             outcome.rtt = Some(rtt);
         }

@@ -48,9 +48,9 @@ impl Connection {
         let delivered = self.loss.deliver(ack, blocks, &path, env.flights);
         if let Some(rtt) = delivered.rtt {
             if self.sack {
-                self.rtt.observe(rtt);
+                self.rtt.observe(env.now, rtt);
             } else {
-                self.rtt.observe_least(rtt);
+                self.rtt.observe_least(env.now, rtt);
             }
             self.loss.on_rtt_sample();
         }

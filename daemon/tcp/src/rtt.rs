@@ -8,8 +8,12 @@
 use core::time::Duration;
 
 mod rest;
+mod windowed_min;
 
 pub(crate) use rest::RestingRtt;
+use windowed_min::WindowedMin;
+
+use crate::clock::Instant;
 
 /// What to use after a SYN or SYN-ACK was repeated, until the first sample (RFC 6298 5.7).
 const RTO_AFTER_HANDSHAKE_LOSS: Duration = Duration::from_secs(3);
@@ -47,7 +51,7 @@ impl Default for RtoConfig {
 pub struct RttEstimator {
     srtt_ns: u64,
     rttvar_ns: u64,
-    min_rtt_ns: u64,
+    min_rtt: WindowedMin,
     latest_ns: u64,
     /// Base RTO before back-off, within the configured bounds.
     base_rto_ns: u64,
@@ -67,7 +71,7 @@ impl RttEstimator {
         RttEstimator {
             srtt_ns: 0,
             rttvar_ns: 0,
-            min_rtt_ns: u64::MAX,
+            min_rtt: WindowedMin::new(),
             latest_ns: 0,
             base_rto_ns: nanos(config.initial).clamp(min_ns, max_ns),
             has_sample: false,
@@ -78,12 +82,12 @@ impl RttEstimator {
         }
     }
 
-    /// Takes one measurement (RFC 6298 2.2 for the first, 2.3 for the others) and ends any back-off: a
+    /// Takes one measurement, made `now` (RFC 6298 2.2 for the first, 2.3 for the others), and ends any back-off: a
     /// sample means that new data went through (RFC 6298 5, note after 5.7).
     ///
     /// The caller guarantees that the measured segment was not ambiguous: not retransmitted (Karn), or
     /// identified by its timestamp.
-    pub fn sample(&mut self, rtt: Duration) {
+    pub fn sample(&mut self, now: Instant, rtt: Duration) {
         let rtt_ns = nanos(rtt);
         if self.has_sample {
             // RTTVAR first, with the old SRTT. beta = 1/4, alpha = 1/8.
@@ -96,7 +100,7 @@ impl RttEstimator {
             self.has_sample = true;
         }
         self.latest_ns = rtt_ns;
-        self.min_rtt_ns = self.min_rtt_ns.min(rtt_ns);
+        self.min_rtt.observe(now, rtt_ns);
         self.update_rto();
         self.back_offs = 0;
     }
@@ -107,9 +111,9 @@ impl RttEstimator {
     /// sample per round trip SRTT would be half a second behind it, and with it pacing, loss probes and the
     /// reordering window. RTTVAR does not: with so many samples it would forget within a round trip (RFC 7323
     /// appendix G).
-    pub fn observe(&mut self, rtt: Duration) {
+    pub fn observe(&mut self, now: Instant, rtt: Duration) {
         let rtt_ns = nanos(rtt);
-        self.min_rtt_ns = self.min_rtt_ns.min(rtt_ns);
+        self.min_rtt.observe(now, rtt_ns);
         // One that was sampled a moment ago counts once.
         if self.has_sample && rtt_ns != self.latest_ns {
             self.srtt_ns = self.srtt_ns - self.srtt_ns / 8 + rtt_ns / 8;
@@ -119,8 +123,8 @@ impl RttEstimator {
 
     /// A round trip that may be the smallest so far, and says nothing else: without SACK what arrived behind a hole is
     /// acknowledged when the hole is filled.
-    pub fn observe_least(&mut self, rtt: Duration) {
-        self.min_rtt_ns = self.min_rtt_ns.min(nanos(rtt));
+    pub fn observe_least(&mut self, now: Instant, rtt: Duration) {
+        self.min_rtt.observe(now, nanos(rtt));
     }
 
     fn update_rto(&mut self) {
@@ -183,10 +187,11 @@ impl RttEstimator {
         self.sampled(self.rttvar_ns)
     }
 
-    /// The smallest sample since the connection began; `None` before the first sample.
+    /// The smallest sample of the last two and a half to five minutes with samples (RFC 8985 section 6.2); `None`
+    /// before the first sample.
     #[must_use]
     pub fn min_rtt(&self) -> Option<Duration> {
-        self.sampled(self.min_rtt_ns)
+        self.sampled(self.min_rtt.get())
     }
 
     /// The newest sample; `None` before the first.

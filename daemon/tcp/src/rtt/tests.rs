@@ -32,7 +32,7 @@ fn the_first_timeout_is_one_second() {
 #[test]
 fn the_first_sample_sets_srtt_and_half_of_it_as_variance() {
     let mut rtt = fine_grained();
-    rtt.sample(ms(100));
+    rtt.sample(Instant::ZERO, ms(100));
     assert_eq!(
         (rtt.srtt(), rtt.rttvar(), rtt.rto()),
         (Some(ms(100)), Some(ms(50)), ms(300))
@@ -43,8 +43,8 @@ fn the_first_sample_sets_srtt_and_half_of_it_as_variance() {
 #[test]
 fn later_samples_move_srtt_by_an_eighth_and_rttvar_by_a_quarter() {
     let mut rtt = fine_grained();
-    rtt.sample(ms(100));
-    rtt.sample(ms(180));
+    rtt.sample(Instant::ZERO, ms(100));
+    rtt.sample(Instant::ZERO, ms(180));
     assert_eq!(rtt.srtt(), Some(ms(110)));
     assert_eq!(rtt.rttvar(), Some(Duration::from_micros(57_500)));
     assert_eq!(rtt.rto(), ms(110 + 230));
@@ -59,7 +59,7 @@ fn later_samples_move_srtt_by_an_eighth_and_rttvar_by_a_quarter() {
 fn on_a_steady_path_the_variance_term_does_not_vanish() {
     let mut rtt = RttEstimator::new(RtoConfig::default());
     for _ in 0..200 {
-        rtt.sample(ms(300));
+        rtt.sample(Instant::ZERO, ms(300));
     }
     assert_eq!(rtt.rto(), ms(500));
 }
@@ -72,7 +72,7 @@ fn the_timeout_has_a_floor() {
         ..RtoConfig::default()
     };
     let mut rtt = RttEstimator::new(config);
-    rtt.sample(Duration::from_micros(40));
+    rtt.sample(Instant::ZERO, Duration::from_micros(40));
     assert_eq!(rtt.rto(), ms(200));
 }
 
@@ -98,14 +98,14 @@ fn a_sample_ends_the_back_off() {
     let mut rtt = RttEstimator::new(RtoConfig::default());
     rtt.back_off();
     rtt.back_off();
-    rtt.sample(ms(10));
+    rtt.sample(Instant::ZERO, ms(10));
     assert_eq!((rtt.rto(), rtt.back_offs()), (ms(210), 0));
 }
 
 #[test]
 fn progress_without_a_sample_returns_to_the_computed_timeout() {
     let mut rtt = RttEstimator::new(RtoConfig::default());
-    rtt.sample(ms(10));
+    rtt.sample(Instant::ZERO, ms(10));
     rtt.back_off();
     assert_eq!(rtt.rto(), ms(420));
     rtt.reset_back_off();
@@ -119,7 +119,7 @@ fn after_a_repeated_syn_data_starts_with_three_seconds() {
     rtt.back_off();
     rtt.handshake_was_retransmitted();
     assert_eq!(rtt.rto(), ms(3_000));
-    rtt.sample(ms(20));
+    rtt.sample(Instant::ZERO, ms(20));
     assert_eq!(rtt.rto(), ms(220));
 }
 
@@ -142,7 +142,7 @@ proptest! {
         let config = RtoConfig::default();
         let mut rtt = RttEstimator::new(config);
         for (secs, nanos, back_offs) in steps {
-            rtt.sample(Duration::new(secs >> (nanos % 64), nanos % 1_000_000_000));
+            rtt.sample(Instant::ZERO, Duration::new(secs >> (nanos % 64), nanos % 1_000_000_000));
             for _ in 0..back_offs {
                 rtt.back_off();
             }
@@ -156,7 +156,7 @@ proptest! {
         let mut rtt = fine_grained();
         let (mut srtt, mut rttvar) = (0.0f64, 0.0f64);
         for (index, &sample_us) in samples_us.iter().enumerate() {
-            rtt.sample(Duration::from_micros(sample_us));
+            rtt.sample(Instant::ZERO, Duration::from_micros(sample_us));
             let r = Duration::from_micros(sample_us).as_secs_f64();
             if index == 0 {
                 (srtt, rttvar) = (r, r / 2.0);

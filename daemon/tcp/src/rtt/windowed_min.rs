@@ -1,0 +1,99 @@
+//! The shortest round trip of the last minutes (RFC 8985 section 6.2, step 1: "recently").
+//!
+//! A path can get longer for good: a route changes, a phone moves. Then the shortest round trip ever is that of a path
+//! which is gone, and whatever is measured by it, the reordering window first of all, is too short. Two buckets of half
+//! a window, as in the bandwidth filter of BBR: a minimum is forgotten between a half and a whole window after it
+//! was seen last, which is as exact as anybody needs it, and survives a rest in three bytes beside the minimum.
+
+use crate::clock::Instant;
+
+/// Half of the window, in seconds. Linux: tcp_min_rtt_wlen, 300 s.
+const BUCKET_S: u32 = 150;
+
+/// Nothing was seen.
+pub(super) const NONE: u64 = u64::MAX;
+
+/// Round trips in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct WindowedMin {
+    pub previous_ns: u64,
+    pub current_ns: u64,
+    /// When the current bucket began, in seconds of the clock.
+    pub began_s: u32,
+}
+
+impl WindowedMin {
+    pub(super) const fn new() -> Self {
+        WindowedMin {
+            previous_ns: NONE,
+            current_ns: NONE,
+            began_s: 0,
+        }
+    }
+
+    /// [`NONE`] before the first sample. What is old is forgotten only for something newer.
+    pub(super) fn get(&self) -> u64 {
+        self.previous_ns.min(self.current_ns)
+    }
+
+    pub(super) fn observe(&mut self, now: Instant, rtt_ns: u64) {
+        let now_s = u32::try_from(now.as_millis() / 1_000).unwrap_or(u32::MAX);
+        let age_s = now_s.saturating_sub(self.began_s);
+        if age_s >= BUCKET_S {
+            self.previous_ns = if age_s < 2 * BUCKET_S {
+                self.current_ns
+            } else {
+                NONE
+            };
+            self.current_ns = NONE;
+            self.began_s = now_s;
+        }
+        self.current_ns = self.current_ns.min(rtt_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    /// The minimum after samples of so many nanoseconds at so many seconds.
+    fn after(samples: &[(u64, u64)]) -> u64 {
+        let mut min = WindowedMin::new();
+        for (seconds, rtt_ns) in samples {
+            min.observe(at(1_000 + seconds), *rtt_ns);
+        }
+        min.get()
+    }
+
+    #[test]
+    fn the_smallest_counts_for_half_of_the_window_at_least() {
+        assert_eq!(after(&[(0, 10), (1, 30), (149, 20)]), 10);
+        assert_eq!(after(&[(149, 10), (150, 30), (299, 20)]), 10);
+    }
+
+    #[test]
+    fn a_path_that_got_longer_is_believed_after_the_window() {
+        let longer: Vec<(u64, u64)> = (1..=300).map(|second| (second, 50)).collect();
+        let mut samples = vec![(0, 10)];
+        samples.extend(&longer[..298]);
+        assert_eq!(after(&samples), 10);
+        samples.extend(&longer[298..]);
+        assert_eq!(after(&samples), 50);
+    }
+
+    #[test]
+    fn after_a_long_silence_the_next_sample_is_all_there_is() {
+        assert_eq!(after(&[(0, 10), (299, 30)]), 10);
+        assert_eq!(after(&[(0, 10), (300, 30)]), 30);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_by_silence_alone() {
+        assert_eq!(after(&[(0, 10)]), 10);
+        assert_eq!(after(&[]), NONE);
+    }
+}
