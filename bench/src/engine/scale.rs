@@ -109,7 +109,7 @@ fn row(connections: u16, paces: &[Vec<Pace>; 2], names: &[String; 2], goal: Opti
 /// The yardstick: loops in registers, one and all in turn.
 fn machine(workers: u16, options: &Options, names: &[String; 2]) -> Result<Row, Error> {
     let mut row = Row::new(MACHINE).with("connections", 0);
-    let mut contenders = names.each_ref().map(|name| Contender::new(name));
+    let mut contenders = names.each_ref().map(Contender::new);
     for _ in 0..options.rounds {
         for (contender, count) in contenders.iter_mut().zip([1, workers]) {
             let steps = on_cpus(count, |start, _| {
