@@ -6,6 +6,7 @@
 //! do; errors that only show when a program is attached or a socket bound are the crates' that do it.
 
 mod addresses;
+mod attach;
 mod facts;
 mod interface;
 mod kernel;
@@ -22,6 +23,7 @@ mod tests;
 use std::fmt;
 
 pub use addresses::served_addresses;
+pub use attach::{AttachChoice, attach_choice};
 pub use facts::Facts;
 pub use interface::{no_mac, served_queues};
 pub use kernel::{OLDEST, Release, hears_tx_metadata};

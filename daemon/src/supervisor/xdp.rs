@@ -10,9 +10,7 @@ use std::collections::BTreeSet;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp::{Bound, MIN_TX_BUDGET};
 use sluice_tcp::clock::Instant;
-use sluice_xdp_prog::{
-    AttachMode, Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate,
-};
+use sluice_xdp_prog::{Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate};
 
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
@@ -23,8 +21,8 @@ use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement;
 use crate::preflight::{
-    Facts, InterfaceFacts, OLDEST, Problem, hears_tx_metadata, look_at_interface, no_mac, reserve,
-    served_addresses, served_queues,
+    Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
+    no_mac, reserve, served_addresses, served_queues,
 };
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
@@ -70,16 +68,15 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let endpoints = config.endpoints(&served_addresses(config, link));
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
+    let choice = attach_choice(config, link);
     // First, because it decides how queues can be bound; it lets everything pass until it is enabled.
-    let attached = steer
-        .attach(link.index, attach_mode(config, link))
-        .map_err(|error| {
-            Problem::new(
-                format!("cannot attach the XDP program to {}", link.name),
-                error.to_string(),
-                error.fix(),
-            )
-        })?;
+    let attached = steer.attach(link.index, choice.mode).map_err(|error| {
+        Problem::new(
+            format!("cannot attach the XDP program to {}", link.name),
+            error.to_string(),
+            error.fix(),
+        )
+    })?;
     let builder = Builder {
         config,
         link,
@@ -119,6 +116,14 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             "this is a bug",
         )
     })?;
+    if config.xdp.attach == config::Attach::Auto && attached.warning.is_none() {
+        super::log(&format!(
+            "attach = \"auto\" took {} on {}: {}",
+            attached.mode.name(),
+            link.name,
+            choice.why
+        ));
+    }
     if let Some(warning) = &attached.warning {
         super::log(&format!("warning: {warning}"));
     }
@@ -265,17 +270,6 @@ fn syn_gate(config: &Config, queues: usize) -> Option<SynGate> {
         per_source: config.limits.syn_rate_per_source,
         repeats,
     })
-}
-
-/// A driver that says that it cannot is not asked: preflight has warned of it, and a second warning says nothing new.
-fn attach_mode(config: &Config, link: &InterfaceFacts) -> AttachMode {
-    let is_generic = link.features.is_some_and(|features| !features.native);
-    match config.xdp.attach {
-        config::Attach::Auto if is_generic => AttachMode::Generic,
-        config::Attach::Auto => AttachMode::Auto,
-        config::Attach::Native => AttachMode::Native,
-        config::Attach::Generic => AttachMode::Generic,
-    }
 }
 
 /// The longest frame that is handed to another worker: a whole packet of the interface. What GRO merged in generic mode
