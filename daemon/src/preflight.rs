@@ -11,6 +11,7 @@ mod facts;
 mod interface;
 mod kernel;
 mod link;
+mod napi;
 mod netlink;
 mod ports;
 mod privileges;
@@ -28,6 +29,7 @@ pub use facts::Facts;
 pub use interface::{no_mac, served_queues};
 pub use kernel::{OLDEST, Release, hears_tx_metadata};
 pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_interface};
+pub use napi::{Napi, napis};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};
 

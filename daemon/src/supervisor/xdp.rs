@@ -12,6 +12,7 @@ use sluice_afxdp::{Bound, MIN_TX_BUDGET};
 use sluice_tcp::clock::Instant;
 use sluice_xdp_prog::{Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate};
 
+use super::napi::ThreadedNapi;
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
@@ -19,7 +20,7 @@ use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
 use crate::config::{self, Config};
 use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
-use crate::placement;
+use crate::placement::{self, Plan};
 use crate::preflight::{
     Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
     no_mac, reserve, served_addresses, served_queues,
@@ -31,6 +32,8 @@ const FULL_FRAME_CHARGE: usize = 2304;
 
 struct XdpService {
     workers: Team<WorkerReport, Worker>,
+    /// After the workers and before the program goes: then there are NAPI instances to take out of their threads.
+    napi: Option<ThreadedNapi>,
     steer: Steer,
     attached: Attached,
     /// Name and index of the interface at the start.
@@ -77,6 +80,8 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             error.fix(),
         )
     })?;
+    super::napi::recover(link);
+    let napi = threaded_napi(config, link, facts, &plan);
     let builder = Builder {
         config,
         link,
@@ -131,9 +136,18 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         super::log(&format!("warning: {problem}"));
     }
     Ok(Box::new(XdpService {
+        description: describe(
+            link,
+            &attached,
+            &bound,
+            &lanes,
+            &receiving(config, napi.as_ref()),
+            &queues,
+            &endpoints,
+        ),
         workers,
+        napi,
         steer,
-        description: describe(link, &attached, &bound, &lanes, &queues, &endpoints),
         attached,
         interface: (link.name.clone(), link.index),
         reserved,
@@ -147,13 +161,14 @@ fn describe(
     attached: &Attached,
     bound: &[Bound],
     lanes: &str,
+    receiving: &str,
     queues: &[u32],
     endpoints: &[SocketAddr],
 ) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     format!(
         "backend=xdp interface={} driver={} mtu={} attach={} bind={} tx_lane={} checksum={} multi_buffer={} tx_budget={} \
-         pages={} queues={queues:?} serving {}",
+         pages={} {receiving} queues={queues:?} serving {}",
         link.name,
         link.driver(),
         link.mtu,
@@ -170,6 +185,15 @@ fn describe(
         distinct(bound, |b| if b.huge_pages { "huge" } else { "4k" }),
         endpoints.join(" ")
     )
+}
+
+/// How workers and kernel wait for packets.
+fn receiving(config: &Config, napi: Option<&ThreadedNapi>) -> String {
+    let poll = config.xdp.poll;
+    match napi {
+        None => format!("poll={poll} napi=keep"),
+        Some(threaded) => format!("poll={poll} napi=threaded on CPUs {:?}", threaded.cpus),
+    }
 }
 
 /// What the queues have in common, or everything that occurs: `copy`, `copy,zero-copy`.
@@ -199,6 +223,31 @@ fn small_send_buffer(interface: &str, bound: &[Bound], wanted: usize) -> Option<
         ),
         format!("grant CAP_NET_ADMIN, or `sysctl net.core.wmem_max={wanted}`"),
     ))
+}
+
+/// The kernel's part of receiving in threads, if that is asked for and can be had.
+fn threaded_napi(
+    config: &Config,
+    link: &InterfaceFacts,
+    facts: &Facts,
+    plan: &Plan,
+) -> Option<ThreadedNapi> {
+    if config.xdp.napi == config::Napi::Keep {
+        return None;
+    }
+    let cores = config.xdp.napi_cores.as_deref();
+    match ThreadedNapi::set(link, plan, &facts.cpus, cores) {
+        Ok((napi, warnings)) => {
+            for warning in warnings {
+                super::log(&format!("warning: {warning}"));
+            }
+            Some(napi)
+        }
+        Err(problem) => {
+            super::log(&format!("warning: {problem}"));
+            None
+        }
+    }
 }
 
 fn reserve_ports(facts: &Facts) -> Result<Vec<OwnedFd>, Failure> {
@@ -384,6 +433,7 @@ impl Service for XdpService {
         let reports: Vec<(u32, &WorkerReport)> =
             reports.iter().map(|(queue, r)| (*queue, r)).collect();
         let report = summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard);
+        drop(self.napi.take());
         self.steer.detach();
         self.reserved.clear();
         Ended { report, problems }
