@@ -12,7 +12,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 CARGO_FLAGS ?= --locked
 
 .PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-goodput \
-	bench-engine bench-grid bench-flood \
+	bench-engine bench-scale bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
@@ -74,6 +74,10 @@ bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
 
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
 	target/release/sluice-bench engine
+
+bench-scale: build ## What a second worker on a second core adds, in memory: whole turns, and the stack alone
+	cargo bench $(CARGO_FLAGS) -p sluiced --bench scale
+	target/release/sluice-bench engine --workers 2 --rounds 9 --connections 64,1000
 
 bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC and BBR, 9 minutes per round (needs root)
 	target/release/sluice-bench grid

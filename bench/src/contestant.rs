@@ -24,6 +24,12 @@ pub enum Contestant {
     XdpTso,
     /// sluiced on AF_XDP, attached behind the driver: receives what GRO or the peer's TSO made
     XdpGeneric,
+    /// sluiced on AF_XDP, its worker never sleeps
+    XdpBusy,
+    /// sluiced on AF_XDP, its worker sleeps at once
+    XdpInterrupt,
+    /// sluiced on AF_XDP, the kernel receives for it in a thread on CPU 1
+    XdpNapi,
     /// sluiced on kernel sockets
     Kernel,
     /// nginx with sendfile
@@ -44,6 +50,9 @@ impl Contestant {
             Contestant::XdpCopy => "xdp-copy",
             Contestant::XdpTso => "xdp-tso",
             Contestant::XdpGeneric => "xdp-generic",
+            Contestant::XdpBusy => "xdp-busy",
+            Contestant::XdpInterrupt => "xdp-interrupt",
+            Contestant::XdpNapi => "xdp-napi",
             Contestant::Kernel => "kernel",
             Contestant::Nginx => "nginx",
         }
@@ -64,6 +73,9 @@ impl Contestant {
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
             Contestant::XdpTso => (Backend::Xdp, "tx_lane = \"tso\""),
             Contestant::XdpGeneric => (Backend::Xdp, "attach = \"generic\""),
+            Contestant::XdpBusy => (Backend::Xdp, "poll = \"busy\""),
+            Contestant::XdpInterrupt => (Backend::Xdp, "poll = \"interrupt\""),
+            Contestant::XdpNapi => (Backend::Xdp, "napi = \"threaded\"\nnapi_cores = [1]"),
         };
         let launch = Launch {
             xdp,

@@ -7,7 +7,8 @@
 //!
 //! | file | role |
 //! |---|---|
-//! | `idle` | the other question: what a million idle connections cost (`--idle`) |
+//! | `idle` | another question: what a million idle connections cost (`--idle`) |
+//! | `scale` | and another: what a second worker on a second core adds (`--workers`) |
 //! | `client` | the ideal client: handshakes, acknowledges every second segment, checks everything |
 //! | `nic` | the frames in between, and the stopwatch |
 //! | `sluice`, `smol` | the two servers |
@@ -17,6 +18,7 @@ mod client;
 mod idle;
 mod nic;
 mod pattern;
+mod scale;
 mod sluice;
 mod smol;
 
@@ -75,6 +77,10 @@ pub struct Options {
     #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     idle: Option<u32>,
 
+    /// Compare one worker on CPU 0 with so many on as many CPUs instead, each with stack and client of its own
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=1024), conflicts_with_all = ["idle", "cpu"])]
+    workers: Option<u16>,
+
     #[command(flatten)]
     output: Output,
 }
@@ -97,6 +103,8 @@ pub struct Run {
     pub gbit_per_s: f64,
     /// Segments measured.
     pub segments: u64,
+    /// Server time.
+    pub seconds: f64,
 }
 
 /// Runs the scenario and prints its report.
@@ -106,6 +114,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
     }
     if let Some(connections) = options.idle {
         return idle::run(connections, options);
+    }
+    if let Some(workers) = options.workers {
+        return scale::run(workers, options);
     }
     let conditions = Conditions::gather()?;
     let pattern = Pattern::new();
@@ -236,10 +247,20 @@ fn measure(
     options: &Options,
     pattern: &Pattern,
 ) -> Result<Run, Error> {
-    let wrong = |what: String| Error::WrongBytes {
-        backend: name,
-        what,
-    };
+    let now = warm_up(name, server, nic, connections, options, pattern)?;
+    let (run, _) = timed(name, server, nic, connections, options, now)?;
+    Ok(run)
+}
+
+/// Rounds with all checks on until every window is full. Returns the time of the next one.
+fn warm_up(
+    name: &'static str,
+    server: &mut impl Server,
+    nic: &mut Nic,
+    connections: u16,
+    options: &Options,
+    pattern: &Pattern,
+) -> Result<Duration, Error> {
     // Without checksums there is nothing that a check of them could say.
     if options.checksums == Checksums::Software {
         nic.client().thorough = Some(pattern.clone());
@@ -249,9 +270,8 @@ fn measure(
     let mut warm = 0;
     while warm < 2 {
         if now > ROUND * WARM_UP_ROUNDS {
-            return Err(wrong(format!(
-                "the windows were not full after {WARM_UP_ROUNDS} rounds"
-            )));
+            let what = format!("the windows were not full after {WARM_UP_ROUNDS} rounds");
+            return Err(wrong(name, what));
         }
         nic.round(now, options.batch, server);
         now += ROUND;
@@ -260,6 +280,19 @@ fn measure(
     }
     nic.client().thorough = None;
     nic.take_time();
+    Ok(now)
+}
+
+/// Times whole rounds from `now` on, and asks whether the client was content. Returns the time of the next one too.
+fn timed(
+    name: &'static str,
+    server: &mut impl Server,
+    nic: &mut Nic,
+    connections: u16,
+    options: &Options,
+    mut now: Duration,
+) -> Result<(Run, Duration), Error> {
+    let full = u64::from(connections) * u64::from(options.window);
     let (mut time, mut segments, mut bytes) = (Duration::ZERO, 0, 0);
     while time < Duration::from_millis(options.run_ms) {
         nic.round(now, options.batch, server);
@@ -267,25 +300,27 @@ fn measure(
         time += nic.take_time();
         let (more_segments, more_bytes) = nic.client().take_received();
         if more_segments != full {
-            return Err(wrong(format!(
-                "a round had {more_segments} segments instead of {full}"
-            )));
+            let what = format!("a round had {more_segments} segments instead of {full}");
+            return Err(wrong(name, what));
         }
         segments += more_segments;
         bytes += more_bytes;
     }
     let faults = nic.client().faults();
     if faults != Faults::default() {
-        return Err(wrong(format!("{faults:?}")));
+        return Err(wrong(name, format!("{faults:?}")));
     }
     let (least, most) = nic.client().shares();
     if most - least > u64::from(options.window) * u64::from(client::MSS) * u64::from(WARM_UP_ROUNDS)
     {
-        return Err(wrong(format!(
-            "connections got between {least} and {most} bytes"
-        )));
+        let what = format!("connections got between {least} and {most} bytes");
+        return Err(wrong(name, what));
     }
-    Ok(rates(segments, bytes, time))
+    Ok((rates(segments, bytes, time), now))
+}
+
+fn wrong(backend: &'static str, what: String) -> Error {
+    Error::WrongBytes { backend, what }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -294,6 +329,7 @@ fn rates(segments: u64, bytes: u64, time: Duration) -> Run {
         ns_per_segment: time.as_secs_f64() * 1e9 / segments as f64,
         gbit_per_s: bytes as f64 * 8.0 / time.as_secs_f64() / 1e9,
         segments,
+        seconds: time.as_secs_f64(),
     }
 }
 
@@ -301,7 +337,7 @@ fn rates(segments: u64, bytes: u64, time: Duration) -> Run {
 mod tests {
     use super::*;
 
-    fn options(checksums: Checksums) -> Options {
+    pub(super) fn options(checksums: Checksums) -> Options {
         Options {
             connections: Vec::new(),
             rounds: 1,
@@ -311,6 +347,7 @@ mod tests {
             checksums,
             cpu: None,
             idle: None,
+            workers: None,
             output: Output::default(),
         }
     }
@@ -371,6 +408,7 @@ mod tests {
                 ns_per_segment: ns,
                 gbit_per_s: 11_584.0 / ns,
                 segments: 1000,
+                seconds: ns / 1e6,
             }]
         };
         let rows = [

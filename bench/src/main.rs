@@ -18,7 +18,8 @@
 //! | [`site`], [`offloads`] | the files that are served, and what the ends of the veth pair do for the stacks |
 //! | [`contestant`], [`server`], [`nginx`] | who takes part: `sluiced` and nginx in the lab |
 //! | [`seat`] | which daemon is measured, and on which CPUs everything runs |
-//! | [`usage`], [`measure`] | CPU, memory and packets as the kernel counts them; median, range, ratio |
+//! | [`usage`], [`syscalls`] | CPU, memory, packets and system calls as the kernel counts them |
+//! | [`measure`] | median, range, ratio |
 //! | [`report`] | what every scenario ends with: JSON, Markdown, HTML with plots, interval log |
 //!
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
@@ -46,6 +47,7 @@ mod scenario;
 mod seat;
 mod server;
 mod site;
+mod syscalls;
 mod transfer;
 mod usage;
 

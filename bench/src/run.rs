@@ -7,15 +7,18 @@
 //! |---|---|
 //! | `turns` | a row: its servers in turn |
 //! | `trial` | one run of one server |
+//! | `counting` | a run in which its system calls are counted |
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
 
+mod counting;
 mod curl;
 mod loader;
 mod measures;
 mod trial;
 mod turns;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +34,7 @@ use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Scenario};
 use crate::seat::Seat;
 use crate::site::Objects;
+use crate::syscalls;
 use trial::Bed;
 use turns::{Turns, not_run};
 
@@ -141,6 +145,11 @@ impl Options {
 pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
     let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
     report.notes = notes(scenario);
+    let uncounted = syscalls::missing();
+    report.notes.push(match uncounted {
+        None => "system calls: of all threads of the server, counted at the kernel's tracepoint in a further run that is not timed".to_owned(),
+        Some(why) => format!("system calls are not counted: {why}"),
+    });
     let mut servers = scenario.servers.clone();
     servers.retain(|server| match server.missing() {
         None => true,
@@ -165,6 +174,7 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
             objects: &objects,
             seat,
             load: &scenario.load,
+            calls: RefCell::default(),
         };
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
@@ -173,6 +183,9 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
             let rate = rate(scenario, case, &capacities);
             let mut turns = Turns::new(scenario, case, &servers);
             turns.run(&bed, &rate)?;
+            if let (Ok(rate), None) = (&rate, uncounted) {
+                turns.count_calls(&bed, *rate)?;
+            }
             let (row, missing) = turns.finish(rate.unwrap_or(None));
             if case.arrivals == Arrivals::Closed {
                 capacities = row.contenders.iter().filter_map(capacity).collect();
@@ -184,6 +197,7 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
         }
     }
     report.findings = measures::beside(&report.rows);
+    report.findings.extend(counting::kinds(&report.rows));
     Ok(report.finish())
 }
 

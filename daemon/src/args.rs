@@ -44,6 +44,10 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["check", "print_config"])]
     doctor: bool,
 
+    /// Put back what a sluiced that died left changed on the host, and exit (ExecStopPost= of a unit)
+    #[arg(long, conflicts_with_all = ["check", "print_config", "doctor"])]
+    restore: bool,
+
     /// TCP port to serve
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -81,6 +85,8 @@ pub enum Mode {
     Print(PrintConfig),
     /// Print the preflight and exit.
     Doctor,
+    /// Put back settings of the host and exit.
+    Restore,
 }
 
 impl Args {
@@ -91,6 +97,7 @@ impl Args {
             (Some(_), _) => Mode::Check,
             (None, Some(which)) => Mode::Print(which),
             (None, None) if self.doctor => Mode::Doctor,
+            (None, None) if self.restore => Mode::Restore,
             (None, None) => Mode::Serve,
         }
     }

@@ -81,6 +81,11 @@ pub struct Xdp {
     pub checksum_rx: ChecksumRx,
     /// What a worker does when nothing is to do.
     pub poll: Poll,
+    /// Where the kernel's part of receiving runs.
+    pub napi: Napi,
+    /// CPUs of the kernel threads of `napi`, in the order of the queues and from the front again if there are fewer;
+    /// `None` is one without a worker where there is one.
+    pub napi_cores: Option<Vec<u32>>,
     /// Whether frames with one or two VLAN tags are served.
     pub vlan: bool,
     /// CPU of each worker, in the order of the queues; `None` lets [`placement`](crate::placement) choose.
@@ -242,6 +247,16 @@ choice! {
 }
 
 choice! {
+    /// `xdp.napi`: the kernel's part of receiving.
+    Napi {
+        /// As the interface is set.
+        Keep = "keep",
+        /// In kernel threads of the interface, away from the workers, while the daemon serves.
+        Threaded = "threaded",
+    }
+}
+
+choice! {
     /// `xdp.huge_pages`: memory for frames and blocks.
     HugePages {
         /// Huge pages if some are free, else ordinary ones.
@@ -311,6 +326,8 @@ impl Default for Xdp {
             umem_bytes: 64 << 20,
             checksum_rx: ChecksumRx::Auto,
             poll: Poll::Adaptive,
+            napi: Napi::Keep,
+            napi_cores: None,
             vlan: false,
             cores: None,
             huge_pages: HugePages::Auto,

@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         say(stdout(), DEFAULT_FILE);
         return ExitCode::SUCCESS;
     }
+    if args.mode() == Mode::Restore {
+        return restore();
+    }
     let config = match Config::load(args.file(), &args.overrides()) {
         Ok(config) => config,
         Err(errors) => {
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     match args.mode() {
-        Mode::Check => ExitCode::SUCCESS,
+        Mode::Check | Mode::Restore => ExitCode::SUCCESS,
         Mode::Print(_) => {
             say(stdout(), &config.to_toml());
             ExitCode::SUCCESS
@@ -45,6 +48,22 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// Puts back what a daemon that died left; a line for each setting.
+fn restore() -> ExitCode {
+    match supervisor::restore_all() {
+        Ok(lines) => {
+            for line in lines {
+                say(stdout(), &format!("{line}\n"));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            say(stderr(), &format!("sluiced: {problem}\n"));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 //! do; errors that only show when a program is attached or a socket bound are the crates' that do it.
 
 mod addresses;
+mod attach;
 mod facts;
 mod interface;
 mod kernel;
 mod link;
+mod napi;
 mod netlink;
 mod ports;
 mod privileges;
@@ -22,10 +24,12 @@ mod tests;
 use std::fmt;
 
 pub use addresses::served_addresses;
+pub use attach::{AttachChoice, attach_choice};
 pub use facts::Facts;
 pub use interface::{no_mac, served_queues};
 pub use kernel::{OLDEST, Release, hears_tx_metadata};
 pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_interface};
+pub use napi::{Napi, napis};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};
 

@@ -5,6 +5,7 @@
 //! the link last.
 
 mod kernel;
+mod napi;
 mod signals;
 mod summary;
 mod syn_guard;
@@ -25,6 +26,7 @@ use crate::services::ServicesConfig;
 use sluice_http::RequestLimits;
 use sluice_tcp::clock::Instant;
 
+pub use napi::restore_all;
 use signals::{Signal, Signals};
 use team::Crew;
 

@@ -36,6 +36,7 @@ use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
 use gso_lane::GsoLane;
 use icmp::PassBudget;
+use idle::Patience;
 use idle_line::IdleLine;
 use pressure::Pressure;
 
@@ -184,6 +185,8 @@ impl Worker {
     /// The loop of the thread: turns until the drain is over, or the queue is lost.
     pub fn run(mut self, mut control: WorkerControl<WorkerReport>) -> Self {
         let mut quiet_turns = 0u32;
+        let mut patience = Patience::new(self.config.poll);
+        let mut worked_at = monotonic();
         loop {
             let busy = self.turn(monotonic, unix_seconds());
             control.turn();
@@ -194,12 +197,16 @@ impl Worker {
                 quiet_turns.saturating_add(1)
             };
             let now = monotonic();
+            if busy {
+                worked_at = now;
+            }
             self.obey(&mut control, now);
             if self.has_drained(now) || self.has_lost_queue() {
                 return self;
             }
-            if self.config.poll.may_sleep(quiet_turns) && !self.services.has_freed() {
+            if patience.may_sleep(quiet_turns) && !self.services.has_freed() {
                 self.sleep(&control, now);
+                patience.slept(monotonic().saturating_since(worked_at));
             }
         }
     }

@@ -21,6 +21,8 @@ mod generator;
 mod lab;
 #[path = "veth/lifecycle.rs"]
 mod lifecycle;
+#[path = "veth/napi.rs"]
+mod napi;
 #[path = "veth/path_mtu.rs"]
 mod path_mtu;
 #[expect(dead_code, reason = "the link emulator uses more of it")]

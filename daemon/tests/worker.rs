@@ -1,5 +1,5 @@
 //! The data path of a worker, in memory: no interface, no privilege, no thread but the disk's helpers
-//! (and, for one test of its loop, the worker's own).
+//! (and, for a test of its loop and one of hand-over, the worker's own).
 //!
 //! Every test builds a worker over [`MemoryNic`](sluice_afxdp::testing::MemoryNic) rings ([`bed`]), talks to it
 //! as a TCP client would ([`client`]), frame by frame ([`frames`]), and moves its clock by hand. Every frame
@@ -21,6 +21,7 @@
 //! | `super_segments` | the TSO lane |
 //! | `ack_runs` | acknowledgements of one batch that are taken as one |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
+//! | `threads` | the same on threads, under load |
 //! | `chance` | everything at once, from a seed |
 //!
 //! `steady_state.rs`, a binary of its own, counts allocations on the same bench.
@@ -65,6 +66,8 @@ mod slow;
 mod strangers;
 #[path = "worker/super_segments.rs"]
 mod super_segments;
+#[path = "worker/threads.rs"]
+mod threads;
 #[path = "worker/workers.rs"]
 mod workers;
 

@@ -21,6 +21,8 @@ pub const MEMORY: Measure = Measure::plain("memory", "MiB");
 pub const SERVER_BUSY: Measure = Measure::plain(known::SERVER_BUSY, "%");
 /// Of the client's CPU.
 pub const CLIENT_BUSY: Measure = Measure::plain(known::CLIENT_BUSY, "%");
+/// Of one CPU, in the server's threads; softirqs are not in it, nor what others do on the server's CPU.
+pub const THREADS_BUSY: Measure = Measure::plain("server's threads", "%").detail();
 /// Of the server's CPU.
 pub const OTHERS: Measure = Measure::plain(known::OTHERS, "%").detail();
 /// Of the time that was measured.

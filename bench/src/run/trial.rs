@@ -1,9 +1,11 @@
 //! One run: a fresh server, a client, and what both used meanwhile.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use super::counting::{COUNTED, Counting};
 use super::measures::*;
 use super::{curl, loader};
 use crate::contestant::{Contestant, Running};
@@ -33,6 +35,8 @@ pub struct Bed<'a> {
     pub seat: &'a Seat,
     /// What is asked for.
     pub load: &'a Load,
+    /// Counts the system calls of the present run, if they are counted.
+    pub calls: RefCell<Option<Counting>>,
 }
 
 /// One run.
@@ -45,6 +49,8 @@ pub struct Done {
     pub intervals: Vec<Interval>,
     /// Throughput.
     pub timeline: Option<Timeline>,
+    /// Body bytes and answers of what is measured.
+    pub work: (u64, u64),
 }
 
 impl Done {
@@ -55,6 +61,7 @@ impl Done {
             values: Vec::new(),
             intervals: Vec::new(),
             timeline: None,
+            work: (0, 0),
         }
     }
 
@@ -85,6 +92,10 @@ impl Bed<'_> {
         let name = self.objects.of(case.object.0)?;
         let running = server.start(self.lab, self.binary, &self.objects.root, server_cpu)?;
         let mut done = Done::new(running.serving(self.lab)?);
+        if round == COUNTED {
+            let counting = Counting::of(running.pid(), self.lab)?;
+            self.calls.replace(Some(counting));
+        }
         match self.load.client {
             Client::Curl => self.curl(&running, case, &name, server, &mut done)?,
             Client::Idle => self.idle(&running, case, &name, &mut done)?,
@@ -98,6 +109,9 @@ impl Bed<'_> {
     fn snapshot(&self, running: &Running, within: Option<u32>) -> Result<Snapshot, Error> {
         let link = self.lab.link(End::Client);
         let link = within.map(|pid| (pid, link.as_str()));
+        if let Some(counting) = self.calls.borrow_mut().as_mut() {
+            counting.step()?;
+        }
         Snapshot::take(self.seat, running.pid(), link)
     }
 
@@ -121,6 +135,7 @@ impl Bed<'_> {
                 what: format!("{bytes} bytes arrived instead of {expected}"),
             });
         }
+        done.work = (bytes, u64::from(case.connections));
         done.values.push((GOODPUT, gbit_per_s(bytes, seconds)));
         done.values
             .push((CPU_PER_GB, usage.server_s / gigabytes(bytes)));
@@ -229,6 +244,7 @@ impl Bed<'_> {
         let is_bulk = case.object.is_bulk();
         let answered = if rate.is_some() { ANSWERED } else { REQUESTS };
         let goodput = (GOODPUT, gbit_per_s(outcome.bytes, outcome.seconds));
+        done.work = (outcome.bytes, outcome.requests);
         if is_bulk {
             done.values.push(goodput);
         } else {
@@ -276,6 +292,7 @@ impl Bed<'_> {
         done.values.extend([
             (SERVER_BUSY, percent(usage.server_s)),
             (CLIENT_BUSY, percent(usage.client_s)),
+            (THREADS_BUSY, percent(usage.process_s)),
             (OTHERS, percent(usage.others_s)),
             (STOLEN, percent(usage.stolen_s)),
             (MEMORY, memory),

@@ -1,5 +1,6 @@
 //! A row in the making: its servers take turns, and one that fails has no numbers in it.
 
+use super::counting;
 use super::measures;
 use super::trial::{Bed, Done};
 use crate::contestant::Contestant;
@@ -69,6 +70,22 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
+    /// One more run of each, in which system calls are counted and nothing else.
+    ///
+    /// # Errors
+    /// Bytes were wrong; a server that fails here keeps the numbers that it has.
+    pub fn count_calls(&mut self, bed: &Bed<'_>, rate: Option<f64>) -> Result<(), Error> {
+        for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
+            let name = entry.server.name();
+            match counting::run(bed, entry.server, self.case, rate) {
+                Ok(values) => entry.contender.push_run(values),
+                Err(error @ Error::WrongBytes { .. }) => return Err(error),
+                Err(error) => eprintln!("{name}: its system calls are not counted: {error}"),
+            }
+        }
+        Ok(())
+    }
+
     /// The row of those that ran to the end, and the others.
     pub fn finish(self, rate: Option<f64>) -> (Row, Vec<NotRun>) {
         let Turns { case, scenario, .. } = self;
@@ -131,6 +148,7 @@ mod tests {
             values: vec![(measures::REQUESTS, rate)],
             intervals: Vec::new(),
             timeline: None,
+            work: (0, 0),
         }
     }
 

@@ -175,6 +175,10 @@ fn xdp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Xdp {
     });
     section.set(&mut xdp.checksum_rx, "checksum_rx", diagnostics, choice);
     section.set(&mut xdp.poll, "poll", diagnostics, choice);
+    section.set(&mut xdp.napi, "napi", diagnostics, choice);
+    section.set(&mut xdp.napi_cores, "napi_cores", diagnostics, |value| {
+        ids(value, "a list of CPU numbers such as [0, 1]").map(Some)
+    });
     section.set(&mut xdp.vlan, "vlan", diagnostics, boolean);
     section.set(&mut xdp.cores, "cores", diagnostics, |value| {
         ids(value, "a list of CPU numbers such as [2, 3]").map(Some)

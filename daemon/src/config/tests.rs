@@ -49,6 +49,8 @@ fn everything() -> Config {
             umem_bytes: 128 << 20,
             checksum_rx: ChecksumRx::Verify,
             poll: Poll::Busy,
+            napi: Napi::Threaded,
+            napi_cores: Some(vec![1]),
             vlan: true,
             cores: Some(vec![3, 5]),
             huge_pages: HugePages::Off,
@@ -416,7 +418,7 @@ mod mistakes {
             "[xdp]\n  bakcend = \"xdp\"\n"
             => "f.toml:2:3: unknown key \"bakcend\" in [xdp], did you mean \"backend\"? \
                 (known: backend, interface, addresses, owned_addresses, queues, attach, bind, umem, \
-                checksum_rx, poll, vlan, cores, huge_pages, syn_gate, tx_lane)";
+                checksum_rx, poll, napi, napi_cores, vlan, cores, huge_pages, syn_gate, tx_lane)";
         a_key_in_the_wrong_table_is_sent_home:
             "port = 80\n"
             => "f.toml:1:1: unknown key \"port\" at the top level, it belongs in [listen] \
@@ -424,7 +426,7 @@ mod mistakes {
         a_key_of_a_later_version_is_refused:
             "[xdp]\nbusy_poll = \"on\"\n[metrics]\naddress = \"127.0.0.1:9177\"\n"
             => "f.toml:2:1: unknown key \"busy_poll\" in [xdp] (known: backend, interface, addresses, \
-                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages, syn_gate, tx_lane)",
+                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, napi, napi_cores, vlan, cores, huge_pages, syn_gate, tx_lane)",
                "f.toml:3:2: unknown key \"metrics\" at the top level \
                 (known: schema_version, xdp, listen, site, tcp, disk, limits)";
         unknown_keys_of_entries_are_found:
@@ -551,7 +553,7 @@ mod mistakes {
             => "f.toml:2:15: limits.connections: 0 is out of range (allowed: 1 to 4194304)",
                "f.toml:4:8: xdp.vlan: expected true or false, found the integer 1",
                "f.toml:5:1: unknown key \"nope\" in [xdp] (known: backend, interface, addresses, \
-                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, vlan, cores, huge_pages, syn_gate, tx_lane)";
+                owned_addresses, queues, attach, bind, umem, checksum_rx, poll, napi, napi_cores, vlan, cores, huge_pages, syn_gate, tx_lane)";
     }
 
     #[test]

@@ -102,12 +102,12 @@ fn xdp(file: &mut File, config: &Config) {
     file.set("umem", quoted(format_size(xdp.umem_bytes)));
     file.set("checksum_rx", quoted(xdp.checksum_rx));
     file.set("poll", quoted(xdp.poll));
+    file.set("napi", quoted(xdp.napi));
+    let cpus = |cores: &Vec<u32>| format!("[{}]", joined(cores, ", "));
+    let napi_cores = xdp.napi_cores.as_ref().map(cpus);
+    file.set_or("napi_cores", napi_cores, "chosen at start");
     file.set("vlan", xdp.vlan);
-    let cores = xdp
-        .cores
-        .as_ref()
-        .map(|cores| format!("[{}]", joined(cores, ", ")));
-    file.set_or("cores", cores, "chosen at start");
+    file.set_or("cores", xdp.cores.as_ref().map(cpus), "chosen at start");
     file.set("huge_pages", quoted(xdp.huge_pages));
     file.set("syn_gate", quoted(xdp.syn_gate));
     file.set("tx_lane", quoted(xdp.tx_lane));

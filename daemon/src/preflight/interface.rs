@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::attach::attach_choice;
 use super::kernel::{MULTI_BUFFER, XDP_FEATURES};
 use super::link::{InterfaceFacts, XdpFeatures};
 use super::{Check, Facts, Problem, Scope};
@@ -11,7 +12,7 @@ use crate::placement::plan;
 
 /// Linear part of a frame that a driver hands to a program without fragments: a page less headroom (256) and
 /// `skb_shared_info` (320), less link header and FCS.
-const NATIVE_LINEAR_MTU: u32 = 3506;
+pub(super) const NATIVE_LINEAR_MTU: u32 = 3506;
 
 /// Packet bytes of a zero-copy buffer when packets may have several: a chunk less headroom (256) and
 /// `skb_shared_info` (320), down to a multiple of 128.
@@ -212,7 +213,7 @@ fn driver(config: &Config, link: &InterfaceFacts) -> Check {
         return Check::info(
             Scope::Xdp,
             format!(
-                "{} ({}): XDP abilities unknown (kernels from {XDP_FEATURES} on tell)",
+                "{} ({}): XDP abilities unknown (kernels from {XDP_FEATURES} on tell), native is tried before generic",
                 link.name,
                 link.driver()
             ),
@@ -255,7 +256,9 @@ fn driver(config: &Config, link: &InterfaceFacts) -> Check {
             ),
         );
     }
-    Check::pass(Scope::Xdp, summary)
+    let choice = attach_choice(config, link);
+    let text = format!("{summary}; attach {}: {}", choice.name(), choice.why);
+    Check::pass(Scope::Xdp, text)
 }
 
 fn queues(config: &Config, link: &InterfaceFacts) -> Vec<Check> {

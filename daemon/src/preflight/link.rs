@@ -224,15 +224,20 @@ fn parse_address(answer: &[u8]) -> Option<(u32, bool, IpAddr)> {
     Some((index, scope == RT_SCOPE_UNIVERSE, address))
 }
 
-/// Asks the `netdev` family.
-fn features(index: u32) -> io::Result<Option<XdpFeatures>> {
-    let family = Request::new(GENL_ID_CTRL, false, &[CTRL_CMD_GETFAMILY, 2, 0, 0])
+/// The number of the generic netlink family `netdev`; kernels before 6.3 have none.
+pub(super) fn netdev_family() -> io::Result<Option<u16>> {
+    let answers = Request::new(GENL_ID_CTRL, false, &[CTRL_CMD_GETFAMILY, 2, 0, 0])
         .attribute(CTRL_ATTR_FAMILY_NAME, b"netdev\0")
-        .send(GENERIC)?
+        .send(GENERIC)?;
+    Ok(answers
         .first()
         .and_then(|answer| attribute(answer.get(GENLMSGHDR_BYTES..)?, CTRL_ATTR_FAMILY_ID))
-        .and_then(|id| u16_at(id, 0));
-    let Some(family) = family else {
+        .and_then(|id| u16_at(id, 0)))
+}
+
+/// Asks the `netdev` family.
+fn features(index: u32) -> io::Result<Option<XdpFeatures>> {
+    let Some(family) = netdev_family()? else {
         return Ok(None);
     };
     let answers = Request::new(family, false, &[NETDEV_CMD_DEV_GET, 1, 0, 0])

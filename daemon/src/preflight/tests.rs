@@ -14,7 +14,7 @@ use crate::config::Overrides;
 const GIB: u64 = 1 << 30;
 
 /// A configuration with these lines under `[xdp]`.
-fn config(xdp: &str) -> Config {
+pub(super) fn config(xdp: &str) -> Config {
     let overrides = Overrides {
         root: Some("/srv/files".into()),
         ..Overrides::default()
@@ -28,7 +28,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 /// A physical interface that can do everything.
-fn good_link() -> InterfaceFacts {
+pub(super) fn good_link() -> InterfaceFacts {
     InterfaceFacts {
         name: "eth1".to_owned(),
         index: 3,
@@ -750,7 +750,7 @@ PASS memlock: 128MiB UMEM, CAP_IPC_LOCK held
 PASS eth1: up, ice, MTU 1500
 PASS MTU 1500 fits
 PASS no XDP program on eth1
-PASS eth1 (ice): native XDP yes, zero copy yes
+PASS eth1 (ice): native XDP yes, zero copy yes; attach native: ice can, and drops in it cost least, zero copy needs it
 PASS eth1: 2 receive queues
 INFO receive checksums: verified
 PASS addresses 192.0.2.10

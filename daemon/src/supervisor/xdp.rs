@@ -10,10 +10,9 @@ use std::collections::BTreeSet;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use sluice_afxdp::{Bound, MIN_TX_BUDGET};
 use sluice_tcp::clock::Instant;
-use sluice_xdp_prog::{
-    AttachMode, Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate,
-};
+use sluice_xdp_prog::{Attached, AttachedMode, Endpoint, Reason, Steer, SteerConfig, SynGate};
 
+use super::napi::ThreadedNapi;
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
@@ -21,10 +20,10 @@ use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
 use crate::config::{self, Config};
 use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
-use crate::placement;
+use crate::placement::{self, Plan};
 use crate::preflight::{
-    Facts, InterfaceFacts, OLDEST, Problem, hears_tx_metadata, look_at_interface, no_mac, reserve,
-    served_addresses, served_queues,
+    Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
+    no_mac, reserve, served_addresses, served_queues,
 };
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
@@ -33,6 +32,8 @@ const FULL_FRAME_CHARGE: usize = 2304;
 
 struct XdpService {
     workers: Team<WorkerReport, Worker>,
+    /// After the workers and before the program goes: then there are NAPI instances to take out of their threads.
+    napi: Option<ThreadedNapi>,
     steer: Steer,
     attached: Attached,
     /// Name and index of the interface at the start.
@@ -70,16 +71,17 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let endpoints = config.endpoints(&served_addresses(config, link));
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
+    let choice = attach_choice(config, link);
     // First, because it decides how queues can be bound; it lets everything pass until it is enabled.
-    let attached = steer
-        .attach(link.index, attach_mode(config, link))
-        .map_err(|error| {
-            Problem::new(
-                format!("cannot attach the XDP program to {}", link.name),
-                error.to_string(),
-                error.fix(),
-            )
-        })?;
+    let attached = steer.attach(link.index, choice.mode).map_err(|error| {
+        Problem::new(
+            format!("cannot attach the XDP program to {}", link.name),
+            error.to_string(),
+            error.fix(),
+        )
+    })?;
+    super::napi::recover(link);
+    let napi = threaded_napi(config, link, facts, &plan);
     let builder = Builder {
         config,
         link,
@@ -119,6 +121,14 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
             "this is a bug",
         )
     })?;
+    if config.xdp.attach == config::Attach::Auto && attached.warning.is_none() {
+        super::log(&format!(
+            "attach = \"auto\" took {} on {}: {}",
+            attached.mode.name(),
+            link.name,
+            choice.why
+        ));
+    }
     if let Some(warning) = &attached.warning {
         super::log(&format!("warning: {warning}"));
     }
@@ -126,9 +136,18 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         super::log(&format!("warning: {problem}"));
     }
     Ok(Box::new(XdpService {
+        description: describe(
+            link,
+            &attached,
+            &bound,
+            &lanes,
+            &receiving(config, napi.as_ref()),
+            &queues,
+            &endpoints,
+        ),
         workers,
+        napi,
         steer,
-        description: describe(link, &attached, &bound, &lanes, &queues, &endpoints),
         attached,
         interface: (link.name.clone(), link.index),
         reserved,
@@ -142,13 +161,14 @@ fn describe(
     attached: &Attached,
     bound: &[Bound],
     lanes: &str,
+    receiving: &str,
     queues: &[u32],
     endpoints: &[SocketAddr],
 ) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
     format!(
         "backend=xdp interface={} driver={} mtu={} attach={} bind={} tx_lane={} checksum={} multi_buffer={} tx_budget={} \
-         pages={} queues={queues:?} serving {}",
+         pages={} {receiving} queues={queues:?} serving {}",
         link.name,
         link.driver(),
         link.mtu,
@@ -165,6 +185,15 @@ fn describe(
         distinct(bound, |b| if b.huge_pages { "huge" } else { "4k" }),
         endpoints.join(" ")
     )
+}
+
+/// How workers and kernel wait for packets.
+fn receiving(config: &Config, napi: Option<&ThreadedNapi>) -> String {
+    let poll = config.xdp.poll;
+    match napi {
+        None => format!("poll={poll} napi=keep"),
+        Some(threaded) => format!("poll={poll} napi=threaded on CPUs {:?}", threaded.cpus),
+    }
 }
 
 /// What the queues have in common, or everything that occurs: `copy`, `copy,zero-copy`.
@@ -194,6 +223,31 @@ fn small_send_buffer(interface: &str, bound: &[Bound], wanted: usize) -> Option<
         ),
         format!("grant CAP_NET_ADMIN, or `sysctl net.core.wmem_max={wanted}`"),
     ))
+}
+
+/// The kernel's part of receiving in threads, if that is asked for and can be had.
+fn threaded_napi(
+    config: &Config,
+    link: &InterfaceFacts,
+    facts: &Facts,
+    plan: &Plan,
+) -> Option<ThreadedNapi> {
+    if config.xdp.napi == config::Napi::Keep {
+        return None;
+    }
+    let cores = config.xdp.napi_cores.as_deref();
+    match ThreadedNapi::set(link, plan, &facts.cpus, cores) {
+        Ok((napi, warnings)) => {
+            for warning in warnings {
+                super::log(&format!("warning: {warning}"));
+            }
+            Some(napi)
+        }
+        Err(problem) => {
+            super::log(&format!("warning: {problem}"));
+            None
+        }
+    }
 }
 
 fn reserve_ports(facts: &Facts) -> Result<Vec<OwnedFd>, Failure> {
@@ -265,17 +319,6 @@ fn syn_gate(config: &Config, queues: usize) -> Option<SynGate> {
         per_source: config.limits.syn_rate_per_source,
         repeats,
     })
-}
-
-/// A driver that says that it cannot is not asked: preflight has warned of it, and a second warning says nothing new.
-fn attach_mode(config: &Config, link: &InterfaceFacts) -> AttachMode {
-    let is_generic = link.features.is_some_and(|features| !features.native);
-    match config.xdp.attach {
-        config::Attach::Auto if is_generic => AttachMode::Generic,
-        config::Attach::Auto => AttachMode::Auto,
-        config::Attach::Native => AttachMode::Native,
-        config::Attach::Generic => AttachMode::Generic,
-    }
 }
 
 /// The longest frame that is handed to another worker: a whole packet of the interface. What GRO merged in generic mode
@@ -390,6 +433,7 @@ impl Service for XdpService {
         let reports: Vec<(u32, &WorkerReport)> =
             reports.iter().map(|(queue, r)| (*queue, r)).collect();
         let report = summary::xdp(&reports, &self.steer, self.attached.mode, &self.syn_guard);
+        drop(self.napi.take());
         self.steer.detach();
         self.reserved.clear();
         Ended { report, problems }

@@ -1,21 +1,25 @@
 //! When an idle worker sleeps, and what wakes it.
 
+use core::time::Duration;
+
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sluice_tcp::clock::Instant;
 
 use super::{Worker, WorkerReport};
 use crate::control::WorkerControl;
 
-/// Turns without work before an adaptive worker sleeps: some 50 us of spinning, longer than the gap between
+/// Turns without work before an adaptive worker sleeps, at most: some 50 us of spinning, longer than the gap between
 /// bursts of a busy flow, short enough that an idle daemon uses no CPU worth naming.
 const SPIN_TURNS: u32 = 200;
+/// A gap that so many turns would have bridged.
+const SPIN_TIME: Duration = Duration::from_micros(50);
 /// Longest sleep: the wall clock behind Date and ETag ages must not stand still for longer.
 const SLEEP_NS_MAX: u64 = 500_000_000;
 
 /// How to wait when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// Spin for a moment, then sleep in poll(2).
+    /// Spin for a moment where that pays, then sleep in poll(2).
     Adaptive,
     /// Sleep at once.
     Interrupt,
@@ -23,15 +27,38 @@ pub enum Poll {
     Busy,
 }
 
-impl Poll {
-    /// Whether a worker may sleep after so many turns without work.
+/// When a worker may sleep. An adaptive one learns from its sleeps: packets that come 200 us apart find it asleep however
+/// long it spins before, so it sleeps at once until a gap is short again (as the kernel's `halt_poll_ns` does for guests).
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    poll: Poll,
+    spin_turns: u32,
+}
+
+impl Patience {
+    /// For a way to wait, before the first sleep.
     #[must_use]
-    pub fn may_sleep(self, quiet_turns: u32) -> bool {
-        match self {
-            Poll::Adaptive => quiet_turns > SPIN_TURNS,
+    pub fn new(poll: Poll) -> Patience {
+        let spin_turns = SPIN_TURNS;
+        Patience { poll, spin_turns }
+    }
+
+    /// Whether the worker may sleep after so many turns without work.
+    #[must_use]
+    pub fn may_sleep(&self, quiet_turns: u32) -> bool {
+        match self.poll {
+            Poll::Adaptive => quiet_turns > self.spin_turns,
             Poll::Interrupt => quiet_turns > 0,
             Poll::Busy => false,
         }
+    }
+
+    /// After a sleep: so long after the last work it ended.
+    pub fn slept(&mut self, gap: Duration) {
+        self.spin_turns = match gap <= SPIN_TIME {
+            true => SPIN_TURNS,
+            false => self.spin_turns / 2,
+        };
     }
 }
 
@@ -78,6 +105,44 @@ impl Worker {
         control.clear_wake();
         if let Some(handoff) = &self.handoff {
             handoff.clear_wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_micros(200);
+
+    #[test]
+    fn spinning_that_does_not_pay_is_given_up_and_taken_up_again() {
+        let mut patience = Patience::new(Poll::Adaptive);
+        assert!(!patience.may_sleep(SPIN_TURNS) && patience.may_sleep(SPIN_TURNS + 1));
+        for _ in 0..8 {
+            patience.slept(LONG);
+        }
+        assert!(patience.may_sleep(1) && !patience.may_sleep(0));
+        patience.slept(SPIN_TIME);
+        assert!(!patience.may_sleep(SPIN_TURNS));
+    }
+
+    #[test]
+    fn a_single_long_gap_costs_half_of_the_spinning() {
+        let mut patience = Patience::new(Poll::Adaptive);
+        patience.slept(LONG);
+        assert!(!patience.may_sleep(SPIN_TURNS / 2) && patience.may_sleep(SPIN_TURNS / 2 + 1));
+    }
+
+    #[test]
+    fn the_other_ways_to_wait_do_not_learn() {
+        for (poll, sleeps) in [(Poll::Interrupt, true), (Poll::Busy, false)] {
+            let mut patience = Patience::new(poll);
+            patience.slept(SPIN_TIME);
+            assert_eq!(patience.may_sleep(1), sleeps);
+            patience.slept(LONG);
+            assert_eq!(patience.may_sleep(SPIN_TURNS + 1), sleeps);
+            assert!(!patience.may_sleep(0));
         }
     }
 }

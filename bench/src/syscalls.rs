@@ -1,0 +1,272 @@
+//! System calls of a server, counted by the kernel: the tracepoint at the entry of every call, through perf-stat(1).
+//!
+//! Counting costs each call some hundred nanoseconds, so it is never done in a run whose speed is measured. It is the same
+//! for every server, asks nothing of it, and covers all of its threads, those that it starts later too. perf attaches
+//! with the counters off; they run between [`Counter::begin`] and [`Counter::end`].
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+
+use crate::error::Error;
+use crate::lab::spawning;
+
+const PERF: &str = "perf";
+/// Every call.
+const ALL: &str = "raw_syscalls:sys_enter";
+/// What precedes the name of a call.
+const ENTRY: &str = "syscalls:sys_enter_";
+/// The calls that data servers make, by their names in the kernel. Those that this kernel lacks are left out.
+const KINDS: [&str; 24] = [
+    "sendto",
+    "sendmsg",
+    "sendmmsg",
+    "recvfrom",
+    "recvmsg",
+    "sendfile64",
+    "splice",
+    "write",
+    "writev",
+    "read",
+    "pread64",
+    "preadv2",
+    "openat",
+    "openat2",
+    "close",
+    "newfstat",
+    "newfstatat",
+    "statx",
+    "poll",
+    "ppoll",
+    "epoll_wait",
+    "epoll_ctl",
+    "accept4",
+    "futex",
+];
+const EVENTS: &str = "/sys/kernel/tracing/events";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Calls between two moments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// All of them.
+    pub total: u64,
+    /// Those of a kind, the most frequent first; kinds that did not occur are missing, and what is no kind is in the
+    /// total only.
+    pub by_kind: Vec<(String, u64)>,
+}
+
+/// Counts the calls of one process.
+pub struct Counter {
+    perf: Child,
+    control: File,
+    answers: File,
+    output: PathBuf,
+}
+
+/// Why calls cannot be counted here, if they cannot.
+pub fn missing() -> Option<&'static str> {
+    if !Path::new(EVENTS).join(ALL.replace(':', "/")).exists() {
+        return Some("the kernel has no tracepoint of system calls, or tracefs is not mounted");
+    }
+    let perf = Command::new(PERF)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    (!perf.is_ok_and(|status| status.success()))
+        .then_some("perf is not installed: apt-get install linux-perf")
+}
+
+impl Counter {
+    /// Attaches to a process; its files are in `scratch`.
+    pub fn attach(pid: u32, scratch: &Path) -> Result<Counter, Error> {
+        let [control, answers] = ["perf-control", "perf-answers"].map(|name| scratch.join(name));
+        for path in [&control, &answers] {
+            let _ = fs::remove_file(path);
+            mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)
+                .map_err(|error| Error::io(path.display().to_string())(error.into()))?;
+        }
+        let output = scratch.join("perf-counts");
+        let perf = Command::new(PERF)
+            .args(["stat", "-x", ",", "-D", "-1", "-e", &events()])
+            .args(["-p", &pid.to_string(), "--control"])
+            .arg(format!("fifo:{},{}", control.display(), answers.display()))
+            .arg("-o")
+            .arg(&output)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(spawning(PERF))?;
+        // For both directions, so that opening waits for nobody.
+        let open = |path: &Path| {
+            let file = File::options().read(true).write(true).open(path);
+            file.map_err(Error::io(path.display().to_string()))
+        };
+        Ok(Counter {
+            perf,
+            control: open(&control)?,
+            answers: open(&answers)?,
+            output,
+        })
+    }
+
+    /// Counts from now on.
+    pub fn begin(&mut self) -> Result<(), Error> {
+        self.tell("enable\n")
+    }
+
+    /// Counts no more.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.tell("disable\n")
+    }
+
+    /// Ends perf and takes what it counted.
+    pub fn finish(mut self) -> Result<Calls, Error> {
+        let pid = Pid::from_raw(i32::try_from(self.perf.id()).unwrap_or(i32::MAX));
+        kill(pid, Signal::SIGINT).map_err(|error| Error::io(PERF)(error.into()))?;
+        self.perf.wait().map_err(Error::io(PERF))?;
+        let text = fs::read_to_string(&self.output).map_err(Error::io(PERF))?;
+        read_counts(&text).ok_or_else(|| failed(text))
+    }
+
+    /// Gives a command and waits until it was obeyed.
+    fn tell(&mut self, command: &str) -> Result<(), Error> {
+        self.control
+            .write_all(command.as_bytes())
+            .map_err(Error::io(PERF))?;
+        // It answers "ack" and a newline, in older versions a zero after it.
+        let end = Instant::now() + PATIENCE;
+        let mut byte = [0];
+        while byte != *b"\n" {
+            self.wait_for_answer(end)?;
+            self.answers
+                .read_exact(&mut byte)
+                .map_err(Error::io(PERF))?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_answer(&mut self, end: Instant) -> Result<(), Error> {
+        use std::os::fd::AsFd;
+        loop {
+            let fd = PollFd::new(self.answers.as_fd(), PollFlags::POLLIN);
+            let readable = poll(&mut [fd], PollTimeout::from(100u8));
+            if readable.is_ok_and(|count| count > 0) {
+                return Ok(());
+            }
+            if Instant::now() > end || self.perf.try_wait().is_ok_and(|ended| ended.is_some()) {
+                let said = fs::read_to_string(&self.output).unwrap_or_default();
+                return Err(failed(said));
+            }
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let _ = self.perf.kill();
+        let _ = self.perf.wait();
+    }
+}
+
+fn failed(said: String) -> Error {
+    let program = format!("{PERF} stat");
+    Error::Failed { program, said }
+}
+
+/// What perf is asked to count.
+fn events() -> String {
+    let is_known = |kind: &str| {
+        let entry = format!("{ENTRY}{kind}").replace(':', "/");
+        Path::new(EVENTS).join(entry).exists()
+    };
+    let kinds = KINDS.iter().filter(|kind| is_known(kind));
+    kinds.fold(ALL.to_owned(), |all, kind| format!("{all},{ENTRY}{kind}"))
+}
+
+/// Of the lines of `perf stat -x,`: value, unit, event, and more. None without a total.
+fn read_counts(text: &str) -> Option<Calls> {
+    let mut total = None;
+    let mut by_kind = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.split(',');
+        let (Some(value), _, Some(event)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let Ok(value) = value.parse::<u64>() else {
+            continue;
+        };
+        if event == ALL {
+            total = Some(value);
+        } else if let Some(kind) = event.strip_prefix(ENTRY).filter(|_| value > 0) {
+            by_kind.push((kind.to_owned(), value));
+        }
+    }
+    by_kind.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let total = total?;
+    Some(Calls { total, by_kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_by_their_names() {
+        let text = "# started on Sun\n\n41,,raw_syscalls:sys_enter,115,100.00,,\n\
+                    7,,syscalls:sys_enter_read,115,100.00,,\n0,,syscalls:sys_enter_write,115,100.00,,\n\
+                    30,,syscalls:sys_enter_sendto,115,100.00,,\n";
+        let calls = read_counts(text).unwrap();
+        assert_eq!(calls.total, 41);
+        assert_eq!(calls.by_kind, [("sendto".into(), 30), ("read".into(), 7)]);
+    }
+
+    #[test]
+    fn without_a_total_there_are_no_counts() {
+        assert_eq!(
+            read_counts("<not counted>,,raw_syscalls:sys_enter,0,0,,"),
+            None
+        );
+    }
+
+    #[test]
+    fn calls_count_between_begin_and_end_only() {
+        if let Some(why) = missing() {
+            eprintln!("skipped: {why}");
+            return;
+        }
+        let scratch = std::env::temp_dir().join(format!("syscalls-{}", std::process::id()));
+        fs::create_dir_all(&scratch).unwrap();
+        let counted = |calls: u32| {
+            let mut counter = Counter::attach(std::process::id(), &scratch)?;
+            let files = |count: u32| (0..count).for_each(|_| drop(fs::metadata("/")));
+            files(1000);
+            counter.begin()?;
+            files(calls);
+            counter.end()?;
+            files(1000);
+            counter.finish()
+        };
+        let result = counted(300);
+        let _ = fs::remove_dir_all(&scratch);
+        let calls = match result {
+            Ok(calls) => calls,
+            Err(error) => {
+                eprintln!("skipped: perf may not count here: {error}");
+                return;
+            }
+        };
+        // Other tests of this process call too, but none in a loop like this.
+        let stats = calls.by_kind.iter().find(|(kind, _)| kind == "statx");
+        let count = stats.map_or(0, |(_, count)| *count);
+        assert!((300..600).contains(&count), "{calls:?}");
+    }
+}

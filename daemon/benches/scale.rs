@@ -1,0 +1,380 @@
+//! What a second worker on a second core adds to the first: `cargo bench -p sluiced --bench scale`.
+//!
+//! Whole turns over in-memory rings (ingress, TCP, HTTP, disk, transmission), every worker with rings, stack, blocks and
+//! peer of its own on a CPU of its own; two are joined by the ring of parcels, as in the daemon. One and two take turns,
+//! so that a ratio is of neighbours in time. All are busy until the last has its time.
+//!
+//! The first row is no worker but a loop in registers: what the machine gives to threads that share nothing. By CPU time
+//! everything is given a second time: of a machine that is busy with other things, that is what tells whether workers are
+//! in each other's way. Without `--bench`, as in a run of all targets, everything runs once and shortly.
+
+#[path = "scale/peer.rs"]
+mod peer;
+
+use core::fmt;
+use core::hint::black_box;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use sluice_afxdp::testing::MemoryNic;
+use sluice_afxdp::{HugePages, Queue, QueueConfig, Umem, UmemConfig};
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks};
+use sluice_tcp::StackConfig;
+use sluice_tcp::clock::Instant;
+use sluice_tcp::isn::Secret;
+use sluice_tcp::pacing::PacingConfig;
+use sluice_wire::ChecksumPolicy;
+use sluiced::services::{Services, ServicesConfig};
+use sluiced::worker::{Handoff, Poll, Worker, WorkerConfig, handoff_ring};
+
+use peer::{Peer, SERVER, SERVER_MAC};
+
+/// That of the daemon.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The goal for two workers over one.
+const GOAL: f64 = 1.8;
+const WORKERS: usize = 2;
+/// Connections of a worker.
+const CONNECTIONS: u16 = 64;
+/// Virtual time of a turn: the round-trip time that the stacks see.
+const TURN: Duration = Duration::from_micros(50);
+const RING: u32 = 2048;
+const MIB: usize = 1 << 20;
+
+/// What is asked for.
+struct Case {
+    name: &'static str,
+    /// Of the file.
+    bytes: usize,
+    /// Of the worker, of 64 KiB.
+    blocks: usize,
+    /// A device completes checksums.
+    offload: bool,
+    /// Of a connection.
+    window: u32,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        name: "8 MiB from file blocks, checksums offloaded",
+        bytes: 8 * MIB,
+        blocks: 512,
+        offload: true,
+        window: 65_536,
+    },
+    Case {
+        name: "8 MiB from file blocks, summed in software",
+        bytes: 8 * MIB,
+        blocks: 512,
+        offload: false,
+        window: 65_536,
+    },
+    Case {
+        name: "64 MiB from the page cache",
+        bytes: 64 * MIB,
+        blocks: 192,
+        offload: true,
+        window: 65_536,
+    },
+    Case {
+        name: "1 KiB objects",
+        bytes: 1024,
+        blocks: 64,
+        offload: true,
+        window: 65_536,
+    },
+];
+
+/// What a worker did in its time.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    /// Body bytes per nanosecond of turns.
+    turns: f64,
+    /// Body bytes per nanosecond, the peer included.
+    whole: f64,
+    /// The same per nanosecond of the thread's CPU time, which others on the machine do not take part in.
+    cpu: f64,
+}
+
+fn main() {
+    let is_bench = std::env::args().any(|word| word == "--bench");
+    let (rounds, time) = match is_bench {
+        true => (9, Duration::from_millis(300)),
+        false => (1, Duration::from_millis(5)),
+    };
+    let site = tempfile::tempdir().expect("a temporary directory");
+    println!("medians of {rounds} pairs (least, most); goal {GOAL}");
+    println!(
+        "{:44} {:>18} {:>18} {:>18}   one worker",
+        "two over one", "turns", "with peer", "by CPU time"
+    );
+    let mut ratios = Ratios::default();
+    for _ in 0..rounds {
+        ratios
+            .push([1, WORKERS].map(|count| all(&on_cpus(count, |_, gate| registers(gate, time)))));
+    }
+    println!("{:44} {ratios}", "a loop in registers");
+    for case in &CASES {
+        let content: Vec<u8> = (0..case.bytes).map(|at| at.to_le_bytes()[0]).collect();
+        std::fs::write(site.path().join("file"), content).expect("the directory is writable");
+        measure(case, site.path(), rounds, time);
+    }
+}
+
+fn measure(case: &Case, site: &Path, rounds: u32, time: Duration) {
+    let (mut one_gbit, mut ratios) = (Vec::new(), Ratios::default());
+    for _ in 0..rounds {
+        let paces = [1, WORKERS].map(|count| together(case, site, count, time));
+        one_gbit.push(8.0 * paces[0].turns);
+        ratios.push(paces);
+    }
+    println!("{:44} {ratios}   {} Gbit/s", case.name, spread(&one_gbit));
+}
+
+/// Two over one, run by run.
+#[derive(Default)]
+struct Ratios {
+    turns: Vec<f64>,
+    whole: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Ratios {
+    fn push(&mut self, [one, two]: [Pace; 2]) {
+        self.turns.push(two.turns / one.turns);
+        self.whole.push(two.whole / one.whole);
+        self.cpu.push(two.cpu / one.cpu);
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = [&self.turns, &self.whole, &self.cpu].map(|ratios| spread(ratios));
+        write!(f, "{:>18} {:>18} {:>18}", of[0], of[1], of[2])
+    }
+}
+
+/// What workers do together.
+fn all(paces: &[Pace]) -> Pace {
+    paces.iter().fold(Pace::default(), |sum, pace| Pace {
+        turns: sum.turns + pace.turns,
+        whole: sum.whole + pace.whole,
+        cpu: sum.cpu + pace.cpu,
+    })
+}
+
+/// So many workers at once.
+fn together(case: &Case, site: &Path, count: usize, time: Duration) -> Pace {
+    let mut handoffs = handoff_ring(count, 2048).expect("eventfd").into_iter();
+    let handoffs: Vec<_> = (0..count)
+        .map(|_| std::sync::Mutex::new(handoffs.next()))
+        .collect();
+    let paces = on_cpus(count, |index, gate| {
+        let handoff = handoffs[index].lock().expect("nobody panicked").take();
+        // Built where it runs, so that its memory is near.
+        let mut seat = Seat::new(case, site, handoff);
+        seat.warm_up(case);
+        gate.ready.wait();
+        let pace = seat.run(time);
+        gate.done.fetch_add(1, Ordering::Relaxed);
+        while !gate.all_done() {
+            seat.turn();
+        }
+        pace
+    });
+    all(&paces)
+}
+
+/// A worker with its wire and its peer.
+struct Seat {
+    worker: Worker,
+    nic: MemoryNic,
+    peer: Peer,
+    now: Instant,
+}
+
+impl Seat {
+    fn new(case: &Case, site: &Path, handoff: Option<Handoff>) -> Seat {
+        let now = Instant::from_nanos(1_000_000_000_000);
+        let mut umem = Umem::new(&UmemConfig {
+            frames: 4 * RING,
+            block_bytes: case.blocks * BLOCK_BYTES,
+            huge_pages: HugePages::Auto,
+            tx_metadata: case.offload,
+        })
+        .expect("memory");
+        let blocks = umem.take_blocks().expect("blocks were asked for");
+        let queue = QueueConfig {
+            rx_ring: RING,
+            tx_ring: RING,
+            fill_ring: RING,
+            completion_ring: RING,
+            ..QueueConfig::new(0, 0)
+        };
+        let (queue, nic) = Queue::in_memory(umem, &queue, 0);
+        let disk = DiskConfig {
+            threads: 1,
+            files: 64,
+            queue_depth: 64,
+        };
+        let disk = Disk::new(blocks, &disk).expect("a helper thread");
+        let root = Root::open(site, Symlinks::Never).expect("the site can be read");
+        let services = ServicesConfig {
+            connections: usize::from(CONNECTIONS),
+            ..ServicesConfig::default()
+        };
+        let config = WorkerConfig {
+            endpoints: vec![SERVER],
+            owned: Vec::new(),
+            mac: SERVER_MAC,
+            vlan: false,
+            checksum_rx: ChecksumPolicy::Verify,
+            poll: Poll::Busy,
+            stack: StackConfig {
+                pacing: Some(PacingConfig::default()),
+                ..StackConfig::new(CONNECTIONS.into(), [7; 16], Secret::new([9; 32]))
+            },
+        };
+        let services = Services::new(disk, root, &services);
+        Seat {
+            worker: Worker::new(config, queue, services, handoff, now),
+            nic,
+            peer: Peer::new(CONNECTIONS, case.window, "/file"),
+            now,
+        }
+    }
+
+    /// Two responses for everybody, so that every table has been used.
+    fn warm_up(&mut self, case: &Case) {
+        let (mut bytes, wanted) = (0, 2 * u64::from(CONNECTIONS) * case.bytes as u64);
+        let mut turns = 0u32;
+        while bytes < wanted.min(256 * MIB as u64) {
+            self.turn();
+            bytes += self.peer.take_received().0;
+            turns += 1;
+            assert!(turns < 10_000_000, "{bytes} bytes of {wanted} came");
+        }
+    }
+
+    /// Turns until the worker alone has had so much time.
+    fn run(&mut self, time: Duration) -> Pace {
+        let (begin, cpu) = (std::time::Instant::now(), cpu_time());
+        let mut in_turns = Duration::ZERO;
+        while in_turns < time {
+            in_turns += self.turn();
+        }
+        let cpu = cpu_time() - cpu;
+        let (bytes, responses) = self.peer.take_received();
+        assert!(responses > 0 || bytes > 0, "the worker was not idle");
+        Pace {
+            turns: per_ns(bytes, in_turns),
+            whole: per_ns(bytes, begin.elapsed()),
+            cpu: per_ns(bytes, cpu),
+        }
+    }
+
+    /// One turn; how long it took.
+    fn turn(&mut self) -> Duration {
+        self.now = self.now + TURN;
+        let now = self.now;
+        let now_ms = u32::try_from(now.as_millis() & 0xffff_ffff).expect("32 bits");
+        self.peer.speak(&mut self.nic, now_ms);
+        let begin = std::time::Instant::now();
+        self.worker.turn(|| now, 784_111_777);
+        let time = begin.elapsed();
+        let peer = &mut self.peer;
+        self.nic
+            .transmit(u32::MAX, |pieces, _| peer.hear(pieces[0]));
+        time
+    }
+}
+
+/// Where the workers of a run wait for each other.
+struct Gate {
+    ready: Barrier,
+    /// How many have their time.
+    done: AtomicUsize,
+    count: usize,
+}
+
+impl Gate {
+    fn all_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed) == self.count
+    }
+}
+
+/// Runs `work` on the first `count` CPUs at once.
+fn on_cpus<T: Send>(count: usize, work: impl Fn(usize, &Gate) -> T + Sync) -> Vec<T> {
+    let gate = Gate {
+        ready: Barrier::new(count),
+        done: AtomicUsize::new(0),
+        count,
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|cpu| {
+                let (gate, work) = (&gate, &work);
+                scope.spawn(move || {
+                    let mut cpus = CpuSet::new();
+                    cpus.set(cpu);
+                    sched_setaffinity(None, &cpus).expect("a CPU for every worker");
+                    work(cpu, gate)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no worker panics"))
+            .collect()
+    })
+}
+
+/// A chain of multiplications, its steps in the place of bytes.
+fn registers(gate: &Gate, time: Duration) -> Pace {
+    const STEPS: u64 = 10_000;
+    gate.ready.wait();
+    let (begin, cpu) = (std::time::Instant::now(), cpu_time());
+    let (mut value, mut steps) = (1u64, 0);
+    while begin.elapsed() < time {
+        for _ in 0..STEPS {
+            value = black_box(value.wrapping_mul(0x5851_f42d_4c95_7f2d) | 1);
+        }
+        steps += STEPS;
+    }
+    let cpu = cpu_time() - cpu;
+    let whole = per_ns(steps, begin.elapsed());
+    Pace {
+        turns: whole,
+        whole,
+        cpu: per_ns(steps, cpu),
+    }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |value: i64| u64::try_from(value).expect("clocks are not negative");
+    Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of seconds are below 2^52"
+)]
+fn per_ns(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 / (time.as_secs_f64() * 1e9)
+}
+
+/// Median, least and most.
+fn spread(values: &[f64]) -> String {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let (least, most) = (values[0], values[values.len() - 1]);
+    format!("{:.2} ({least:.2}-{most:.2})", values[values.len() / 2])
+}
