@@ -16,6 +16,9 @@ use crate::ledger::{DiskCounters, DiskLedger};
 use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::{Name, TicketTable};
+use crate::upload::UploadLimits;
+
+mod uploads;
 
 /// Sizes of a [`Disk`], fixed for its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +30,8 @@ pub struct DiskConfig {
     pub files: usize,
     /// Reads in flight on helper threads, at least 1, and as many opens. An open costs a name buffer of 4 KiB.
     pub queue_depth: usize,
+    /// How much of uploads, [`UploadLimits::NONE`] for a disk that only serves.
+    pub uploads: UploadLimits,
 }
 
 /// What is tried on the caller's thread. Everything, except in tests of the helper path.

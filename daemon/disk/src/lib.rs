@@ -35,6 +35,7 @@ mod root;
 mod sync;
 mod ticket;
 mod tokens;
+mod upload;
 
 pub use answer::{Fetch, Opening, Prefetch, ReadError};
 pub use block::BLOCK_BYTES;
@@ -43,5 +44,9 @@ pub use file::FileMeta;
 pub use handle::{BlockRef, FileHandle, OpenTicket};
 pub use ledger::{DiskCounters, DiskLedger};
 pub use root::{FileKind, OpenError, Root, Symlinks};
+pub use upload::{
+    Precondition, Published, Space, TEMPORARY_PREFIX, TakeBlock, UploadBlock, UploadError, UploadHandle, UploadLimits,
+    UploadOptions, UploadState, is_temporary_name,
+};
 /// The error number of a failed system call.
 pub use rustix::io::Errno;

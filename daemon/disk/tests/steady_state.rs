@@ -80,6 +80,7 @@ fn serving_allocates_nothing() {
         threads: 2,
         files: 2,
         queue_depth: 8,
+        uploads: sluice_disk::UploadLimits::NONE,
     };
     let mut disk = Disk::anonymous(8 * BLOCK_BYTES, &config).expect("a disk");
     // A long name: short ones are copied to the stack by the system call wrapper anyway.

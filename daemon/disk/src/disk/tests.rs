@@ -34,6 +34,7 @@ impl Rig {
                 threads: 2,
                 files: 4,
                 queue_depth: 8,
+                uploads: UploadLimits::NONE,
             },
         )
     }
@@ -211,6 +212,7 @@ fn sizes_of_zero_are_refused() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     for bad in [
         DiskConfig { threads: 0, ..good },
@@ -364,6 +366,7 @@ fn given_memory_serves_as_well_as_mapped_memory() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     rig.disk = Disk::new(memory, &config).expect("a disk");
     let bytes = rig.write("file", 6, 2 * BLOCK_BYTES);
