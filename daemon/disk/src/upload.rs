@@ -8,6 +8,10 @@
 //! has for the moment between linkat and rename when another file is replaced. Only a crash leaves such a name
 //! behind. They are never served, whatever a request asks for, and an operator may delete those of yesterday.
 
+pub(crate) mod scratch;
+pub(crate) mod table;
+pub(crate) mod target;
+
 use std::fmt;
 
 use rustix::io::Errno;

@@ -4,6 +4,7 @@ mod changes;
 mod helpers;
 mod random;
 mod sharing;
+mod uploads;
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{FileKind, Symlinks};
+use crate::{FileKind, Symlinks, UploadLimits};
 
 /// How long a test waits for a helper thread before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
