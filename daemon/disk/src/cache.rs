@@ -1,12 +1,12 @@
 //! Which block holds which bytes: states, pins and the order of eviction. No I/O, no memory, no clock.
 //!
-//! A block is free, loading, pinned (somebody holds references) or evictable. Evictable blocks leave in LRU order,
+//! A block is free, loading, pinned (somebody holds references), evictable, or out for an upload and without a key. Evictable blocks leave in LRU order,
 //! with one exception: a block that was loaded because somebody waits for it is kept back for two turns (calls of
 //! [`BlockCache::next_turn`]) after it arrived. Without that, more waiters than blocks evict each other's answers
 //! before they are taken, and all of them read for ever.
 //!
-//! Invariant: free + evictable + pinned + loading = all blocks; a block is in the list its state names and is found
-//! by its key unless it is free.
+//! Invariant: free + evictable + pinned + loading + uploading = all blocks; a block is in the list its state names and is found
+//! by its key unless it is free or uploading.
 
 use rustix::io::Errno;
 
@@ -49,6 +49,7 @@ enum State {
     Loading(Urgency),
     Ready { valid: u32 },
     Failed(Errno),
+    Uploading,
 }
 
 /// The list an unpinned, filled block is in.
@@ -74,6 +75,7 @@ pub(crate) struct Census {
     pub(crate) cached: u32,
     pub(crate) pinned: u32,
     pub(crate) loading: u32,
+    pub(crate) uploading: u32,
 }
 
 /// States, keys and eviction order of a fixed number of blocks.
@@ -87,6 +89,7 @@ pub(crate) struct BlockCache {
     arrived: List,
     pinned: u32,
     loading: u32,
+    uploading: u32,
     turn: u64,
     evictions: u64,
 }
@@ -117,6 +120,7 @@ impl BlockCache {
             arrived: List::new(),
             pinned: 0,
             loading: 0,
+            uploading: 0,
             turn: 0,
             evictions: 0,
         }
@@ -151,7 +155,7 @@ impl BlockCache {
             return Lookup::Absent;
         };
         match self.slot(block).state {
-            State::Free => Lookup::Absent,
+            State::Free | State::Uploading => Lookup::Absent,
             State::Loading(_) => Lookup::Loading(block),
             State::Ready { .. } => Lookup::Ready(block),
             State::Failed(errno) => Lookup::Failed(block, errno),
@@ -161,15 +165,7 @@ impl BlockCache {
     /// Takes a free block, or else the coldest evictable one, to be filled for `key`, which is absent. `None` if
     /// every block is pinned, loading or kept back.
     pub(crate) fn reserve(&mut self, key: BlockKey, urgency: Urgency) -> Option<u32> {
-        let block = match self.free.pop_front(&mut self.links) {
-            Some(block) => block,
-            None => {
-                let coldest = self.lru.pop_front(&mut self.links)?;
-                self.unfile(coldest);
-                self.evictions += 1;
-                coldest
-            }
-        };
+        let block = self.take()?;
         self.index.insert(&key, block);
         self.loading += 1;
         *self.slot_mut(block) = Slot {
@@ -179,6 +175,22 @@ impl BlockCache {
             kept: Kept::Lru,
         };
         Some(block)
+    }
+
+    /// Takes a block as [`BlockCache::reserve`] does, for bytes on their way to a file. `None` as there.
+    pub(crate) fn begin_upload(&mut self) -> Option<u32> {
+        let block = self.take()?;
+        self.uploading += 1;
+        self.slot_mut(block).state = State::Uploading;
+        Some(block)
+    }
+
+    /// Takes back a block from an upload. What is in it is nobody's: the page cache has it.
+    pub(crate) fn end_upload(&mut self, block: u32) {
+        debug_assert!(matches!(self.slot(block).state, State::Uploading));
+        self.uploading -= 1;
+        self.slot_mut(block).state = State::Free;
+        self.free.push_back(&mut self.links, block);
     }
 
     /// Notes that somebody waits for `block`, which is loading.
@@ -239,7 +251,7 @@ impl BlockCache {
     pub(crate) fn valid(&self, block: u32) -> u32 {
         match self.slot(block).state {
             State::Ready { valid } => valid,
-            State::Free | State::Loading(_) | State::Failed(_) => 0,
+            State::Free | State::Loading(_) | State::Failed(_) | State::Uploading => 0,
         }
     }
 
@@ -250,12 +262,24 @@ impl BlockCache {
             cached: self.lru.len() + self.arrived.len(),
             pinned: self.pinned,
             loading: self.loading,
+            uploading: self.uploading,
         }
     }
 
     /// How often a block with content was taken for other content.
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions
+    }
+
+    /// A free block, or else the coldest evictable one, which loses its key.
+    fn take(&mut self) -> Option<u32> {
+        if let Some(block) = self.free.pop_front(&mut self.links) {
+            return Some(block);
+        }
+        let coldest = self.lru.pop_front(&mut self.links)?;
+        self.unfile(coldest);
+        self.evictions += 1;
+        Some(coldest)
     }
 
     fn arrive(&mut self, block: u32, state: State) {

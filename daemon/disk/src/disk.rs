@@ -1,5 +1,7 @@
 //! The disk of one worker: opens files, hands out blocks, and settles what helper threads bring back.
 
+mod uploads;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,6 +18,8 @@ use crate::ledger::{DiskCounters, DiskLedger};
 use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::{Name, TicketTable};
+use crate::upload::UploadLimits;
+use crate::upload::table::UploadTable;
 
 /// Sizes of a [`Disk`], fixed for its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +31,8 @@ pub struct DiskConfig {
     pub files: usize,
     /// Reads in flight on helper threads, at least 1, and as many opens. An open costs a name buffer of 4 KiB.
     pub queue_depth: usize,
+    /// How much of uploads, [`UploadLimits::NONE`] for a disk that only serves.
+    pub uploads: UploadLimits,
 }
 
 /// What is tried on the caller's thread. Everything, except in tests of the helper path.
@@ -35,6 +41,18 @@ struct Inline {
     opens: bool,
     /// Of a block, at most.
     bytes: usize,
+}
+
+/// Who was told since the last poll that there is no block, and who must hear of it when there is one.
+#[derive(Default)]
+struct Refused {
+    fetch: bool,
+    /// An upload, for want of memory.
+    upload: bool,
+    /// An upload, because it or all of them have their share.
+    share: bool,
+    /// There is one again.
+    is_over: bool,
 }
 
 /// How an attempt to fill a block ended.
@@ -54,7 +72,7 @@ enum Load {
 /// block gives references whose [`bytes`](Disk::bytes) are sent; [`release`](Disk::release) each when acknowledged;
 /// [`close`](Disk::close), before or after that. [`poll`](Disk::poll) once in every turn of the loop.
 ///
-/// Dropping it waits for the reads that helper threads have in hand.
+/// Dropping it waits for the reads and writes that helper threads have in hand. Nothing is left of unpublished uploads.
 pub struct Disk {
     helpers: Helpers,
     cache: BlockCache,
@@ -67,6 +85,8 @@ pub struct Disk {
     budget: TurnBudget,
     /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
     starved: bool,
+    uploads: UploadTable,
+    refused: Refused,
     inline: Inline,
 }
 
@@ -95,9 +115,11 @@ impl Disk {
         let files = table_size("files", config.files)?;
         let queue_depth = table_size("queue_depth", config.queue_depth)?;
         table_size("threads", config.threads)?;
+        let uploads = upload_slots(&config.uploads)?;
+        let blocks = memory.blocks();
         Ok(Disk {
-            helpers: Helpers::start(config.threads, config.queue_depth)?,
-            cache: BlockCache::new(memory.blocks()),
+            helpers: Helpers::start(config.threads, config.queue_depth, &config.uploads)?,
+            cache: BlockCache::new(blocks),
             memory,
             files: FileTable::new(files),
             tickets: TicketTable::new(queue_depth),
@@ -105,6 +127,8 @@ impl Disk {
             counters: DiskCounters::default(),
             budget: TurnBudget::new(),
             starved: false,
+            uploads: UploadTable::new(uploads, &config.uploads, blocks),
+            refused: Refused::default(),
             inline: Inline {
                 opens: true,
                 bytes: BLOCK_BYTES,
@@ -243,6 +267,9 @@ impl Disk {
     /// Ends a reference. Without references the block stays cached until its memory is needed.
     pub fn release(&mut self, block: BlockRef) {
         self.cache.unpin(block.0);
+        if self.refused.upload {
+            self.end_refusal();
+        }
     }
 
     /// Ends a handle. References to its blocks stay valid.
@@ -256,12 +283,14 @@ impl Disk {
     pub fn poll(&mut self) -> bool {
         let mut changed = self.cache.next_turn() && self.starved;
         changed |= self.budget.next_turn();
+        changed |= self.refused.is_over;
         while let Some(outcome) = self.helpers.take() {
             self.settle(outcome);
             changed = true;
         }
         if changed {
             self.starved = false;
+            self.refused = Refused::default();
         }
         self.wake_for_starved();
         changed
@@ -283,8 +312,10 @@ impl Disk {
             cached: census.cached,
             pinned: census.pinned,
             loading: census.loading,
+            uploading: census.uploading,
             files_open: self.files.open(),
             tickets: self.tickets.out(),
+            uploads: self.uploads.under_way(),
         }
     }
 
@@ -417,6 +448,7 @@ impl Disk {
                 }
             }
             Outcome::Read { job, result } => self.settle_read(job, result),
+            Outcome::Upload { job, result } => self.settle_upload(job, result),
         }
     }
 
@@ -451,11 +483,25 @@ impl Disk {
 
     fn no_block(&mut self) -> Fetch {
         self.counters.no_block += 1;
+        self.refused.fetch = true;
+        self.starve();
+        Fetch::NoBlock
+    }
+
+    /// Notes that somebody got no block although some are kept back for others.
+    fn starve(&mut self) {
         if !self.starved && self.cache.keeps_back() {
             self.starved = true;
             self.wake_for_starved();
         }
-        Fetch::NoBlock
+    }
+
+    /// A block came back without news from a helper: the next poll tells those who were refused one.
+    fn end_refusal(&mut self) {
+        if !self.refused.is_over {
+            self.refused.is_over = true;
+            self.helpers.signal_self();
+        }
     }
 
     /// Blocks that are kept back become evictable by turns of the loop, which may be about to sleep.
@@ -476,8 +522,10 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // In this order: while helpers run they borrow descriptors of `files` and write into `memory`.
         self.helpers.join();
-        while let Some(buffer) = self.helpers.left_over() {
-            self.memory.take_back(buffer);
+        let memory = &mut self.memory;
+        self.helpers.left_over(|buffer| memory.take_back(buffer));
+        while let Some(piece) = self.uploads.left_over() {
+            memory.take_back(piece.buffer);
         }
     }
 }
@@ -500,6 +548,17 @@ fn table_size(name: &str, n: usize) -> io::Result<u32> {
             format!("disk: {name} = {n} is not between 1 and {MAX}"),
         )),
     }
+}
+
+/// The length of the table of uploads.
+fn upload_slots(limits: &UploadLimits) -> io::Result<u32> {
+    if limits.uploads == 0 {
+        return Ok(0);
+    }
+    table_size("uploads.threads", limits.threads)?;
+    table_size("uploads.blocks", limits.blocks)?;
+    table_size("uploads.blocks_each", limits.blocks_each)?;
+    table_size("uploads.uploads", limits.uploads)
 }
 
 /// A length within one block, as the cache keeps it.

@@ -88,6 +88,16 @@ impl FileMeta {
         self.ctime_s
     }
 
+    /// Whether both are versions of one inode.
+    pub(crate) fn is_same_inode(&self, other: &FileMeta) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether anything leads to it still.
+    pub(crate) fn has_names(&self) -> bool {
+        self.links > 0
+    }
+
     /// Compares the version that was opened (`self`) with the file as it is `now`.
     pub(crate) fn drift(&self, now: &FileMeta) -> Drift {
         if self == now {

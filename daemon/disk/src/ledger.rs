@@ -13,24 +13,29 @@ pub struct DiskLedger {
     pub pinned: u32,
     /// Blocks being read into by a helper thread.
     pub loading: u32,
+    /// Blocks out for uploads: being filled by the caller, or on their way to the file.
+    pub uploading: u32,
     /// Files with a handle or a read in flight; shared ones count once. A file closed by its last user is not
     /// counted, although its descriptor may stay open for some 10 ms more.
     pub files_open: u32,
     /// Opens under way or answered but not yet fetched, abandoned ones included until they are answered.
     pub tickets: u32,
+    /// Uploads whose handle is out, or whose remains a helper thread has not cleared away yet.
+    pub uploads: u32,
 }
 
 impl DiskLedger {
     /// Whether every block is in exactly one place. Always true; asserted by tests.
     #[must_use]
     pub fn balanced(&self) -> bool {
-        self.free + self.cached + self.pinned + self.loading == self.blocks_total
+        self.free + self.cached + self.pinned + self.loading + self.uploading == self.blocks_total
     }
 
     /// Whether nobody holds or waits for anything: the state to come back to when all connections are gone.
     #[must_use]
     pub fn at_rest(&self) -> bool {
-        self.balanced() && self.pinned + self.loading + self.files_open + self.tickets == 0
+        let held = self.pinned + self.loading + self.uploading;
+        self.balanced() && held + self.files_open + self.tickets + self.uploads == 0
     }
 }
 
@@ -65,4 +70,14 @@ pub struct DiskCounters {
     pub read_errors: u64,
     /// Files found to be another version than the one opened, shrunk ones included.
     pub files_changed: u64,
+    /// Uploads begun.
+    pub uploads_begun: u64,
+    /// Uploads that have their name and are durable.
+    pub uploads_published: u64,
+    /// Uploads that failed after they had begun, whatever the reason. Those given up by the caller are in neither.
+    pub uploads_failed: u64,
+    /// Bytes written for uploads.
+    pub bytes_uploaded: u64,
+    /// Requests for a block to upload from that were refused ([`TakeBlock::NoBlock`](crate::TakeBlock::NoBlock)).
+    pub upload_no_block: u64,
 }

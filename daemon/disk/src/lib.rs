@@ -9,9 +9,13 @@
 //! helper threads ([`Disk::poll`], [`Disk::wake_fd`]). Files are never mapped: a file that shrinks under a mapping
 //! is a SIGBUS, here it is a [`ReadError`].
 //!
+//! Uploads go the other way ([`Disk::begin_upload`], [`UploadState`]): into blocks of the same memory, from there to a
+//! file without a name, and only when all of it is on disk does it get its name.
+//!
 //! Way of a block: `root` (openat2) -> `file` (one entry per version) -> `cache` (which block, whom to evict) ->
 //! `block` (whose memory is it now: all unsafe code but one line is there) -> `reader` (helper threads, which also
-//! close, see `closer`) -> `disk` (puts them together). Nothing allocates after [`Disk::new`].
+//! close, see `closer`) -> `disk` (puts them together). Way of an upload: `upload` (the words, the table, the scratch
+//! file) -> `writer` (helper threads of its own). Nothing allocates after [`Disk::new`].
 //!
 //! Assumed: Linux 5.12 or later; time stamps that change with the content (not a file written through a mapping,
 //! whose stamps lag); the tree mounted `relatime` or `noatime`, since an atime update can wait for the journal.
@@ -35,6 +39,8 @@ mod root;
 mod sync;
 mod ticket;
 mod tokens;
+mod upload;
+mod writer;
 
 pub use answer::{Fetch, Opening, Prefetch, ReadError};
 pub use block::BLOCK_BYTES;
@@ -45,3 +51,7 @@ pub use ledger::{DiskCounters, DiskLedger};
 pub use root::{FileKind, OpenError, Root, Symlinks};
 /// The error number of a failed system call.
 pub use rustix::io::Errno;
+pub use upload::{
+    Precondition, Published, Space, TEMPORARY_PREFIX, TakeBlock, UploadBlock, UploadError,
+    UploadHandle, UploadLimits, UploadOptions, UploadState, is_temporary_name,
+};

@@ -27,6 +27,8 @@ use crate::file::FileMeta;
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::Name;
 use crate::tokens::Tokens;
+use crate::upload::UploadLimits;
+use crate::writer::{UploadJob, UploadResult};
 
 /// A block to fill. Owns the block's memory while it travels.
 #[derive(Debug)]
@@ -63,6 +65,10 @@ pub(crate) enum Outcome {
         job: ReadJob,
         /// The file as it was after the last byte had been read.
         result: Result<FileMeta, ReadError>,
+    },
+    Upload {
+        job: UploadJob,
+        result: UploadResult,
     },
 }
 
@@ -129,6 +135,10 @@ struct Shared {
     outcomes: ArrayQueue<Outcome>,
     /// One token per job, some for closes, and one per thread at the end.
     work: Tokens,
+    /// Jobs for the upload threads: one per upload at most.
+    uploads: ArrayQueue<UploadJob>,
+    /// One token per upload job, and one per upload thread at the end.
+    upload_work: Tokens,
     wake: OwnedFd,
     stopping: AtomicBool,
     /// Every job passes here.
@@ -160,8 +170,25 @@ impl Shared {
         }
     }
 
+    /// The same on a thread for uploads, where nothing needs closing out of turn.
+    fn help_uploads(&self) {
+        loop {
+            self.upload_work.take();
+            // C: pairs with D.
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            #[cfg(test)]
+            self.gate.pass();
+            if let Some(mut job) = self.uploads.pop() {
+                let result = job.work.run();
+                self.report(Outcome::Upload { job, result });
+            }
+        }
+    }
+
     fn report(&self, outcome: Outcome) {
-        // The queue is as long as the one all jobs came from, and what was taken from there is in here once.
+        // The queue is as long as those all jobs came from, and what was taken from there is in here once.
         let pushed = self.outcomes.push(outcome).is_ok();
         debug_assert!(pushed, "more outcomes than jobs");
         self.signal();
@@ -177,25 +204,39 @@ impl Shared {
 pub(crate) struct Helpers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    upload_threads: Vec<JoinHandle<()>>,
     queue_depth: usize,
     reads_in_flight: usize,
     opens_in_flight: usize,
+    upload_jobs_in_flight: usize,
     /// Signals that were or will be sent for what this side has seen.
     signals_due: u64,
     signals_read: u64,
 }
 
 impl Helpers {
-    /// Starts `threads` helpers, for at most `queue_depth` reads and as many opens in flight.
+    /// Starts `threads` helpers, for at most `queue_depth` reads and as many opens in flight, and those for uploads.
     ///
     /// # Errors
     /// Those of eventfd(2) and of starting a thread.
-    pub(crate) fn start(threads: usize, queue_depth: usize) -> io::Result<Helpers> {
+    pub(crate) fn start(
+        threads: usize,
+        queue_depth: usize,
+        uploads: &UploadLimits,
+    ) -> io::Result<Helpers> {
+        let upload_threads = if uploads.uploads > 0 {
+            uploads.threads
+        } else {
+            0
+        };
         let shared = Arc::new(Shared {
             jobs: ArrayQueue::new(2 * queue_depth),
             closer: Closer::new(),
-            outcomes: ArrayQueue::new(2 * queue_depth),
+            outcomes: ArrayQueue::new(2 * queue_depth + uploads.uploads),
             work: Tokens::default(),
+            // A queue for nothing is not to be had.
+            uploads: ArrayQueue::new(uploads.uploads.max(1)),
+            upload_work: Tokens::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             stopping: AtomicBool::new(false),
             #[cfg(test)]
@@ -204,9 +245,11 @@ impl Helpers {
         let mut helpers = Helpers {
             shared,
             threads: Vec::with_capacity(threads),
+            upload_threads: Vec::with_capacity(upload_threads),
             queue_depth,
             reads_in_flight: 0,
             opens_in_flight: 0,
+            upload_jobs_in_flight: 0,
             signals_due: 0,
             signals_read: 0,
         };
@@ -215,6 +258,12 @@ impl Helpers {
             let thread = thread::Builder::new().name(format!("disk-{number}"));
             // If this fails, dropping `helpers` ends those already started.
             helpers.threads.push(thread.spawn(move || shared.help())?);
+        }
+        for number in 0..upload_threads {
+            let shared = Arc::clone(&helpers.shared);
+            let thread = thread::Builder::new().name(format!("upload-{number}"));
+            let thread = thread.spawn(move || shared.help_uploads())?;
+            helpers.upload_threads.push(thread);
         }
         Ok(helpers)
     }
@@ -238,6 +287,14 @@ impl Helpers {
     pub(crate) fn open(&mut self, ticket: u32, root: Root, name: Name) {
         self.opens_in_flight += 1;
         self.submit(Job::Open { ticket, root, name });
+    }
+
+    /// Hands an upload job over. An upload has one at a time, and the table bounds how many uploads there are.
+    pub(crate) fn upload(&mut self, job: UploadJob) {
+        self.upload_jobs_in_flight += 1;
+        let pushed = self.shared.uploads.push(job).is_ok();
+        assert!(pushed, "the upload queue has room for a job of each");
+        self.shared.upload_work.add(1);
     }
 
     /// Hands a descriptor over to be closed.
@@ -275,28 +332,32 @@ impl Helpers {
     pub(crate) fn join(&mut self) {
         // D: pairs with C; the tokens that wake the threads are added after it.
         self.shared.stopping.store(true, Ordering::Release);
-        self.shared
-            .work
-            .add(u32::try_from(self.threads.len()).unwrap_or(u32::MAX));
-        for thread in self.threads.drain(..) {
+        let all = |threads: &Vec<_>| u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        self.shared.work.add(all(&self.threads));
+        self.shared.upload_work.add(all(&self.upload_threads));
+        for thread in self.threads.drain(..).chain(self.upload_threads.drain(..)) {
             // A helper that panicked is gone, which is all that is wanted here.
             let _ = thread.join();
         }
     }
 
-    /// After [`Helpers::join`]: the next block memory that was still under way.
-    pub(crate) fn left_over(&mut self) -> Option<LoadBuffer> {
+    /// After [`Helpers::join`]: gives all block memory that was still under way to `take_back`.
+    pub(crate) fn left_over(&mut self, mut take_back: impl FnMut(LoadBuffer)) {
         while let Some(outcome) = self.shared.outcomes.pop() {
-            if let Outcome::Read { job, .. } = outcome {
-                return Some(job.buffer);
+            match outcome {
+                Outcome::Read { job, .. } => take_back(job.buffer),
+                Outcome::Upload { job, .. } => job.take_apart(&mut take_back),
+                Outcome::Opened { .. } => {}
             }
         }
         while let Some(job) = self.shared.jobs.pop() {
             if let Job::Read(job) = job {
-                return Some(job.buffer);
+                take_back(job.buffer);
             }
         }
-        None
+        while let Some(job) = self.shared.uploads.pop() {
+            job.take_apart(&mut take_back);
+        }
     }
 
     /// The gate that every job passes.
@@ -316,6 +377,7 @@ impl Helpers {
     pub(crate) fn is_quiet(&self) -> bool {
         self.reads_in_flight == 0
             && self.opens_in_flight == 0
+            && self.upload_jobs_in_flight == 0
             && self.signals_due == self.signals_read
     }
 
@@ -325,6 +387,7 @@ impl Helpers {
         match outcome {
             Outcome::Read { .. } => self.reads_in_flight -= 1,
             Outcome::Opened { .. } => self.opens_in_flight -= 1,
+            Outcome::Upload { .. } => self.upload_jobs_in_flight -= 1,
         }
         Some(outcome)
     }

@@ -9,14 +9,17 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, openat2, statx,
+};
 use rustix::io::Errno;
 
 use crate::file::FileMeta;
+use crate::upload::is_temporary_name;
 
 /// What a symbolic link below the root may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +79,8 @@ pub struct Root(Arc<RootDirectory>);
 struct RootDirectory {
     fd: OwnedFd,
     resolve: ResolveFlags,
+    /// Held by the helper thread that gives an upload its name.
+    publishing: Mutex<()>,
 }
 
 /// A regular file, open for reading.
@@ -108,7 +113,11 @@ impl Root {
             Symlinks::Never => contained | ResolveFlags::NO_SYMLINKS,
             Symlinks::InsideRoot => contained,
         };
-        Ok(Root(Arc::new(RootDirectory { fd, resolve })))
+        Ok(Root(Arc::new(RootDirectory {
+            fd,
+            resolve,
+            publishing: Mutex::new(()),
+        })))
     }
 
     /// Opens `name` if that needs no I/O. `None`: it would block, or the walk must be repeated.
@@ -122,20 +131,32 @@ impl Root {
 
     /// Opens `name`, however long that takes.
     pub(crate) fn open_blocking(&self, name: &CStr) -> Result<Opened, OpenError> {
-        let mut walks = 1;
-        loop {
-            match self.walk(name, ResolveFlags::empty()) {
-                Ok(fd) => return regular_file(fd, Freshness::Synced),
-                Err(Errno::AGAIN | Errno::INTR) if walks < WALKS_MAX => {
-                    walks += 1;
-                    thread::yield_now();
-                }
-                Err(errno) => return Err(OpenError::from_errno(errno)),
-            }
+        match patiently(|| self.walk(name, ResolveFlags::empty())) {
+            Ok(fd) => regular_file(fd, Freshness::Synced),
+            Err(errno) => Err(OpenError::from_errno(errno)),
         }
     }
 
+    /// Opens the directory `name` for uploads into it, however long that takes. fsync(2) needs it readable.
+    pub(crate) fn open_directory(&self, name: &CStr) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        patiently(|| openat2(&self.0.fd, name, flags, Mode::empty(), self.0.resolve))
+    }
+
+    /// Waits until no other upload by way of this root or its clones is given its name. For helper threads.
+    pub(crate) fn publishing_turn(&self) -> MutexGuard<'_, ()> {
+        // It guards no data: whoever panicked with it left nothing broken.
+        self.0
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn walk(&self, name: &CStr, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let leaf = name.to_bytes().rsplit(|&byte| byte == b'/').next();
+        if leaf.is_some_and(is_temporary_name) {
+            return Err(Errno::NOENT);
+        }
         // NONBLOCK: opening a FIFO must not wait for its writer. NOCTTY: a terminal must not become ours.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         // An empty path names the root itself, as in a URL.
@@ -167,6 +188,32 @@ pub(crate) fn stat(
     Ok((FileMeta::from_statx(&stat), kind))
 }
 
+/// The same for what is called `name` in `directory`, a symbolic link included.
+pub(crate) fn stat_at(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+) -> Result<(FileMeta, FileType), Errno> {
+    let stat = statx(
+        directory,
+        name,
+        AtFlags::SYMLINK_NOFOLLOW,
+        StatxFlags::BASIC_STATS,
+    )?;
+    let kind = FileType::from_raw_mode(stat.stx_mode.into());
+    Ok((FileMeta::from_statx(&stat), kind))
+}
+
+/// Repeats a walk that the kernel gave up.
+fn patiently(walk: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    for _ in 1..WALKS_MAX {
+        match walk() {
+            Err(Errno::AGAIN | Errno::INTR) => thread::yield_now(),
+            answer => return answer,
+        }
+    }
+    walk()
+}
+
 fn regular_file(fd: OwnedFd, freshness: Freshness) -> Result<Opened, OpenError> {
     let (meta, kind) = stat(fd.as_fd(), freshness).map_err(OpenError::from_errno)?;
     match kind {
@@ -180,14 +227,20 @@ fn regular_file(fd: OwnedFd, freshness: Freshness) -> Result<Opened, OpenError> 
     }
 }
 
-/// The clock is read here and nowhere else in the crate: this is the edge where time stamps come in. A clock before
-/// the file's (or before 1970) makes the file unsettled, which is always right, only slower.
-fn settled(meta: &FileMeta) -> bool {
+/// The clock is read here and nowhere else in the crate: this is the edge where time stamps come in and go out. 1970 for
+/// a clock that stands before it.
+pub(crate) fn realtime() -> Timespec {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_s = now.map_or(i64::MIN, |now| {
-        i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-    });
-    now_s.saturating_sub(meta.ctime_s()) > SETTLED_AFTER_S
+    let now = now.unwrap_or_default();
+    Timespec {
+        tv_sec: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: now.subsec_nanos().into(),
+    }
+}
+
+/// A clock before the file's makes the file unsettled, which is always right, only slower.
+fn settled(meta: &FileMeta) -> bool {
+    realtime().tv_sec.saturating_sub(meta.ctime_s()) > SETTLED_AFTER_S
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl Site {
             threads: 2,
             files: 1024,
             queue_depth: 64,
+            uploads: sluice_disk::UploadLimits::NONE,
         };
         let disk = Disk::anonymous(blocks * BLOCK_BYTES, &disk_config).expect("disk");
         let root = Root::open(directory.path(), Symlinks::Never).expect("root");

@@ -51,6 +51,7 @@ impl Server {
             threads: 2,
             files: 256,
             queue_depth: 64,
+            uploads: sluice_disk::UploadLimits::NONE,
         };
         let disk = Disk::anonymous(setup.blocks * BLOCK_BYTES, &disk_config).expect("disk");
         let root = Root::open(directory.path(), Symlinks::Never).expect("root");

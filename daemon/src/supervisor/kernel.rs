@@ -77,6 +77,7 @@ fn worker(
         threads: limits.worker.disk_threads as usize,
         files: limits.worker.files as usize,
         queue_depth: limits.worker.disk_queue as usize,
+        uploads: sluice_disk::UploadLimits::NONE,
     };
     let bytes = usize::try_from(limits.queue.block_bytes).unwrap_or(usize::MAX);
     let disk = Disk::anonymous(bytes, &disk_config)

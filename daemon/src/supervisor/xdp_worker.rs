@@ -158,6 +158,7 @@ impl Builder<'_> {
             threads: limits.disk_threads as usize,
             files: limits.files as usize,
             queue_depth: limits.disk_queue as usize,
+            uploads: sluice_disk::UploadLimits::NONE,
         }
     }
 

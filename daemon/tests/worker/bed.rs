@@ -375,6 +375,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
         threads: 2,
         files: 64,
         queue_depth: 64,
+        uploads: sluice_disk::UploadLimits::NONE,
     };
     let disk = Disk::new(blocks, &disk_config).expect("helper threads");
     (queue, nic, disk)

@@ -105,6 +105,7 @@ struct Twin {
     blocks: usize,
     turn: u64,
     held: Vec<Held>,
+    uploading: Vec<u32>,
     evictions: u64,
 }
 
@@ -150,8 +151,8 @@ impl Twin {
         self.held.push(held);
     }
 
-    fn reserve(&mut self, key: BlockKey, awaited: bool) -> bool {
-        if self.held.len() == self.blocks {
+    fn make_room(&mut self) -> bool {
+        if self.held.len() + self.uploading.len() == self.blocks {
             let coldest = self.held.iter().position(|held| {
                 held.pins == 0 && held.what != What::Loading && held.kept_since.is_none()
             });
@@ -160,6 +161,13 @@ impl Twin {
             };
             self.held.remove(coldest);
             self.evictions += 1;
+        }
+        true
+    }
+
+    fn reserve(&mut self, key: BlockKey, awaited: bool) -> bool {
+        if !self.make_room() {
+            return false;
         }
         self.held.push(Held {
             key,
@@ -200,12 +208,14 @@ impl Twin {
             u32::try_from(n).expect("few blocks")
         };
         let blocks = u32::try_from(self.blocks).expect("few blocks");
-        let held = u32::try_from(self.held.len()).expect("few blocks");
+        let held = self.held.len() + self.uploading.len();
+        let held = u32::try_from(held).expect("few blocks");
         Census {
             free: blocks - held,
             cached: count(|held| held.pins == 0 && held.what != What::Loading),
             pinned: count(|held| held.pins > 0),
             loading: count(|held| held.what == What::Loading),
+            uploading: u32::try_from(self.uploading.len()).expect("few blocks"),
         }
     }
 }
@@ -221,6 +231,8 @@ enum Op {
     Pin,
     Unpin,
     NextTurn,
+    BeginUpload,
+    EndUpload,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -234,11 +246,28 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Pin),
         4 => Just(Op::Unpin),
         2 => Just(Op::NextTurn),
+        1 => Just(Op::BeginUpload),
+        1 => Just(Op::EndUpload),
     ]
 }
 
 /// Applies an operation to both where its precondition holds. The twin decides that.
 fn apply(cache: &mut BlockCache, twin: &mut Twin, op: Op, key: BlockKey) {
+    match op {
+        Op::BeginUpload => {
+            let block = cache.begin_upload();
+            assert_eq!(block.is_some(), twin.make_room());
+            twin.uploading.extend(block);
+            return;
+        }
+        Op::EndUpload => {
+            if let Some(block) = twin.uploading.pop() {
+                cache.end_upload(block);
+            }
+            return;
+        }
+        _ => {}
+    }
     let (Lookup::Loading(block) | Lookup::Ready(block) | Lookup::Failed(block, _)) =
         cache.lookup(&key)
     else {
@@ -315,7 +344,7 @@ proptest! {
         ops in prop::collection::vec((op(), 1_u64..3, 0_u64..4), 1..300),
     ) {
         let mut cache = BlockCache::new(blocks);
-        let mut twin = Twin { blocks: blocks as usize, turn: 0, held: Vec::new(), evictions: 0 };
+        let mut twin = Twin { blocks: blocks as usize, turn: 0, held: Vec::new(), uploading: Vec::new(), evictions: 0 };
         for (op, file, block) in ops {
             apply(&mut cache, &mut twin, op, key(file, block));
             for (file, block) in (1..3).flat_map(|file| (0..4).map(move |block| (file, block))) {

@@ -4,6 +4,8 @@ mod changes;
 mod helpers;
 mod random;
 mod sharing;
+mod uploads;
+mod uploads_random;
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{FileKind, Symlinks};
+use crate::{FileKind, Symlinks, UploadLimits};
 
 /// How long a test waits for a helper thread before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +36,7 @@ impl Rig {
                 threads: 2,
                 files: 4,
                 queue_depth: 8,
+                uploads: UploadLimits::NONE,
             },
         )
     }
@@ -211,6 +214,7 @@ fn sizes_of_zero_are_refused() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     for bad in [
         DiskConfig { threads: 0, ..good },
@@ -364,6 +368,7 @@ fn given_memory_serves_as_well_as_mapped_memory() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     rig.disk = Disk::new(memory, &config).expect("a disk");
     let bytes = rig.write("file", 6, 2 * BLOCK_BYTES);

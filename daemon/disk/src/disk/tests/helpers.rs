@@ -107,6 +107,7 @@ fn a_full_queue_puts_a_read_off_and_loses_nothing() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     let mut rig = Rig::with(4, &config);
     rig.disk.inline.bytes = 0;
@@ -261,6 +262,7 @@ fn dropping_a_disk_joins_its_helpers_with_work_outstanding() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        uploads: UploadLimits::NONE,
     };
     let other = Disk::anonymous(BLOCK_BYTES, &config).expect("a disk");
     drop(std::mem::replace(&mut rig.disk, other));

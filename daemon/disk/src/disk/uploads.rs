@@ -1,0 +1,156 @@
+//! The uploads of a [`Disk`]: blocks from the caller to the helper threads, and what these bring back.
+
+use super::Disk;
+use crate::block::{BLOCK_BYTES, LoadBuffer};
+use crate::root::Root;
+use crate::upload::{
+    TakeBlock, UploadBlock, UploadError, UploadHandle, UploadOptions, UploadState,
+};
+use crate::writer::{Piece, UploadJob, UploadResult};
+
+/// Uploads. Call order: [`begin_upload`](Disk::begin_upload); [`upload_block`](Disk::upload_block), fill it,
+/// [`submit`](Disk::submit), as often as there are bytes; [`finish_upload`](Disk::finish_upload);
+/// [`upload_state`](Disk::upload_state) until it is final; [`end_upload`](Disk::end_upload), at any time.
+impl Disk {
+    /// Begins an upload to `path` below `root`: relative, already decoded, as for [`Disk::open`]. The answer to whether
+    /// it can be done comes by [`Disk::upload_state`], which is at first [`UploadState::Opening`].
+    ///
+    /// # Errors
+    /// [`UploadError::TooMany`] if every slot is taken, and what the path alone tells: [`UploadError::BadName`],
+    /// [`UploadError::IsDirectory`].
+    pub fn begin_upload(
+        &mut self,
+        root: &Root,
+        path: &[u8],
+        options: &UploadOptions,
+    ) -> Result<UploadHandle, UploadError> {
+        let slot = self.uploads.begin(root, path, options)?;
+        self.counters.uploads_begun += 1;
+        self.advance(slot);
+        Ok(UploadHandle(slot))
+    }
+
+    /// Where an upload stands. Changes in [`Disk::poll`], and by the calls for this upload.
+    #[must_use]
+    pub fn upload_state(&self, upload: &UploadHandle) -> UploadState {
+        self.uploads.state(upload.0)
+    }
+
+    /// Takes a block for bytes of the upload. Whoever holds one while no bytes come takes it from other uploads: after
+    /// a while without news, submit what is there.
+    pub fn upload_block(&mut self, upload: &UploadHandle) -> TakeBlock {
+        let slot = upload.0;
+        if !self.uploads.is_open(slot) {
+            return TakeBlock::Closed;
+        }
+        if !self.uploads.may_have_block(slot) {
+            self.counters.upload_no_block += 1;
+            self.refused.share = true;
+            return TakeBlock::NoBlock;
+        }
+        let Some(block) = self.cache.begin_upload() else {
+            self.counters.upload_no_block += 1;
+            self.refused.upload = true;
+            self.starve();
+            return TakeBlock::NoBlock;
+        };
+        self.uploads.block_out(slot);
+        TakeBlock::Taken(UploadBlock {
+            buffer: self.memory.lend(block),
+            upload: slot,
+        })
+    }
+
+    /// Has the first `len` bytes of `block` written at `offset` of the file. The order of submissions does not matter,
+    /// unless they overlap: then the later one wins. How it went shows in [`Disk::upload_state`]; a block of an upload
+    /// that takes no more bytes is merely returned.
+    pub fn submit(&mut self, block: UploadBlock, offset: u64, len: usize) {
+        debug_assert!(len <= BLOCK_BYTES, "{len} bytes are more than a block");
+        let UploadBlock { buffer, upload } = block;
+        if len == 0 || !self.uploads.is_open(upload) {
+            self.take_back(upload, buffer);
+            self.tell_refused();
+            return;
+        }
+        let len = len.min(BLOCK_BYTES);
+        self.uploads.submit(
+            upload,
+            Piece {
+                buffer,
+                offset,
+                len,
+            },
+        );
+        self.advance(upload);
+    }
+
+    /// Gives a block back without writing it. Blocks may outlive the upload they were taken for.
+    pub fn return_block(&mut self, block: UploadBlock) {
+        self.take_back(block.upload, block.buffer);
+        self.tell_refused();
+    }
+
+    /// Says that no more bytes come: once everything submitted is written, the file is cut or extended (with zeros) to
+    /// `size` bytes, made durable and given its name. Called twice, or after a failure, it does nothing.
+    pub fn finish_upload(&mut self, upload: &UploadHandle, size: u64) {
+        self.uploads.finish(upload.0, size);
+        self.advance(upload.0);
+    }
+
+    /// Ends an upload. Unless it is published, it is given up, and nothing of it is left in the file system when its
+    /// helper thread is done; but once [`Disk::finish_upload`] was called it may just be too late for that.
+    pub fn end_upload(&mut self, upload: UploadHandle) {
+        let slot = upload.0;
+        self.uploads.end(slot);
+        self.drop_unwanted(slot);
+        self.tell_refused();
+        self.advance(slot);
+    }
+
+    /// Takes what a helper brings back of an upload.
+    pub(super) fn settle_upload(&mut self, job: UploadJob, result: UploadResult) {
+        let UploadJob { slot, mut work } = job;
+        match &result {
+            Ok(Some(_)) => self.counters.uploads_published += 1,
+            Ok(None) => {}
+            Err(_) => self.counters.uploads_failed += 1,
+        }
+        self.counters.bytes_uploaded += work.written;
+        self.uploads.settle(slot, result);
+        for piece in work.batch.drain(..) {
+            self.take_back(slot, piece.buffer);
+        }
+        self.uploads.bring_home(slot, work);
+        self.drop_unwanted(slot);
+        self.advance(slot);
+    }
+
+    /// Hands the next job of an upload over, if it has one and none is under way.
+    fn advance(&mut self, slot: u32) {
+        if let Some(job) = self.uploads.next_job(slot) {
+            self.helpers.upload(job);
+        }
+    }
+
+    /// Takes back the blocks that were submitted to an upload which is over.
+    fn drop_unwanted(&mut self, slot: u32) {
+        while let Some(piece) = self.uploads.unwanted_piece(slot) {
+            self.take_back(slot, piece.buffer);
+        }
+    }
+
+    fn take_back(&mut self, slot: u32, buffer: LoadBuffer) {
+        let block = buffer.block();
+        self.memory.take_back(buffer);
+        self.cache.end_upload(block);
+        self.uploads.block_back(slot);
+    }
+
+    /// Blocks may have come back by a call of the caller, of which [`Disk::poll`] would otherwise have no news.
+    fn tell_refused(&mut self) {
+        let refused = &self.refused;
+        if refused.fetch || refused.upload || refused.share {
+            self.end_refusal();
+        }
+    }
+}

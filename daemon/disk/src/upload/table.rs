@@ -1,0 +1,244 @@
+//! The uploads under way: what each waits for, and which job is next. No I/O.
+//!
+//! A slot's work is here or with a helper, never both, so an upload has one job at a time. A slot becomes free when
+//! its handle is given back, its work is here, its file is gone or published, and no block is out for it: so a block
+//! always belongs to the upload it was taken for. Nothing allocates after [`UploadTable::new`].
+
+use crate::list::{Links, List};
+use crate::root::Root;
+use crate::upload::target::TargetName;
+use crate::upload::{Published, UploadError, UploadLimits, UploadOptions, UploadState};
+use crate::writer::{Order, Piece, UploadJob, UploadResult, UploadWork};
+
+struct Slot {
+    /// Away while a helper has it.
+    work: Option<Box<UploadWork>>,
+    /// Submitted since the present job was handed over.
+    waiting: Vec<Piece>,
+    /// Blocks out for it: with the caller, waiting, or with a helper.
+    blocks: u32,
+    /// The first job went well.
+    opened: bool,
+    /// The length, once it was said.
+    finish: Option<u64>,
+    outcome: Option<Result<Published, UploadError>>,
+    /// The handle was given back.
+    ended: bool,
+}
+
+/// A fixed number of uploads, and their share of the blocks.
+pub(crate) struct UploadTable {
+    slots: Box<[Slot]>,
+    links: Links,
+    free: List,
+    blocks: u32,
+    blocks_max: u32,
+    blocks_each: u32,
+}
+
+impl UploadTable {
+    /// A table for `limits` on a disk of `blocks_total` blocks.
+    pub(crate) fn new(slots: u32, limits: &UploadLimits, blocks_total: u32) -> UploadTable {
+        let half = (blocks_total / 2).max(1);
+        let share = |n: usize| u32::try_from(n).map_or(half, |n| n.min(half));
+        let blocks_each = share(limits.blocks_each);
+        let mut links = Links::new(slots);
+        UploadTable {
+            slots: (0..slots).map(|_| Slot::new(blocks_each)).collect(),
+            free: List::of_all(&mut links, slots),
+            links,
+            blocks: 0,
+            blocks_max: share(limits.blocks),
+            blocks_each,
+        }
+    }
+
+    /// Takes a slot for an upload. Its first job makes the file.
+    pub(crate) fn begin(
+        &mut self,
+        root: &Root,
+        path: &[u8],
+        options: &UploadOptions,
+    ) -> Result<u32, UploadError> {
+        let number = self.free.front().ok_or(UploadError::TooMany)?;
+        let slot = self.slot_mut(number);
+        let work = slot.work.as_mut().ok_or(UploadError::TooMany)?;
+        work.target.set(path)?;
+        work.root = Some(root.clone());
+        work.options = *options;
+        self.free.remove(&mut self.links, number);
+        Ok(number)
+    }
+
+    pub(crate) fn state(&self, slot: u32) -> UploadState {
+        let slot = self.slot(slot);
+        match slot.outcome {
+            Some(Ok(published)) => UploadState::Published(published),
+            Some(Err(error)) => UploadState::Failed(error),
+            None if !slot.opened => UploadState::Opening,
+            None if slot.finish.is_some() => UploadState::Publishing,
+            None => UploadState::Writing,
+        }
+    }
+
+    /// Whether the upload takes bytes.
+    pub(crate) fn is_open(&self, slot: u32) -> bool {
+        let slot = self.slot(slot);
+        slot.outcome.is_none() && slot.finish.is_none() && !slot.ended
+    }
+
+    /// Whether the upload may have one more block.
+    pub(crate) fn may_have_block(&self, slot: u32) -> bool {
+        self.blocks < self.blocks_max && self.slot(slot).blocks < self.blocks_each
+    }
+
+    /// Counts a block that is given to the upload, until [`UploadTable::block_back`].
+    pub(crate) fn block_out(&mut self, slot: u32) {
+        self.blocks += 1;
+        self.slot_mut(slot).blocks += 1;
+    }
+
+    pub(crate) fn block_back(&mut self, slot: u32) {
+        debug_assert!(self.slot(slot).blocks > 0, "upload {slot} has no block");
+        self.blocks = self.blocks.saturating_sub(1);
+        let blocks = &mut self.slot_mut(slot).blocks;
+        *blocks = blocks.saturating_sub(1);
+        self.retire_if_done(slot);
+    }
+
+    /// Queues bytes for an upload that takes them.
+    pub(crate) fn submit(&mut self, slot: u32, piece: Piece) {
+        // As long as the number of blocks an upload may have.
+        self.slot_mut(slot).waiting.push(piece);
+    }
+
+    /// Notes the length of the whole. Nothing happens if the upload is over, or was told already.
+    pub(crate) fn finish(&mut self, slot: u32, size: u64) {
+        if self.is_open(slot) {
+            self.slot_mut(slot).finish = Some(size);
+        }
+    }
+
+    /// Notes that the handle is gone.
+    pub(crate) fn end(&mut self, slot: u32) {
+        self.slot_mut(slot).ended = true;
+        self.retire_if_done(slot);
+    }
+
+    /// The next piece of an upload that is over, which will not be written.
+    pub(crate) fn unwanted_piece(&mut self, slot: u32) -> Option<Piece> {
+        let slot = self.slot_mut(slot);
+        let is_over = slot.ended || slot.outcome.is_some();
+        if is_over { slot.waiting.pop() } else { None }
+    }
+
+    /// The next job, if there is something to do and no job under way.
+    pub(crate) fn next_job(&mut self, number: u32) -> Option<UploadJob> {
+        let slot = self.slot_mut(number);
+        let order = match (slot.ended, slot.finish) {
+            (true, _) => Order::GiveUp,
+            (false, Some(size)) => Order::Finish(size),
+            (false, None) => Order::GoOn,
+        };
+        let work = slot.work.as_mut()?;
+        // The slot may have become free by what the caller did just before.
+        work.root.as_ref()?;
+        let is_needed = match order {
+            Order::GiveUp => work.scratch.is_some(),
+            _ if slot.outcome.is_some() => false,
+            Order::Finish(_) => true,
+            Order::GoOn => !slot.opened || !slot.waiting.is_empty(),
+        };
+        if !is_needed {
+            return None;
+        }
+        work.order = order;
+        if order != Order::GiveUp {
+            std::mem::swap(&mut work.batch, &mut slot.waiting);
+        }
+        let work = slot.work.take()?;
+        Some(UploadJob { slot: number, work })
+    }
+
+    /// Takes a job's result. The work must follow by [`UploadTable::bring_home`].
+    pub(crate) fn settle(&mut self, slot: u32, result: UploadResult) {
+        let slot = self.slot_mut(slot);
+        match result {
+            Ok(None) => slot.opened = true,
+            Ok(Some(published)) => slot.outcome = Some(Ok(published)),
+            Err(error) => slot.outcome = Some(Err(error)),
+        }
+    }
+
+    /// Takes the work back, with its batch empty.
+    pub(crate) fn bring_home(&mut self, slot: u32, work: Box<UploadWork>) {
+        debug_assert!(work.batch.is_empty(), "blocks are left in the batch");
+        self.slot_mut(slot).work = Some(work);
+        self.retire_if_done(slot);
+    }
+
+    /// How many slots are taken.
+    pub(crate) fn under_way(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX) - self.free.len()
+    }
+
+    /// Lets every upload have a temporary name from the start.
+    #[cfg(test)]
+    pub(crate) fn without_tmpfile(&mut self) {
+        for work in self.slots.iter_mut().filter_map(|slot| slot.work.as_mut()) {
+            work.tmpfile = false;
+        }
+    }
+
+    /// When the disk goes: the next piece that no helper has.
+    pub(crate) fn left_over(&mut self) -> Option<Piece> {
+        self.slots.iter_mut().find_map(|slot| slot.waiting.pop())
+    }
+
+    fn retire_if_done(&mut self, number: u32) {
+        let slot = self.slot_mut(number);
+        let Some(work) = slot.work.as_mut() else {
+            return;
+        };
+        if !slot.ended || slot.blocks > 0 || work.scratch.is_some() {
+            return;
+        }
+        work.root = None;
+        slot.opened = false;
+        slot.finish = None;
+        slot.outcome = None;
+        slot.ended = false;
+        self.free.push_back(&mut self.links, number);
+    }
+
+    fn slot(&self, slot: u32) -> &Slot {
+        &self.slots[slot as usize]
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.slots[slot as usize]
+    }
+}
+
+impl Slot {
+    fn new(blocks_each: u32) -> Slot {
+        Slot {
+            work: Some(Box::new(UploadWork {
+                target: TargetName::new(),
+                root: None,
+                options: UploadOptions::default(),
+                scratch: None,
+                batch: Vec::with_capacity(blocks_each as usize),
+                order: Order::GoOn,
+                written: 0,
+                tmpfile: true,
+            })),
+            waiting: Vec::with_capacity(blocks_each as usize),
+            blocks: 0,
+            opened: false,
+            finish: None,
+            outcome: None,
+            ended: false,
+        }
+    }
+}
