@@ -17,6 +17,7 @@ mod idle;
 mod idle_line;
 mod ingress;
 mod pressure;
+mod refill;
 mod report;
 
 use core::net::{IpAddr, SocketAddr};
@@ -38,6 +39,7 @@ use gso_lane::GsoLane;
 use icmp::PassBudget;
 use idle_line::IdleLine;
 use pressure::Pressure;
+use refill::Refill;
 
 pub use frames::TX_FRAMES_MAX;
 pub use handoff::{Handoff, handoff_ring};
@@ -89,6 +91,7 @@ pub struct Worker {
     is_waiting: Vec<bool>,
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
+    refill: Refill,
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
@@ -130,6 +133,7 @@ impl Worker {
             waiting: VecDeque::with_capacity(2 * connections),
             is_waiting: vec![false; connections],
             to_ask: 0,
+            refill: Refill::new(connections),
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,
