@@ -17,6 +17,7 @@ mod idle;
 mod idle_line;
 mod ingress;
 mod pressure;
+mod refill;
 mod report;
 
 use core::net::{IpAddr, SocketAddr};
@@ -39,6 +40,7 @@ use icmp::PassBudget;
 use idle::Patience;
 use idle_line::IdleLine;
 use pressure::Pressure;
+use refill::Refill;
 
 pub use frames::TX_FRAMES_MAX;
 pub use handoff::{Handoff, handoff_ring};
@@ -90,6 +92,7 @@ pub struct Worker {
     is_waiting: Vec<bool>,
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
+    refill: Refill,
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
@@ -131,6 +134,7 @@ impl Worker {
             waiting: VecDeque::with_capacity(2 * connections),
             is_waiting: vec![false; connections],
             to_ask: 0,
+            refill: Refill::new(connections),
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,

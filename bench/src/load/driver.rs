@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::connection::{Connection, Step};
 use super::record::{Outcome, Record};
@@ -14,8 +16,10 @@ use super::{BUFFER_BYTES, GRACE, Options, say};
 
 /// Events of one call.
 const EVENTS: usize = 256;
-/// Nearer to what is due than this, the loop spins: a timeout has milliseconds.
-const SPIN: Duration = Duration::from_millis(2);
+/// What the timer is called in epoll; slots are far fewer.
+const ALARM: u64 = u64::MAX;
+/// Of the timer; 0 would disarm it.
+const SHORTEST_SLEEP: Duration = Duration::from_nanos(1);
 /// Failures after which there is nothing to measure.
 const FAILURES_MAX: u64 = 1000;
 
@@ -25,6 +29,9 @@ pub struct Driver<'a> {
     length: u64,
     request: Vec<u8>,
     epoll: Epoll,
+    /// Wakes the loop for what is due: a timeout of epoll has milliseconds, and to spin would take the CPU from the bulk
+    /// client beside, or from the server.
+    alarm: TimerFd,
     slots: Vec<Option<Connection>>,
     /// Slots that have nothing to do: the open loop takes from here, the most recently used first.
     free: Vec<usize>,
@@ -44,11 +51,18 @@ impl<'a> Driver<'a> {
         let begin = start + Duration::from_secs_f64(options.warm_up);
         let end = begin + Duration::from_secs_f64(options.seconds);
         let count = usize::try_from(options.connections).map_err(io::Error::other)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // Edge-triggered: it is never read, each setting of it is an edge to come.
+        let wants = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&alarm, EpollEvent::new(wants, ALARM))?;
         Ok(Driver {
             options,
             length,
             request: options.request(),
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            epoll,
+            alarm,
             slots: (0..count).map(|_| None).collect(),
             free: (0..count).rev().collect(),
             waiting: VecDeque::new(),
@@ -91,13 +105,13 @@ impl<'a> Driver<'a> {
                     "{failed} requests failed, the first: {first}"
                 )));
             }
-            let timeout = EpollTimeout::from(self.timeout_ms(now));
+            let timeout = self.set_alarm(now)?;
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(error) => return Err(error.into()),
             };
-            for event in &events[..count] {
+            for event in events[..count].iter().filter(|event| event.data() != ALARM) {
                 self.step(usize::try_from(event.data()).unwrap_or(usize::MAX));
             }
         }
@@ -227,9 +241,12 @@ impl<'a> Driver<'a> {
         self.release(slot, Instant::now());
     }
 
-    /// Until something is due, at most.
-    fn timeout_ms(&self, now: Instant) -> u16 {
+    /// Has the loop woken when something is due. What epoll may wait: not at all if it is due already.
+    fn set_alarm(&self, now: Instant) -> io::Result<EpollTimeout> {
         let due = self.schedule.as_ref().and_then(Schedule::next);
+        if due.is_some_and(|due| due <= now) {
+            return Ok(EpollTimeout::ZERO);
+        }
         let bounds = [
             due,
             Some(self.begin),
@@ -237,11 +254,13 @@ impl<'a> Driver<'a> {
             Some(self.end + GRACE),
         ];
         let next = bounds.into_iter().flatten().filter(|at| *at > now).min();
-        let left = next.map_or(Duration::ZERO, |at| at - now);
-        if left < SPIN || due.is_some_and(|due| due <= now) {
-            return 0;
-        }
-        u16::try_from((left - SPIN).as_millis() + 1).unwrap_or(1000)
+        let Some(next) = next else {
+            return Ok(EpollTimeout::ZERO);
+        };
+        let left = (next - now).max(SHORTEST_SLEEP);
+        let expiration = Expiration::OneShot(TimeSpec::from(left));
+        self.alarm.set(expiration, TimerSetTimeFlags::empty())?;
+        Ok(EpollTimeout::NONE)
     }
 }
 

@@ -240,7 +240,9 @@ impl Disk {
             Lookup::Loading(_) => Prefetch::Coming,
             Lookup::Failed(..) => Prefetch::Refused,
             // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
-            Lookup::Absent if self.budget.is_spent() || !self.helpers.has_room(Urgency::Ahead) => {
+            Lookup::Absent
+                if self.budget.is_spent_ahead() || !self.helpers.has_room(Urgency::Ahead) =>
+            {
                 Prefetch::Refused
             }
             Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {

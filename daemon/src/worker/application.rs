@@ -4,6 +4,7 @@ use sluice_tcp::clock::Instant;
 use sluice_tcp::{ConnId, Events};
 
 use super::Worker;
+use super::refill::Reach;
 use crate::exchange::Exchange;
 
 /// Waiting connections that are asked in one turn: every block that becomes free may concern any of them, and there
@@ -14,14 +15,20 @@ impl Worker {
     /// Serves every connection with news, and those that waited if a block or an open file came.
     pub(super) fn serve(&mut self, now: Instant, freed: bool) -> bool {
         let mut busy = freed;
-        while let Some((conn, events)) = self.stack.poll_event() {
-            busy = true;
-            self.on_events(conn, events, now);
-        }
+        // Before the news, so that who was put off by the disk's budget is not put off again by those who come after it.
         if freed {
             self.to_ask = self.waiting.len();
         }
         self.serve_waiting(now);
+        while let Some((conn, events)) = self.stack.poll_event() {
+            busy = true;
+            self.on_events(conn, events, now);
+        }
+        for _ in 0..self.refill.due() {
+            if let Some(conn) = self.refill.take() {
+                self.advance(conn, now);
+            }
+        }
         busy | (self.to_ask > 0)
     }
 
@@ -29,6 +36,7 @@ impl Worker {
         let slot = conn.slot();
         if events.closed.is_some() {
             self.is_waiting[slot] = false;
+            self.refill.note(conn, false);
             self.idle_line.leave(slot);
             if let (Some(farewells), Some(record)) = (&self.farewells, self.stack.last_record()) {
                 farewells.push(record);
@@ -87,7 +95,8 @@ impl Worker {
         };
         // Of a peer whose window is closed the horizon is what it acknowledged: its blocks go back, and come again
         // when the window opens or a probe is due.
-        let progress = exchange.advance(view.horizon, now, &mut self.services);
+        let reach = Reach::of(&view);
+        let progress = exchange.advance(reach.horizon, now, &mut self.services);
         if progress.abort {
             self.stack.abort(conn);
             return;
@@ -95,6 +104,7 @@ impl Worker {
         if progress.waiting && !core::mem::replace(&mut self.is_waiting[conn.slot()], true) {
             self.waiting.push_back(conn);
         }
+        self.refill.note(conn, reach.capped && progress.more);
         let deadline = exchange.deadline(&self.services);
         self.stack.consume(conn, exchange.consumed());
         self.stack.waits_for(conn, progress.awaited);

@@ -15,8 +15,9 @@ use super::Worker;
 use super::frames::{Payload, send_packet};
 use super::gso_lane::GSO_PAYLOAD_MAX;
 
-/// Packets built per turn, about one TX ring kick's worth (kernel budget) of full frames.
-const TX_BATCH_PACKETS: u32 = 256;
+/// Packets built per turn. They, and what was read for them, are most of a turn, and a request that arrives waits for the
+/// end of one before it is seen: 64 are four super-segments, or 64 full frames of one kick, some 100 us either way.
+const TX_BATCH_PACKETS: u32 = 64;
 
 impl Worker {
     /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
@@ -36,6 +37,9 @@ impl Worker {
                 break;
             };
             left = left.saturating_sub(self.send(run, now));
+            if !run.payload.is_empty() {
+                self.refill.on_sent(run.conn);
+            }
         }
         left < TX_BATCH_PACKETS
     }

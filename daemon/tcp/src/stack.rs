@@ -524,7 +524,8 @@ impl Stack {
         if let Some((connection, queued)) = self.slots.awake(slot)
             && connection.events.closed.is_none()
         {
-            self.queues.want_transmit(slot, queued);
+            let is_new = connection.send.in_flight() == 0;
+            self.queues.want_transmit(slot, is_new, queued);
         }
     }
 

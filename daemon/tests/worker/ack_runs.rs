@@ -70,7 +70,13 @@ fn those_of_two_connections_among_one_another_are_two_to_the_stack() {
     let site = Site::new();
     let content = site.file("big", MIB);
     let mut bed = Bed::new(&site);
-    let mut clients = [(); 2].map(|()| in_full_flow(&mut bed, "/big"));
+    let mut clients = [(); 2].map(|()| bed.connect());
+    for client in &mut clients {
+        client.write(get("/big"));
+    }
+    let in_full_flow =
+        |client: &Client| client.received.len() >= 200 * KIB && client.out.len() >= 16;
+    bed.run(&mut clients, |clients| clients.iter().all(in_full_flow));
     let [one, other] = clients
         .each_mut()
         .map(|client| core::mem::take(&mut client.out));

@@ -147,10 +147,10 @@ fn what_is_left_at_the_deadline_is_reset() {
     let content = site.file("big", 4 * MIB);
     let mut bed = Bed::new(&site);
     // One that does not read, one that does not finish its side, one in the middle of its handshake.
-    let mut clients = vec![begin_transfer(&mut bed)];
+    let idle = bed.connect();
+    let mut clients = vec![begin_transfer(&mut bed), idle];
     clients[0].out.clear();
     clients[0].set_window(0);
-    clients.push(bed.connect());
     bed.settle(&mut clients);
     clients.push(Client::connect(bed.take_port()));
     clients[2].mute = true;
