@@ -1,9 +1,12 @@
-//! Serving allocates nothing: neither from the page cache nor by helper threads.
+//! Serving allocates nothing: neither from the page cache nor by helper threads. Uploads do not either.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks};
+use sluice_disk::{
+    BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks, TakeBlock,
+    UploadLimits, UploadOptions, UploadState,
+};
 
 struct Counting;
 
@@ -66,6 +69,34 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
     sum
 }
 
+/// Uploads one file of ten blocks as a connection does.
+fn upload(disk: &mut Disk, root: &Root, name: &[u8]) {
+    let options = UploadOptions::default();
+    let upload = disk
+        .begin_upload(root, name, &options)
+        .expect("a free slot");
+    for number in 0..10 {
+        let mut block = loop {
+            disk.poll();
+            if let TakeBlock::Taken(block) = disk.upload_block(&upload) {
+                break block;
+            }
+        };
+        block.bytes_mut().fill(number);
+        disk.submit(block, u64::from(number) * BLOCK_BYTES as u64, BLOCK_BYTES);
+    }
+    disk.finish_upload(&upload, 10 * BLOCK_BYTES as u64);
+    loop {
+        disk.poll();
+        match disk.upload_state(&upload) {
+            UploadState::Published(_) => break,
+            UploadState::Failed(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+    disk.end_upload(upload);
+}
+
 fn make_cold(path: &std::path::Path) {
     let file = std::fs::File::open(path).expect("the file opens");
     file.sync_all().expect("only clean pages can be dropped");
@@ -73,14 +104,19 @@ fn make_cold(path: &std::path::Path) {
 }
 
 #[test]
-fn serving_allocates_nothing() {
+fn serving_and_taking_uploads_allocate_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let root = Root::open(dir.path(), Symlinks::Never).expect("the root opens");
     let config = DiskConfig {
         threads: 2,
         files: 2,
         queue_depth: 8,
-        uploads: sluice_disk::UploadLimits::NONE,
+        uploads: UploadLimits {
+            uploads: 2,
+            threads: 1,
+            blocks: 4,
+            blocks_each: 2,
+        },
     };
     let mut disk = Disk::anonymous(8 * BLOCK_BYTES, &config).expect("a disk");
     // A long name: short ones are copied to the stack by the system call wrapper anyway.
@@ -89,6 +125,8 @@ fn serving_allocates_nothing() {
     std::fs::write(&path, vec![1; 20 * BLOCK_BYTES + 1]).expect("the file is written");
     let expected = 20 * BLOCK_BYTES as u64 + 1;
     serve(&mut disk, &root, name.as_bytes());
+    let uploaded = "u".repeat(250);
+    upload(&mut disk, &root, uploaded.as_bytes());
 
     for round in 0..20 {
         if round % 2 == 0 {
@@ -96,6 +134,7 @@ fn serving_allocates_nothing() {
         }
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let sum = serve(&mut disk, &root, name.as_bytes());
+        upload(&mut disk, &root, uploaded.as_bytes());
         let after = ALLOCATIONS.load(Ordering::Relaxed);
         assert_eq!(sum, expected);
         assert_eq!(after - before, 0, "allocations in round {round}");

@@ -5,6 +5,7 @@ mod helpers;
 mod random;
 mod sharing;
 mod uploads;
+mod uploads_random;
 
 use std::fs;
 use std::path::PathBuf;

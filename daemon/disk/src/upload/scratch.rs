@@ -58,6 +58,11 @@ impl Scratch {
 
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), UploadError> {
+        // The kernel's offsets are signed. What it thinks of such a place would be EINVAL, or EOVERFLOW.
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > i64::MAX.cast_unsigned()) {
+            return Err(UploadError::TooLarge);
+        }
         while !bytes.is_empty() {
             match rustix::io::pwrite(&self.file, bytes, offset) {
                 // Not known to happen to a regular file; to go on would be for ever.

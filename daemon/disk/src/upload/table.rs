@@ -141,6 +141,8 @@ impl UploadTable {
             (false, None) => Order::GoOn,
         };
         let work = slot.work.as_mut()?;
+        // The slot may have become free by what the caller did just before.
+        work.root.as_ref()?;
         let is_needed = match order {
             Order::GiveUp => work.scratch.is_some(),
             _ if slot.outcome.is_some() => false,
