@@ -51,6 +51,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[disk]`: file reading.
     pub disk: Disk,
+    /// `[upload]`: files that clients store.
+    pub upload: Upload,
     /// `[limits]`: bounds on what clients can use.
     pub limits: Limits,
     /// `--listen-address`: addresses of the kernel backend; empty means see [`Config::kernel_addresses`].
@@ -152,6 +154,15 @@ pub struct Disk {
     pub threads: u32,
 }
 
+/// `[upload]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// Whether PUT stores files. Everybody who can connect may then write below the root.
+    pub enabled: bool,
+    /// Bytes of one file at most (1 B to 8 EiB less one, the largest file there is).
+    pub max_size: u64,
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -167,6 +178,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Bytes per second that a client has to take of a response, on average over 30 s, before it is reset (1 B to
     /// 1 GiB); `None` is off. With our own TCP only: kernel sockets hide what a client takes, and hold no block for it.
+    /// As many of an upload it has to send, with either backend, before it is answered 408.
     pub min_rate: Option<u64>,
     /// SYNs per second that reach the workers during a flood; each queue has its equal share.
     pub syn_rate: u32,
@@ -363,6 +375,15 @@ impl Default for Tcp {
 impl Default for Disk {
     fn default() -> Self {
         Self { threads: 4 }
+    }
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max_size: 1 << 40,
+        }
     }
 }
 

@@ -12,14 +12,18 @@
 //! | `response` | queued responses: head bytes, file extent, pinned blocks |
 //! | `read_ahead` | how far ahead of the window blocks are read |
 //! | `heads` | ring of head bytes |
+//! | `upload` | one upload: begun, stored, published, answered |
+//! | `incoming` | the body of an upload: stream offsets to file offsets, chunks, blocks |
 
 mod heads;
+mod incoming;
 mod input;
 mod read_ahead;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use input::INPUT_BYTES;
 pub use response::{Holding, RESPONSES_MAX};
@@ -34,6 +38,8 @@ use sluice_disk::OpenTicket;
 use sluice_http::Status;
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
+use upload::Step;
+pub(crate) use upload::Upload;
 
 /// The state of the response stream after [`Exchange::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +71,8 @@ enum Phase {
     Idle,
     /// The rest of a request head.
     Head,
+    /// The body of an upload.
+    Receiving,
     /// Us, or acknowledgements.
     Responding,
 }
@@ -85,14 +93,15 @@ pub struct Exchange {
     input: Option<Box<Input>>,
     queue: Option<Box<ResponseQueue>>,
     ticket: Option<OpenTicket>,
+    upload: Option<Box<Upload>>,
     /// Where the request stream goes on; an input knows better.
     request_offset: u64,
     /// Where the response stream goes on; a queue knows better.
     response_offset: u64,
     phase: Phase,
-    /// Begin of the phase, or while responding of the time over which the rate is taken.
+    /// Begin of the phase, or in a response or an upload of the time over which the rate is taken.
     since: Instant,
-    /// What the peer had then.
+    /// What the peer had, or had sent, then.
     had: u64,
     /// Since when the peer has been waiting for us, while it does.
     waiting_since: Option<Instant>,
@@ -114,6 +123,7 @@ impl Exchange {
             input: None,
             queue: None,
             ticket: None,
+            upload: None,
             request_offset: 0,
             response_offset: 0,
             phase: Phase::Idle,
@@ -135,6 +145,9 @@ impl Exchange {
         if self.last_taken {
             return usize::MAX;
         }
+        if let Some(upload) = self.storing() {
+            return usize::try_from(upload.incoming().room()).unwrap_or(usize::MAX);
+        }
         match &self.input {
             Some(input) => input.capacity() - input.pending().len(),
             None if services.has_input() => services.input_bytes(),
@@ -149,6 +162,14 @@ impl Exchange {
         if self.last_taken || bytes.is_empty() {
             return true;
         }
+        let (offset, bytes) = match self.place_in_upload(offset, bytes) {
+            Some(rest) if rest.1.is_empty() => return true,
+            Some(rest) => rest,
+            None => {
+                services.counters.no_workspace += 1;
+                return false;
+            }
+        };
         if self.input.is_none() {
             self.input = services.take_input();
             if let Some(input) = &mut self.input {
@@ -166,6 +187,9 @@ impl Exchange {
     /// Everything below stream offset `until` has been placed; never beyond what [`Self::place`] took. Its time of
     /// arrival is that of the next [`Self::advance`].
     pub fn delivered(&mut self, until: u64) {
+        if let Some(upload) = self.storing_mut() {
+            upload.incoming_mut().deliver(until);
+        }
         if self.last_taken {
             self.request_offset = self.request_offset.max(until);
         } else if let Some(input) = &mut self.input {
@@ -177,9 +201,42 @@ impl Exchange {
     /// [`Services::input_bytes`] further.
     #[must_use]
     pub fn consumed(&self) -> u64 {
-        match &self.input {
-            Some(input) if !self.last_taken => input.consumed(),
-            _ => self.request_offset,
+        match (&self.input, self.storing()) {
+            _ if self.last_taken => self.request_offset,
+            (_, Some(upload)) => upload.incoming().delivered(),
+            (Some(input), None) => input.consumed(),
+            (None, None) => self.request_offset,
+        }
+    }
+
+    /// Stream offset up to which the receive window may reach while the body of an upload is stored, whatever
+    /// [`Self::consumed`] says: it is promised then, and never falls. `None` while there is no such body.
+    pub fn promise(&mut self, services: &Services) -> Option<u64> {
+        let input_bytes = u64::try_from(services.input_bytes()).unwrap_or(0);
+        let upload = self.storing_mut()?;
+        Some(upload.incoming_mut().promise(input_bytes))
+    }
+
+    /// Where the transport may put the next bytes in order itself, instead of [`Self::place`]: then
+    /// [`Self::delivered`] says how many they were. Empty if none belong to an upload now.
+    pub fn vacancy(&mut self) -> &mut [u8] {
+        match self.storing_mut() {
+            Some(upload) => upload.incoming_mut().vacancy(),
+            None => &mut [],
+        }
+    }
+
+    /// Whether the request under way is an upload.
+    #[must_use]
+    pub fn is_uploading(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// How many bytes of an upload its peer could send in a round trip or two; `None` if the transport cannot say. Blocks
+    /// for so many are held ready in the next [`Self::advance`].
+    pub fn set_wanted(&mut self, wanted: Option<u32>) {
+        if let Some(upload) = &mut self.upload {
+            upload.set_wanted(wanted);
         }
     }
 
@@ -201,11 +258,7 @@ impl Exchange {
             let delivered = self.input.as_ref().map(|input| input.delivered());
             self.drained_at = Some(delivered.unwrap_or(self.request_offset));
         }
-        let opening = self.take_requests(now, services);
-        let awaited = opening.then_some(match self.queue {
-            Some(_) => Awaited::Disk,
-            None => Awaited::Memory,
-        });
+        let awaited = self.take_requests(now, services);
         let fill = match &mut self.queue {
             Some(queue) => queue.fill(horizon, now, services),
             None => Fill::Done,
@@ -267,12 +320,13 @@ impl Exchange {
     pub fn deadline(&self, services: &Services) -> Option<Instant> {
         match self.phase {
             _ if self.aborted => None,
-            Phase::Responding if self.waiting_since.is_some() => None,
+            Phase::Responding | Phase::Receiving if self.waiting_since.is_some() => None,
             Phase::Responding => services.min_rate.map(|_| self.since + RATE_TIME),
             _ if self.last_taken => {
                 let is_lingering = self.phase == Phase::Idle && !self.lingered;
                 is_lingering.then(|| self.since + LINGER)
             }
+            Phase::Receiving => Some(self.since + services.body_time()),
             Phase::Idle => Some(self.since + services.idle_timeout),
             Phase::Head => Some(self.since + services.header_timeout),
         }
@@ -289,6 +343,7 @@ impl Exchange {
         }
         match self.phase {
             Phase::Responding => self.judge_rate(now, services),
+            Phase::Receiving => self.judge_body(now, services),
             Phase::Head => self.end_head(services),
             Phase::Idle if self.last_taken => self.lingered = true,
             Phase::Idle => {
@@ -323,6 +378,7 @@ impl Exchange {
         if let Some(ticket) = self.ticket.take() {
             services.disk.abandon(ticket);
         }
+        self.discard_upload(services);
         if let Some(mut queue) = self.queue.take() {
             if !queue.is_empty() && !self.aborted {
                 services.counters.abandoned += 1;
@@ -336,24 +392,32 @@ impl Exchange {
         }
     }
 
-    /// Queues responses while there are requests and room. True if a file is being opened, or memory is missing.
-    fn take_requests(&mut self, now: Instant, services: &mut Services) -> bool {
+    /// Queues responses while there are requests and room. What the next one waits for, if that is us.
+    fn take_requests(&mut self, now: Instant, services: &mut Services) -> Option<Awaited> {
         if let Some(input) = &mut self.input {
             input.stamp(now);
         }
-        while !self.last_taken {
+        loop {
+            match self.drive_upload(services) {
+                Step::Answered => {}
+                Step::Peer => return None,
+                Step::Ours(awaited) => return Some(awaited),
+            }
+            if self.last_taken {
+                return None;
+            }
             match self.take_request(now, services) {
-                Taken::Response { last: false } => {}
+                Taken::Response { last: false } | Taken::Upload => {}
                 Taken::Response { last: true } => self.take_no_more(),
-                Taken::Opening | Taken::NoQueue => return true,
-                Taken::Full => return false,
+                Taken::Opening => return Some(Awaited::Disk),
+                Taken::NoQueue => return Some(Awaited::Memory),
+                Taken::Full => return None,
                 Taken::Nothing => {
                     self.end_if_asked(services);
-                    return false;
+                    return None;
                 }
             }
         }
-        false
     }
 
     fn take_request(&mut self, now: Instant, services: &mut Services) -> Taken {
@@ -373,6 +437,7 @@ impl Exchange {
             input,
             queue,
             &mut self.ticket,
+            &mut self.upload,
             self.drained_at,
             now,
             services,
@@ -396,6 +461,9 @@ impl Exchange {
     /// From now on request bytes are dropped unread.
     fn take_no_more(&mut self) {
         self.last_taken = true;
+        if let Some(upload) = &self.upload {
+            self.request_offset = self.request_offset.max(upload.incoming().delivered());
+        }
         if let Some(input) = &mut self.input {
             self.request_offset = self.request_offset.max(input.delivered());
             input.restart(self.request_offset);
@@ -436,10 +504,23 @@ impl Exchange {
         self.had = has;
     }
 
+    /// What the peer sent of a body since the last look, against the minimum; without one, whether it sent anything.
+    fn judge_body(&mut self, now: Instant, services: &mut Services) {
+        let sent = self.body_received();
+        if sent - self.had < services.body_least() {
+            self.end_slow_upload(services);
+            return;
+        }
+        self.since = now;
+        self.had = sent;
+    }
+
     /// While the peer waits for us, its clock stands still.
     fn stop_clock(&mut self, waiting: bool, now: Instant) {
         match self.waiting_since {
-            None if waiting && self.phase == Phase::Responding => self.waiting_since = Some(now),
+            None if waiting && matches!(self.phase, Phase::Responding | Phase::Receiving) => {
+                self.waiting_since = Some(now);
+            }
             Some(at) if !waiting => {
                 self.waiting_since = None;
                 self.since = self.since + now.saturating_since(at);
@@ -452,6 +533,35 @@ impl Exchange {
     fn released(&self) -> u64 {
         let queue = self.queue.as_ref();
         queue.map_or(self.response_offset, |queue| queue.released())
+    }
+
+    /// Stream offset up to which the body of an upload has come.
+    fn body_received(&self) -> u64 {
+        let upload = self.upload.as_ref();
+        upload.map_or(0, |upload| upload.incoming().delivered())
+    }
+
+    /// The upload whose body is being stored.
+    fn storing(&self) -> Option<&Upload> {
+        self.upload.as_deref().filter(|upload| upload.is_storing())
+    }
+
+    fn storing_mut(&mut self) -> Option<&mut Upload> {
+        let upload = self.upload.as_deref_mut();
+        upload.filter(|upload| upload.is_storing())
+    }
+
+    /// Stores what belongs to the body of an upload. What follows it, or `None` if there was no place for it.
+    fn place_in_upload<'b>(&mut self, offset: u64, bytes: &'b [u8]) -> Option<(u64, &'b [u8])> {
+        let Some(upload) = self.storing_mut() else {
+            return Some((offset, bytes));
+        };
+        let incoming = upload.incoming_mut();
+        let (body, rest) = bytes.split_at(incoming.share(offset, bytes.len()));
+        if !body.is_empty() && !incoming.place(offset, body) {
+            return None;
+        }
+        Some((offset + u64::try_from(body.len()).unwrap_or(0), rest))
     }
 
     /// Follows the phase, and gives back what holds nothing.
@@ -469,7 +579,15 @@ impl Exchange {
             self.response_offset = queue.end();
             services.give_back_queue(queue);
         }
+        let is_receiving = self
+            .upload
+            .as_ref()
+            .is_some_and(|upload| upload.awaits_peer());
         let phase = if self.queue.is_some() || self.ticket.is_some() {
+            Phase::Responding
+        } else if is_receiving {
+            Phase::Receiving
+        } else if self.upload.is_some() {
             Phase::Responding
         } else if self.input.is_some() {
             Phase::Head
@@ -479,7 +597,10 @@ impl Exchange {
         if phase != self.phase {
             self.phase = phase;
             self.since = now;
-            self.had = self.released();
+            self.had = match phase {
+                Phase::Receiving => self.body_received(),
+                _ => self.released(),
+            };
             self.waiting_since = None;
         }
     }
@@ -499,7 +620,7 @@ impl Exchange {
         };
         Progress {
             ready_until: ready,
-            finish: self.last_taken && ready == end && !self.aborted,
+            finish: self.last_taken && self.upload.is_none() && ready == end && !self.aborted,
             abort: self.aborted,
             waiting: !self.aborted && (opening.is_some() || matches!(fill, Fill::Waiting(_))),
             more: !self.aborted && ready < end,

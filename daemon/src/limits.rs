@@ -47,6 +47,9 @@ const DISK_QUEUE: u32 = 1024;
 /// and a machine with 128 CPUs does not get 512 of them.
 const DISK_THREADS_PROCESS: u32 = 64;
 
+/// Uploads of a worker at once, each with two descriptors and some 5 KiB.
+const UPLOADS_MAX: u32 = 256;
+
 /// Memory for requests and responses, which most of the connections do not have under way at the same time: buffers
 /// for long heads as if every connection had one of 1 KiB, response queues (some 12 KiB) for a third of them.
 const REQUEST_BYTES_EACH: u32 = 1 << 10;
@@ -200,6 +203,14 @@ pub struct WorkerLimits {
     pub request_bytes: u32,
     /// Bytes of the queues of responses under way, at once.
     pub response_bytes: u32,
+    /// Uploads at once; 0 where they are off.
+    pub uploads: u32,
+    /// Helper threads for uploads: as many again as for reads, which a slow fdatasync must not hold up.
+    pub upload_threads: u32,
+    /// Blocks that all uploads together hold: half of them, so that downloads have the other half.
+    pub upload_blocks: u32,
+    /// Blocks that one upload holds. Three quarters of that, so that the next has some while one stalls.
+    pub upload_blocks_each: u32,
 }
 
 impl Limits {
@@ -208,7 +219,9 @@ impl Limits {
     pub fn derive(config: &Config, sizing: &Sizing) -> Self {
         let workers = sizing.workers.max(1);
         let queue = QueueLimits::derive(config.xdp.umem_bytes, sizing.backend);
-        let worker = WorkerLimits::derive(config, sizing.backend, workers, sizing.descriptors);
+        let blocks = u32::try_from(queue.block_bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
+        let worker =
+            WorkerLimits::derive(config, sizing.backend, workers, sizing.descriptors, blocks);
         let memlock_bytes = match sizing.backend {
             ActiveBackend::Xdp => u64::from(workers) * (queue.frames.bytes() + queue.block_bytes),
             ActiveBackend::Kernel => 0,
@@ -303,6 +316,7 @@ impl WorkerLimits {
         backend: ActiveBackend,
         workers: u32,
         descriptors: Option<u64>,
+        blocks: u32,
     ) -> Self {
         let wanted = config.limits.connections.div_ceil(workers);
         let share = descriptors
@@ -310,6 +324,11 @@ impl WorkerLimits {
             .saturating_sub(DESCRIPTORS_PROCESS)
             / u64::from(workers);
         let share = share.saturating_sub(DESCRIPTORS_WORKER);
+        let uploads = match config.upload.enabled {
+            true => at_most(UPLOADS_MAX.min(wanted), share / 8),
+            false => 0,
+        };
+        let share = share.saturating_sub(2 * u64::from(uploads));
         // A connection reads one file at a time. Of scarce descriptors files get a quarter where connections
         // need them too; half would starve connections that share a file.
         let (files, connections) = match backend {
@@ -322,6 +341,12 @@ impl WorkerLimits {
         let half_open = HALF_OPEN_MAX.min(connections);
         let time_wait = connections;
         let flows = connections + half_open + time_wait;
+        let disk_threads = config
+            .disk
+            .threads
+            .min(DISK_THREADS_PROCESS / workers)
+            .max(1);
+        let upload_blocks = (blocks / 2).max(1);
         Self {
             connections,
             half_open,
@@ -330,11 +355,11 @@ impl WorkerLimits {
             timers: flows,
             files,
             disk_queue: DISK_QUEUE,
-            disk_threads: config
-                .disk
-                .threads
-                .min(DISK_THREADS_PROCESS / workers)
-                .max(1),
+            disk_threads,
+            uploads,
+            upload_threads: disk_threads.min(uploads),
+            upload_blocks,
+            upload_blocks_each: (upload_blocks / 4 * 3).max(1),
             input_bytes: config.limits.header_bytes,
             request_bytes: at_least(REQUEST_BYTES_MIN, REQUEST_BYTES_EACH, connections),
             response_bytes: at_least(RESPONSE_BYTES_MIN, RESPONSE_BYTES_EACH, connections),
@@ -364,7 +389,10 @@ fn descriptors(worker: &WorkerLimits, backend: ActiveBackend, workers: u32) -> u
         ActiveBackend::Xdp => 0,
         ActiveBackend::Kernel => worker.connections,
     };
-    let each = DESCRIPTORS_WORKER + u64::from(worker.files) + u64::from(connections);
+    let each = DESCRIPTORS_WORKER
+        + u64::from(worker.files)
+        + u64::from(connections)
+        + 2 * u64::from(worker.uploads);
     DESCRIPTORS_PROCESS + u64::from(workers) * each
 }
 

@@ -12,13 +12,16 @@ pub(crate) mod pool;
 pub use counters::Counters;
 
 use crate::clock::WallClock;
-use crate::exchange::{INPUT_BYTES, Input, ResponseQueue};
+use crate::exchange::{INPUT_BYTES, Input, ResponseQueue, Upload};
 use crate::histograms::WorkerHistograms;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
 use pool::{Buffers, Pool};
-use sluice_disk::{BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root};
-use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits};
+use sluice_disk::{
+    BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadHandle,
+    UploadLimits,
+};
+use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
 
 /// Name of the file that stands for its directory.
@@ -27,6 +30,9 @@ pub(crate) const INDEX_FILE: &[u8] = b"index.html";
 /// Connections with a request under way for which everything is made at construction. More is made when it is needed,
 /// up to the limits: 65,536 connections that are mostly idle shall not cost a gigabyte.
 const WARM: usize = 256;
+
+/// The same for uploads.
+const UPLOADS_WARM: usize = 16;
 
 /// Bytes for request heads that do not fit their inputs, unless configured otherwise.
 const REQUEST_BYTES: usize = 16 << 20;
@@ -75,8 +81,20 @@ pub struct ServicesConfig {
     /// Time a kept connection may wait for its next request.
     pub idle_timeout: Duration,
     /// Bytes per second that a peer has to take of a response, on average over 30 s, or it is reset; `None` is off.
-    /// Time in which it waits for us does not count.
+    /// Time in which it waits for us does not count. The same for what it has to send of an upload; `None` lets it pause
+    /// for [`Self::idle_timeout`] there.
     pub min_rate: Option<u64>,
+    /// What uploads are taken; `None` refuses them.
+    pub uploads: Option<UploadConfig>,
+}
+
+/// Uploads of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadConfig {
+    /// Which are allowed.
+    pub rules: UploadRules,
+    /// How many at once and with how many blocks: what the disk was made with.
+    pub limits: UploadLimits,
 }
 
 impl Default for ServicesConfig {
@@ -92,6 +110,7 @@ impl Default for ServicesConfig {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             min_rate: Some(MIN_RATE),
+            uploads: None,
         }
     }
 }
@@ -118,6 +137,9 @@ pub struct Services {
     pub(crate) header_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) min_rate: Option<u64>,
+    /// As [`Self::min_rate`], of what a client sends: that is seen by every backend.
+    body_rate: Option<u64>,
+    pub(crate) uploads: Option<UploadRules>,
     pub(crate) buffers: Buffers,
     /// The path of the request being answered.
     pub(crate) path: Vec<u8>,
@@ -127,6 +149,10 @@ pub struct Services {
     blocks_per_connection: usize,
     inputs: Pool<Box<Input>>,
     queues: Pool<Box<ResponseQueue>>,
+    in_progress: Pool<Box<Upload>>,
+    /// Blocks of all uploads together, and of one.
+    upload_blocks: usize,
+    upload_blocks_each: usize,
     freed: bool,
 }
 
@@ -140,6 +166,9 @@ impl Services {
         let connections = config.connections.max(1);
         let queues = config.response_bytes / ResponseQueue::bytes_for(blocks_per_connection);
         let uri_bytes = config.http.uri_bytes.min(input_bytes);
+        let uploads = config.uploads.map_or(UploadLimits::NONE, |it| it.limits);
+        let upload_blocks = uploads.blocks.min(blocks / 2).max(1);
+        let upload_blocks_each = uploads.blocks_each.clamp(1, upload_blocks);
         Services {
             disk,
             root,
@@ -157,6 +186,8 @@ impl Services {
             header_timeout: config.header_timeout,
             idle_timeout: config.idle_timeout,
             min_rate: config.min_rate,
+            body_rate: config.min_rate,
+            uploads: config.uploads.map(|uploads| uploads.rules),
             buffers: Buffers::new(input_bytes, config.request_bytes),
             path: Vec::with_capacity(uri_bytes + INDEX_FILE.len()),
             head: Vec::with_capacity(RESPONSE_HEAD_BYTES + LOCATION_GROWTH * uri_bytes),
@@ -166,6 +197,11 @@ impl Services {
             queues: Pool::new(WARM, queues.clamp(1, connections), || {
                 Box::new(ResponseQueue::new(blocks_per_connection))
             }),
+            in_progress: Pool::new(UPLOADS_WARM, uploads.uploads, || {
+                Box::new(Upload::new(upload_blocks_each))
+            }),
+            upload_blocks,
+            upload_blocks_each,
             freed: false,
         }
     }
@@ -194,7 +230,8 @@ impl Services {
     /// Connections with a request or a response under way: the more of both.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.inputs.out().max(self.queues.out())
+        let answering = self.inputs.out().max(self.queues.out());
+        answering.max(self.in_progress.out())
     }
 
     #[cfg(test)]
@@ -252,6 +289,51 @@ impl Services {
     pub(crate) fn close(&mut self, file: FileHandle) {
         self.disk.close(file);
         self.freed = true;
+    }
+
+    /// Whether one more upload can be taken.
+    pub(crate) fn has_upload(&self) -> bool {
+        self.in_progress.has_one()
+    }
+
+    pub(crate) fn take_upload(&mut self) -> Option<Box<Upload>> {
+        let blocks = self.upload_blocks_each;
+        self.in_progress.take(|| Box::new(Upload::new(blocks)))
+    }
+
+    pub(crate) fn give_back_upload(&mut self, upload: Box<Upload>) {
+        self.in_progress.give_back(upload);
+        // The others' shares grow.
+        self.freed = true;
+    }
+
+    /// Blocks that one upload may hold ready now, at least one: an equal share.
+    pub(crate) fn upload_allowance(&self) -> usize {
+        let uploads = self.in_progress.out().max(1);
+        (self.upload_blocks / uploads).clamp(1, self.upload_blocks_each)
+    }
+
+    pub(crate) fn end_upload(&mut self, file: UploadHandle) {
+        self.disk.end_upload(file);
+        self.freed = true;
+    }
+
+    pub(crate) fn return_upload_block(&mut self, block: UploadBlock) {
+        self.disk.return_block(block);
+        self.freed = true;
+    }
+
+    /// Time over which a client has to send [`Self::body_least`] bytes of an upload.
+    pub(crate) fn body_time(&self) -> Duration {
+        match self.body_rate {
+            Some(_) => RATE_TIME,
+            None => self.idle_timeout,
+        }
+    }
+
+    pub(crate) fn body_least(&self) -> u64 {
+        self.body_rate
+            .map_or(1, |rate| rate.saturating_mul(RATE_TIME.as_secs()))
     }
 
     pub(crate) fn leave_line(&mut self, place: Place) {

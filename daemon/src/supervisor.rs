@@ -22,8 +22,9 @@ use crate::console::say;
 use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
-use crate::services::ServicesConfig;
-use sluice_http::RequestLimits;
+use crate::services::{ServicesConfig, UploadConfig};
+use sluice_disk::UploadLimits;
+use sluice_http::{RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
 
 pub use napi::restore_all;
@@ -245,6 +246,17 @@ fn served_root(config: &Config) -> Result<sluice_disk::Root, Failure> {
     })
 }
 
+/// Sizes of the uploads of a worker.
+fn upload_limits(limits: &Limits) -> UploadLimits {
+    let limits = &limits.worker;
+    UploadLimits {
+        uploads: limits.uploads as usize,
+        threads: limits.upload_threads as usize,
+        blocks: limits.upload_blocks as usize,
+        blocks_each: limits.upload_blocks_each as usize,
+    }
+}
+
 /// Sizes of a worker's application, the same for both backends.
 fn services_config(config: &Config, limits: &Limits) -> ServicesConfig {
     ServicesConfig {
@@ -257,6 +269,12 @@ fn services_config(config: &Config, limits: &Limits) -> ServicesConfig {
         header_timeout: config.limits.header_timeout,
         idle_timeout: config.limits.idle_timeout,
         min_rate: config.limits.min_rate,
+        uploads: config.upload.enabled.then(|| UploadConfig {
+            rules: UploadRules {
+                max_size: config.upload.max_size,
+            },
+            limits: upload_limits(limits),
+        }),
         request_bytes: limits.worker.request_bytes as usize,
         response_bytes: limits.worker.response_bytes as usize,
         ..ServicesConfig::default()

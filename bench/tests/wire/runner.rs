@@ -337,7 +337,8 @@ impl Runner<'_> {
             Call::Consume(until) => self.driver.consume(port, *until),
             Call::Close => self.driver.close(port),
             Call::Abort => self.driver.abort(port),
-            Call::Deadline(_)
+            Call::Room(..)
+            | Call::Deadline(_)
             | Call::Accepting(_)
             | Call::CloseReceive
             | Call::WaitsFor(_)

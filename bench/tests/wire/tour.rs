@@ -145,7 +145,8 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
         matches!(
             &step.action,
             Action::Do(
-                Call::Deadline(_)
+                Call::Room(..)
+                    | Call::Deadline(_)
                     | Call::Accepting(_)
                     | Call::CloseReceive
                     | Call::WaitsFor(_)

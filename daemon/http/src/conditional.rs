@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
-use crate::etag::{ETag, etag};
+use crate::etag::{ETag, etag, settled_etag};
 use crate::plan::Found;
 use crate::request::{FieldValues, Method, Request, Singleton};
 
@@ -30,6 +30,14 @@ impl Validators {
             etag: etag(path, found.size, found.mtime_s, found.mtime_ns, now_s),
             // Never later than the answer itself (RFC 9110 8.8.2.1).
             last_modified: LastModified::from_unix(found.mtime_s.min(now_s)),
+        }
+    }
+
+    /// Those that it will have when it is at rest.
+    pub(crate) fn settled(path: &[u8], found: &Found) -> Validators {
+        Validators {
+            etag: settled_etag(path, found.size, found.mtime_s, found.mtime_ns),
+            last_modified: LastModified::from_unix(found.mtime_s),
         }
     }
 }
@@ -90,6 +98,29 @@ pub(crate) fn evaluate(request: &Request<'_>, validators: &Validators) -> Verdic
     // 5: is the range wanted from this version? Range has a meaning for GET alone (RFC 9110 14.2).
     let range = request.method == Method::Get && if_range_holds(request.if_range(), validators);
     Verdict::Proceed { range }
+}
+
+/// Evaluates the preconditions of a PUT for a file with these validators, `None` if there is no file. The
+/// numbers are the steps of RFC 9110 13.2.2; what is left of them for a method that changes the file are guards.
+pub(crate) fn put_precondition_holds(
+    request: &Request<'_>,
+    validators: Option<&Validators>,
+) -> bool {
+    // 1 and 2. Without a file there is nothing that could match, and nothing that was modified.
+    let guarded = match (request.if_match(), validators) {
+        (Some(tags), Some(validators)) => {
+            any_tag(tags, |tag| tag.matches_strongly(&validators.etag))
+        }
+        (Some(_), None) => false,
+        (None, Some(validators)) => unmodified_since(request.if_unmodified_since(), validators),
+        (None, None) => true,
+    };
+    // 3: `*` is matched by any file.
+    let matched = match (request.if_none_match(), validators) {
+        (Some(tags), Some(validators)) => any_tag(tags, |tag| tag.matches_weakly(&validators.etag)),
+        _ => false,
+    };
+    guarded && !matched
 }
 
 /// `If-Unmodified-Since` (RFC 9110 13.1.4). What is no date, or more than one, is ignored.

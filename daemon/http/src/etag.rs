@@ -55,8 +55,15 @@ pub fn etag(path: &[u8], size: u64, mtime_s: i64, mtime_ns: u32, now_s: i64) -> 
     // `now_s` is cut to seconds, so the true age is at least this. A time in the future is never
     // settled.
     let age_ns = (i128::from(now_s) - i128::from(mtime_s)) * 1_000_000_000 - i128::from(mtime_ns);
-    let weak = age_ns < SETTLED_NS;
+    tag(path, size, mtime_s, mtime_ns, age_ns < SETTLED_NS)
+}
 
+/// The tag that [`etag`] gives to the same file once it is settled.
+pub(crate) fn settled_etag(path: &[u8], size: u64, mtime_s: i64, mtime_ns: u32) -> ETag {
+    tag(path, size, mtime_s, mtime_ns, false)
+}
+
+fn tag(path: &[u8], size: u64, mtime_s: i64, mtime_ns: u32, weak: bool) -> ETag {
     let mut hasher = SipHasher24::new_with_key(&KEY);
     // Fixed widths first, so that no two inputs run together.
     hasher.write(&size.to_le_bytes());

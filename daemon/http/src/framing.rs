@@ -7,7 +7,7 @@
 //! Invariant: the verdict is that of the *first* byte at which the head is beyond repair or complete.
 //! So more bytes never change a verdict, and it does not matter how TCP cut the stream.
 
-use crate::request::{RequestLimits, Version};
+use crate::request::{Body, RequestLimits, Version};
 use crate::status::Status;
 
 /// Offsets of a complete head in the input.
@@ -173,13 +173,16 @@ impl BodyFraming {
         Ok(())
     }
 
-    /// True if a body follows the head. Both fields at once, or chunks in HTTP/1.0, are the classical
-    /// smuggling forms and refused (RFC 9112 6.1, 6.3).
-    pub(crate) fn has_body(&self, version: Version) -> Result<bool, Status> {
-        if self.chunked && (self.content_length.is_some() || version == Version::Http10) {
-            return Err(Status::BadRequest);
+    /// What follows the head. Both fields at once, or chunks in HTTP/1.0, are the classical smuggling
+    /// forms and refused (RFC 9112 6.1, 6.3).
+    pub(crate) fn body(&self, version: Version) -> Result<Body, Status> {
+        match (self.content_length, self.chunked) {
+            (Some(_), true) => Err(Status::BadRequest),
+            (None, true) if version == Version::Http10 => Err(Status::BadRequest),
+            (None, true) => Ok(Body::Chunked),
+            (Some(length), false) => Ok(Body::Length(length)),
+            (None, false) => Ok(Body::Unannounced),
         }
-        Ok(self.chunked || self.content_length.is_some_and(|length| length > 0))
     }
 }
 
@@ -315,7 +318,7 @@ mod tests {
         assert_eq!(found, Err(Status::NotImplemented));
     }
 
-    fn body(lengths: &[&str], codings: &[&str], version: Version) -> Result<bool, Status> {
+    fn body(lengths: &[&str], codings: &[&str], version: Version) -> Result<Body, Status> {
         let mut framing = BodyFraming::default();
         for value in lengths {
             framing.content_length(value.as_bytes())?;
@@ -323,22 +326,23 @@ mod tests {
         for value in codings {
             framing.transfer_encoding(value.as_bytes())?;
         }
-        framing.has_body(version)
+        framing.body(version)
     }
 
     #[test]
-    fn a_body_follows_a_length_above_zero_or_chunks() {
+    fn a_body_is_announced_by_a_length_or_by_chunks() {
         use Version::{Http10, Http11};
-        assert_eq!(body(&[], &[], Http11), Ok(false));
-        assert_eq!(body(&["0"], &[], Http11), Ok(false));
-        assert_eq!(body(&["7"], &[], Http10), Ok(true));
-        assert_eq!(body(&[], &["chunked"], Http11), Ok(true));
-        assert_eq!(body(&[], &["Chunked"], Http11), Ok(true));
+        assert_eq!(body(&[], &[], Http11), Ok(Body::Unannounced));
+        assert_eq!(body(&["0"], &[], Http11), Ok(Body::Length(0)));
+        assert_eq!(body(&["7"], &[], Http10), Ok(Body::Length(7)));
+        assert_eq!(body(&[], &["chunked"], Http11), Ok(Body::Chunked));
+        assert_eq!(body(&[], &["Chunked"], Http11), Ok(Body::Chunked));
     }
 
     #[test]
     fn repeated_lengths_must_agree() {
-        assert_eq!(body(&["7, 7", "7"], &[], Version::Http11), Ok(true));
+        let agreed = body(&["7, 7", "7"], &[], Version::Http11);
+        assert_eq!(agreed, Ok(Body::Length(7)));
         for lengths in [&["7, 8"][..], &["7", "8"], &["7", "07", "8"]] {
             assert_eq!(body(lengths, &[], Version::Http11), Err(Status::BadRequest));
         }

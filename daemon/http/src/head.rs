@@ -83,10 +83,15 @@ impl<'v> HeadWriter<'v> {
 
     /// `Connection` where it says more than the peer's version does (RFC 9112 9.3), and the end of the
     /// head.
-    pub(crate) fn finish(mut self, close: bool, request: Option<&Request<'_>>) {
+    pub(crate) fn finish(self, close: bool, request: Option<&Request<'_>>) {
+        self.finish_for(close, request.map(|request| request.version));
+    }
+
+    /// The same for a peer of `version`, `None` if it is not known.
+    pub(crate) fn finish_for(mut self, close: bool, version: Option<Version>) {
         if close {
             self.field("Connection", b"close");
-        } else if request.is_some_and(|request| request.version == Version::Http10) {
+        } else if version == Some(Version::Http10) {
             self.field("Connection", b"keep-alive");
         }
         self.out.extend_from_slice(b"\r\n");

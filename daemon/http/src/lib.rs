@@ -1,8 +1,8 @@
 //! HTTP/1.1 for files: from the bytes of a request to the bytes of a response head and a range of a
 //! file.
 //!
-//! GET and HEAD over HTTP/1.1 and 1.0, with keep-alive, pipelining, one byte range and the conditional
-//! requests of RFC 9110. No I/O, no clock, no state between requests, and no allocation: heads are read
+//! GET, HEAD and PUT over HTTP/1.1 and 1.0, with keep-alive, pipelining, one byte range and the
+//! conditional requests of RFC 9110. No I/O, no clock, no state between requests, and no allocation: heads are read
 //! in place and written into buffers that the caller uses again. The order of calls for one request:
 //!
 //! 1. [`parse_request`] on what has arrived; on `Invalid`, [`plan_error`] without a request, then
@@ -14,13 +14,17 @@
 //! 5. The caller sends the head, then [`Plan::body`], then closes if [`Plan::close`] says so; else step
 //!    1 with the bytes behind the request.
 //!
-//! Not here: multipart ranges, uploads, listings, content negotiation. Clauses read strictly where
+//! For a PUT see `upload`: [`plan_put`] takes the place of the steps 2 to 4, and [`ChunkDecoder`] reads a
+//! body without a length.
+//!
+//! Not here: multipart ranges, resumable uploads, listings, content negotiation. Clauses read strictly where
 //! lenience would let two readers disagree are named in `framing` and `request`.
 
 #![forbid(unsafe_code)]
 // They panic when nobody reads; what is to be said goes to the caller.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod chunked;
 mod conditional;
 mod etag;
 mod framing;
@@ -31,13 +35,18 @@ mod range;
 mod request;
 mod status;
 mod target;
+mod upload;
 
+pub use chunked::{ChunkDecoder, Decoded};
 pub use etag::{ETag, etag};
 pub use mime::content_type;
 pub use plan::{Found, Plan, PlanContext, RESPONSE_HEAD_BYTES, plan, plan_error, plan_redirect};
 pub use request::{
-    FIELDS_MAX, FieldValues, Method, Parsed, Request, RequestLimits, Singleton, Version,
+    Body, FIELDS_MAX, FieldValues, Method, Parsed, Request, RequestLimits, Singleton, Version,
     parse_request,
 };
 pub use status::Status;
 pub use target::{TargetKind, decode_target};
+pub use upload::{
+    Put, UploadRules, plan_continue, plan_put, plan_put_failure, plan_stored, precondition_holds,
+};

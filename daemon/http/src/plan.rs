@@ -39,6 +39,8 @@ pub struct PlanContext<'a> {
     pub now_s: i64,
     /// Close after this answer whatever the peer wants (draining, limits).
     pub close: bool,
+    /// Files can be uploaded: what `Allow` says.
+    pub uploads: bool,
 }
 
 /// What to send, and what to do then.
@@ -66,7 +68,7 @@ pub fn plan(
     context: &PlanContext<'_>,
     head: &mut Vec<u8>,
 ) -> Plan {
-    if request.method == Method::Other {
+    if !matches!(request.method, Method::Get | Method::Head) {
         return plan_error(Status::MethodNotAllowed, Some(request), context, head);
     }
     let validators = Validators::new(path, found, context.now_s);
@@ -125,7 +127,12 @@ pub fn plan_error(
     let text = status.line();
     let mut writer = HeadWriter::start(head, status, context);
     if status == Status::MethodNotAllowed {
-        writer.field("Allow", b"GET, HEAD");
+        let methods: &[u8] = if context.uploads {
+            b"GET, HEAD, PUT"
+        } else {
+            b"GET, HEAD"
+        };
+        writer.field("Allow", methods);
     }
     writer.field("Content-Type", b"text/plain");
     // usize has at most 64 bits on every platform there is.

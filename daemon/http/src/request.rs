@@ -55,7 +55,7 @@ pub enum Parsed<'a> {
         /// The request.
         request: Request<'a>,
         /// Bytes of the input that belong to it. The next pipelined request starts here, unless the
-        /// request has a body (then the connection closes after the answer).
+        /// request has a body that is not read (then the connection closes after the answer).
         consumed: usize,
     },
     /// Answer with this status ([`plan_error`](crate::plan_error) without a request) and close: where
@@ -70,9 +70,29 @@ pub enum Method {
     Get,
     /// What GET would answer, without the file.
     Head,
+    /// The body is to become the file ([`plan_put`](crate::plan_put)).
+    Put,
     /// A registered method that files do not offer: 405. Methods nobody registered never become a
     /// request, they are `Invalid(Status::NotImplemented)`.
     Other,
+}
+
+/// What follows a head (RFC 9112 section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing, and nothing was announced: no length field at all.
+    Unannounced,
+    /// So many bytes, perhaps 0.
+    Length(u64),
+    /// Chunks, whose end says where they end ([`ChunkDecoder`](crate::ChunkDecoder)).
+    Chunked,
+}
+
+impl Body {
+    /// True if bytes follow the head.
+    pub fn is_some(self) -> bool {
+        !matches!(self, Body::Unannounced | Body::Length(0))
+    }
 }
 
 /// The version in the request line, and with it the default for keeping the connection.
@@ -121,13 +141,14 @@ pub struct Request<'a> {
     /// Which rules the peer follows.
     pub version: Version,
     /// Path and query as sent, without scheme and authority of an absolute-form target: UTF-8 without
-    /// control byte, space or `#`. Starts with `/` for GET and HEAD; for [`Method::Other`] it can also
-    /// be `*` or any other form.
+    /// control byte, space or `#`. Starts with `/` for GET, HEAD and PUT; for [`Method::Other`] it can
+    /// also be `*` or any other form.
     pub target: &'a [u8],
-    /// The peer wants the connection to go on, and it can: false for every request with a body.
+    /// The peer wants the connection to go on, and it can without reading a body: false for every request
+    /// with one. What becomes of the connection behind a body that is read, [`Put`](crate::Put) knows.
     pub keep_alive: bool,
-    /// A body follows the head. It is never read: answer and close, or it would be taken for a request.
-    pub has_body: bool,
+    /// What follows the head. If it is not read: answer and close, or it would be taken for a request.
+    pub body: Body,
     fields: &'a [u8],
     known: KnownFields<'a>,
 }
@@ -163,6 +184,28 @@ impl<'a> Request<'a> {
         self.known
             .if_none_match
             .then(|| self.header("if-none-match"))
+    }
+
+    /// A `Content-Range` field was sent, whatever it says (RFC 9110 14.4).
+    pub(crate) fn has_content_range(&self) -> bool {
+        self.known.content_range
+    }
+
+    /// The peer waits for 100 before it sends the body (RFC 9110 10.1.1).
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.known.expects_continue && self.version == Version::Http11
+    }
+
+    /// The peer wants the connection to go on behind the body.
+    pub(crate) fn wants_keep_alive(&self) -> bool {
+        self.known.connection.keeps_alive(self.version)
+    }
+
+    /// Any precondition (RFC 9110 13.1) that has a meaning for PUT was sent.
+    pub(crate) fn has_precondition(&self) -> bool {
+        self.known.if_match
+            || self.known.if_none_match
+            || self.known.if_unmodified_since != Singleton::Absent
     }
 
     /// The values of any field, one per line, in order; the name is compared without case. Reads the
@@ -229,13 +272,13 @@ fn parse<'a>(
     };
     let fields = &input[fields..end];
     let known = KnownFields::parse(fields, line.version)?;
-    let has_body = known.body.has_body(line.version)?;
+    let body = known.body.body(line.version)?;
     let request = Request {
         method: line.method,
         version: line.version,
         target: line.target,
-        keep_alive: known.connection.keeps_alive(line.version) && !has_body,
-        has_body,
+        keep_alive: known.connection.keeps_alive(line.version) && !body.is_some(),
+        body,
         fields,
         known,
     };
@@ -264,7 +307,7 @@ impl<'a> RequestLine<'a> {
         let method = parse_method(method)?;
         check_target(target)?;
         let target = match method {
-            Method::Get | Method::Head => path_and_query(target)?,
+            Method::Get | Method::Head | Method::Put => path_and_query(target)?,
             Method::Other => target,
         };
         Ok(RequestLine {
@@ -290,9 +333,8 @@ fn parse_method(method: &[u8]) -> Result<Method, Status> {
     match method {
         b"GET" => Ok(Method::Get),
         b"HEAD" => Ok(Method::Head),
-        b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => {
-            Ok(Method::Other)
-        }
+        b"PUT" => Ok(Method::Put),
+        b"POST" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => Ok(Method::Other),
         _ if !method.is_empty() && method.iter().all(|&byte| is_token(byte)) => {
             Err(Status::NotImplemented)
         }
@@ -363,6 +405,8 @@ struct KnownFields<'a> {
     /// At least one line of it was sent; the same below.
     if_match: bool,
     if_none_match: bool,
+    content_range: bool,
+    expects_continue: bool,
     connection: ConnectionOptions,
     body: BodyFraming,
 }
@@ -383,6 +427,8 @@ impl<'a> KnownFields<'a> {
             if_unmodified_since: Singleton::Absent,
             if_match: false,
             if_none_match: false,
+            content_range: false,
+            expects_continue: false,
             connection: ConnectionOptions::default(),
             body: BodyFraming::default(),
         };
@@ -399,6 +445,10 @@ impl<'a> KnownFields<'a> {
                 Some(KnownName::IfUnmodifiedSince) => known.if_unmodified_since.add(field.value),
                 Some(KnownName::IfMatch) => known.if_match = true,
                 Some(KnownName::IfNoneMatch) => known.if_none_match = true,
+                Some(KnownName::ContentRange) => known.content_range = true,
+                Some(KnownName::Expect) => {
+                    known.expects_continue |= asks(field.value, b"100-continue");
+                }
                 None => {}
             }
         }
@@ -429,10 +479,12 @@ enum KnownName {
     IfUnmodifiedSince,
     IfMatch,
     IfNoneMatch,
+    ContentRange,
+    Expect,
 }
 
 impl KnownName {
-    const TABLE: [(&'static str, KnownName); 10] = [
+    const TABLE: [(&'static str, KnownName); 12] = [
         ("host", KnownName::Host),
         ("connection", KnownName::Connection),
         ("content-length", KnownName::ContentLength),
@@ -443,6 +495,8 @@ impl KnownName {
         ("if-unmodified-since", KnownName::IfUnmodifiedSince),
         ("if-match", KnownName::IfMatch),
         ("if-none-match", KnownName::IfNoneMatch),
+        ("content-range", KnownName::ContentRange),
+        ("expect", KnownName::Expect),
     ];
 
     /// Names have no case (RFC 9110 5.1); lftp sends `Content-length`.
@@ -463,16 +517,21 @@ struct ConnectionOptions {
 
 impl ConnectionOptions {
     fn add(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
+        self.close |= asks(value, b"close");
+        self.keep_alive |= asks(value, b"keep-alive");
     }
 
     /// `close` wins over everything, then the version, then the wish of an HTTP/1.0 peer.
     fn keeps_alive(self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
+}
+
+/// Whether `option`, which has no case, is in the list `value`.
+fn asks(value: &[u8], option: &[u8]) -> bool {
+    value
+        .split(|&byte| byte == b',')
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 /// The parts of `bytes` before and behind the first `separator`.

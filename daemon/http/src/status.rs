@@ -11,6 +11,10 @@ use core::fmt;
 pub enum Status {
     /// The whole file follows, or would follow a GET (RFC 9110 15.3.1).
     Ok = 200,
+    /// The upload is a new file now (RFC 9110 15.3.2).
+    Created = 201,
+    /// The upload has taken the place of a file (RFC 9110 15.3.5).
+    NoContent = 204,
     /// One byte range of the file follows (RFC 9110 15.3.7).
     PartialContent = 206,
     /// A directory was named without its final slash (RFC 9110 15.4.2).
@@ -19,14 +23,22 @@ pub enum Status {
     NotModified = 304,
     /// The request breaks the grammar or a framing rule (RFC 9110 15.5.1).
     BadRequest = 400,
+    /// The name is not one that a client may write (RFC 9110 15.5.4).
+    Forbidden = 403,
     /// No such file, or one that is not to be seen (RFC 9110 15.5.5).
     NotFound = 404,
     /// A method of the standard that files do not offer (RFC 9110 15.5.6).
     MethodNotAllowed = 405,
     /// The head did not arrive in time (RFC 9110 15.5.9).
     RequestTimeout = 408,
-    /// `If-Match` or `If-Unmodified-Since` does not hold (RFC 9110 15.5.13).
+    /// There is no directory for the file, or a directory in its place (RFC 9110 15.5.10).
+    Conflict = 409,
+    /// An upload that does not say how long it is (RFC 9110 15.5.12).
+    LengthRequired = 411,
+    /// A precondition does not hold (RFC 9110 15.5.13).
     PreconditionFailed = 412,
+    /// An upload above the limit (RFC 9110 15.5.14).
+    ContentTooLarge = 413,
     /// The request target is longer than the limit (RFC 9110 15.5.15).
     UriTooLong = 414,
     /// The range lies outside the file (RFC 9110 15.5.17).
@@ -41,20 +53,28 @@ pub enum Status {
     ServiceUnavailable = 503,
     /// A major version other than 1 (RFC 9110 15.6.6).
     HttpVersionNotSupported = 505,
+    /// The disk is full, or the quota used up (RFC 4918 11.5).
+    InsufficientStorage = 507,
 }
 
 impl Status {
     /// Every status, ascending by code.
     pub const ALL: &'static [Status] = &[
         Status::Ok,
+        Status::Created,
+        Status::NoContent,
         Status::PartialContent,
         Status::MovedPermanently,
         Status::NotModified,
         Status::BadRequest,
+        Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::RequestTimeout,
+        Status::Conflict,
+        Status::LengthRequired,
         Status::PreconditionFailed,
+        Status::ContentTooLarge,
         Status::UriTooLong,
         Status::RangeNotSatisfiable,
         Status::RequestHeaderFieldsTooLarge,
@@ -62,9 +82,10 @@ impl Status {
         Status::NotImplemented,
         Status::ServiceUnavailable,
         Status::HttpVersionNotSupported,
+        Status::InsufficientStorage,
     ];
 
-    /// The three-digit code, 200..=505.
+    /// The three-digit code, 200..=507.
     pub fn code(self) -> u16 {
         self as u16
     }
@@ -73,20 +94,27 @@ impl Status {
     pub fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
+            Status::Created => "201 Created",
+            Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
             Status::NotModified => "304 Not Modified",
             Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Conflict => "409 Conflict",
+            Status::LengthRequired => "411 Length Required",
             Status::PreconditionFailed => "412 Precondition Failed",
+            Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::RequestHeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Status::InternalServerError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
             Status::ServiceUnavailable => "503 Service Unavailable",
+            Status::InsufficientStorage => "507 Insufficient Storage",
             Status::HttpVersionNotSupported => "505 HTTP Version Not Supported",
         }
     }

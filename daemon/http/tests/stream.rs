@@ -17,6 +17,7 @@ const CONTEXT: PlanContext<'_> = PlanContext {
     date: "Tue, 14 Nov 2023 22:30:00 GMT",
     now_s: 1_700_001_000,
     close: false,
+    uploads: false,
 };
 
 /// A verdict without borrowed parts, to compare those of different inputs.

@@ -17,7 +17,7 @@ use super::table::{
 };
 use super::{
     Attach, Backend, Bind, Config, ConfigErrors, Disk, ENDPOINTS_MAX, Limits, Listen, Overrides,
-    Queues, Site, Symlinks, Tcp, Xdp,
+    Queues, Site, Symlinks, Tcp, Upload, Xdp,
 };
 
 /// The version of the file format that this program reads.
@@ -41,6 +41,9 @@ const SEND_BUFFER: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 const SYN_RATE: RangeInclusive<u64> = 100..=10_000_000;
 const SYN_RATE_PER_SOURCE: RangeInclusive<u64> = 10..=10_000_000;
 
+/// Up to what `off_t` can say.
+const FILE_BYTES: RangeInclusive<u64> = 1..=i64::MAX.unsigned_abs();
+
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,6 +56,7 @@ struct Draft {
     symlinks: Symlinks,
     tcp: Tcp,
     disk: Disk,
+    upload: Upload,
     limits: Limits,
 }
 
@@ -81,6 +85,7 @@ fn draft(document: &DeTable<'_>, diagnostics: &mut Diagnostics<'_>) -> Draft {
     let (root, symlinks) = site(&mut top, diagnostics);
     let tcp = tcp(top.table("tcp", diagnostics), diagnostics);
     let disk = disk(top.table("disk", diagnostics), diagnostics);
+    let upload = upload(top.table("upload", diagnostics), diagnostics);
     let limits = limits(top.table("limits", diagnostics), diagnostics);
     top.finish(diagnostics);
     Draft {
@@ -90,6 +95,7 @@ fn draft(document: &DeTable<'_>, diagnostics: &mut Diagnostics<'_>) -> Draft {
         symlinks,
         tcp,
         disk,
+        upload,
         limits,
     }
 }
@@ -145,6 +151,7 @@ fn complete(draft: Draft, overrides: &Overrides, diagnostics: &mut Diagnostics<'
         }],
         tcp: draft.tcp,
         disk: draft.disk,
+        upload: draft.upload,
         limits: draft.limits,
         listen_addresses: overrides.listen_addresses.clone(),
     }
@@ -327,6 +334,16 @@ fn disk(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Disk {
     });
     section.finish(diagnostics);
     disk
+}
+
+fn upload(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Upload {
+    let mut upload = Upload::default();
+    section.set(&mut upload.enabled, "enabled", diagnostics, boolean);
+    section.set(&mut upload.max_size, "max_size", diagnostics, |value| {
+        size(value, FILE_BYTES)
+    });
+    section.finish(diagnostics);
+    upload
 }
 
 fn limits(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Limits {

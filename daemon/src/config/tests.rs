@@ -30,6 +30,7 @@ fn defaults() -> Config {
         }],
         tcp: Tcp::default(),
         disk: Disk::default(),
+        upload: Upload::default(),
         limits: Limits::default(),
         listen_addresses: Vec::new(),
     }
@@ -80,6 +81,10 @@ fn everything() -> Config {
             user_timeout: Some(Duration::from_secs(90)),
         },
         disk: Disk { threads: 8 },
+        upload: Upload {
+            enabled: true,
+            max_size: 5 << 30,
+        },
         limits: Limits {
             connections: 100,
             header_bytes: 8192,

@@ -41,6 +41,9 @@ pub(super) fn to_toml(config: &Config) -> String {
     );
     file.table("[disk]");
     file.set("threads", config.disk.threads);
+    file.table("[upload]");
+    file.set("enabled", config.upload.enabled);
+    file.set("max_size", quoted(format_size(config.upload.max_size)));
     file.table("[limits]");
     let limits = &config.limits;
     file.set("connections", limits.connections);

@@ -176,12 +176,43 @@ impl Input {
         self.front += len;
         self.consumed += u64::try_from(len).unwrap_or(0);
         self.searched = self.consumed;
+        self.forget_arrivals();
+    }
+
+    /// Those of bytes that were consumed.
+    fn forget_arrivals(&mut self) {
         let gone = self.arrivals[..self.arrivals_len]
             .iter()
             .take_while(|arrival| arrival.until <= self.consumed)
             .count();
         self.arrivals.copy_within(gone..self.arrivals_len, 0);
         self.arrivals_len -= gone;
+    }
+
+    /// Everything from [`Self::consumed`] on, up to [`Self::placed`]: with holes behind what was delivered.
+    pub(crate) fn held(&self) -> &[u8] {
+        let len = self.in_buffer(self.placed - self.consumed).unwrap_or(0);
+        &self.buffer()[self.front..self.front + len]
+    }
+
+    /// End of the placed byte with the highest offset.
+    pub(crate) fn placed(&self) -> u64 {
+        self.placed
+    }
+
+    /// The stream goes on at `offset`, not below [`Self::consumed`]: what lies before it, delivered or not, has its place
+    /// elsewhere.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        let len = self.in_buffer(offset.min(self.placed).saturating_sub(self.consumed));
+        self.front += len.unwrap_or(0);
+        self.consumed = self.consumed.max(offset);
+        self.delivered = self.delivered.max(offset);
+        self.placed = self.placed.max(offset);
+        self.searched = self.consumed;
+        if self.is_empty() {
+            self.front = 0;
+        }
+        self.forget_arrivals();
     }
 
     /// Bytes that can be held.

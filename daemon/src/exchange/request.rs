@@ -4,13 +4,18 @@
 //! goes to a helper thread, the queue is full, every file slot is taken) leaves the request where it is, in the input
 //! buffer, and the same way is walked again later: nothing half-done is kept but the ticket of the open.
 
+use super::upload::{Upload, status_of as status_of_upload};
 use crate::exchange::input::Input;
 use crate::exchange::response::{Planned, ResponseQueue};
 use crate::services::{INDEX_FILE, Services};
-use sluice_disk::{Disk, FileHandle, FileKind, OpenError, OpenTicket, Opening};
+use sluice_disk::{
+    Disk, FileHandle, FileKind, FileMeta, OpenError, OpenTicket, Opening, Precondition, Space,
+    UploadHandle, UploadOptions,
+};
 use sluice_http::{
-    Found, Method, Parsed, Plan, PlanContext, Request, RequestLimits, Status, TargetKind,
-    decode_target, parse_request, plan, plan_error, plan_redirect,
+    Found, Method, Parsed, Plan, PlanContext, Put, Request, RequestLimits, Status, TargetKind,
+    UploadRules, decode_target, parse_request, plan, plan_error, plan_put, plan_redirect,
+    precondition_holds,
 };
 use sluice_tcp::clock::Instant;
 
@@ -27,6 +32,8 @@ pub(super) enum Taken {
     Opening,
     /// They hold something to look at, for which no memory is free.
     NoQueue,
+    /// They held the head of an upload, which is begun: its body is next.
+    Upload,
 }
 
 /// What to do with one request.
@@ -37,6 +44,11 @@ enum Answer {
         file: Option<FileHandle>,
     },
     Opening(OpenTicket),
+    /// An upload to the path of the request.
+    Upload {
+        put: Put,
+        file: UploadHandle,
+    },
     /// Every file slot is taken.
     NoFileSlot,
 }
@@ -49,6 +61,7 @@ pub(super) fn take_request(
     input: &mut Input,
     queue: &mut ResponseQueue,
     ticket: &mut Option<OpenTicket>,
+    upload: &mut Option<Box<Upload>>,
     drained_at: Option<u64>,
     now: Instant,
     services: &mut Services,
@@ -76,6 +89,7 @@ pub(super) fn take_request(
         date: services.wall.date(),
         now_s: services.wall.seconds(),
         close: services.draining,
+        uploads: services.uploads.is_some(),
     };
     let (answer, consumed) = match parse_request(input.pending(), &services.http) {
         Parsed::Complete { request, consumed } => {
@@ -84,11 +98,14 @@ pub(super) fn take_request(
                     .is_some_and(|until| !another_follows(input, consumed, until, &services.http)),
                 ..context
             };
+            let has_upload = services.has_upload();
             let tools = Tools {
                 disk: &mut services.disk,
                 root: &services.root,
                 path: &mut services.path,
                 head: &mut services.head,
+                uploads: services.uploads,
+                has_upload,
                 context,
             };
             (tools.answer(&request, opened), consumed)
@@ -120,6 +137,16 @@ pub(super) fn take_request(
             *ticket = Some(pending);
             return Taken::Opening;
         }
+        Answer::Upload { put, file } => {
+            let Some(mut taken) = services.take_upload() else {
+                services.end_upload(file);
+                return Taken::NoQueue;
+            };
+            input.consume(consumed);
+            taken.restart(put, &services.path, file, input.consumed());
+            *upload = Some(taken);
+            return Taken::Upload;
+        }
         // A slot comes back when this connection's own responses are done; without any it would wait for others.
         Answer::NoFileSlot if !queue.is_empty() => return Taken::Full,
         Answer::NoFileSlot => {
@@ -150,6 +177,7 @@ pub(super) fn take_error(status: Status, queue: &mut ResponseQueue, services: &m
         date: services.wall.date(),
         now_s: services.wall.seconds(),
         close: true,
+        uploads: services.uploads.is_some(),
     };
     let plan = plan_error(status, None, &context, &mut services.head);
     queue.push(
@@ -208,6 +236,9 @@ struct Tools<'a> {
     root: &'a sluice_disk::Root,
     path: &'a mut Vec<u8>,
     head: &'a mut Vec<u8>,
+    uploads: Option<UploadRules>,
+    /// Memory for one more upload is free.
+    has_upload: bool,
     context: PlanContext<'a>,
 }
 
@@ -217,6 +248,9 @@ impl Tools<'_> {
         request: &Request<'_>,
         opened: Option<Result<FileHandle, OpenError>>,
     ) -> Answer {
+        if request.method == Method::Put {
+            return self.begin_upload(request, opened);
+        }
         if request.method == Method::Other {
             close_opened(opened, self.disk);
             return self.refuse(Status::MethodNotAllowed, request);
@@ -248,13 +282,77 @@ impl Tools<'_> {
         }
     }
 
-    fn serve(self, file: FileHandle, request: &Request<'_>) -> Answer {
-        let meta = self.disk.meta(&file);
-        let found = Found {
-            size: meta.size,
-            mtime_s: meta.mtime_s,
-            mtime_ns: meta.mtime_ns,
+    /// Begins an upload, unless its head alone is reason not to.
+    fn begin_upload(
+        mut self,
+        request: &Request<'_>,
+        opened: Option<Result<FileHandle, OpenError>>,
+    ) -> Answer {
+        let put = match plan_put(request, self.uploads.as_ref(), self.path) {
+            Ok(put) if self.has_upload => put,
+            Ok(_) => {
+                close_opened(opened, self.disk);
+                return self.refuse(Status::ServiceUnavailable, request);
+            }
+            Err(status) => {
+                close_opened(opened, self.disk);
+                return self.refuse(status, request);
+            }
         };
+        let precondition = if put.is_guarded {
+            let opened = match opened {
+                Some(opened) => opened,
+                None => match self.disk.open(self.root, self.path) {
+                    Opening::Done(opened) => opened,
+                    Opening::Pending(ticket) => return Answer::Opening(ticket),
+                },
+            };
+            match self.guard(request, opened) {
+                Ok(precondition) => precondition,
+                Err(Status::ServiceUnavailable) => return Answer::NoFileSlot,
+                Err(status) => return self.refuse(status, request),
+            }
+        } else {
+            close_opened(opened, self.disk);
+            Precondition::None
+        };
+        let options = UploadOptions {
+            precondition,
+            space: put.announced_size().map_or(Space::Unknown, Space::Expected),
+            ..UploadOptions::default()
+        };
+        match self.disk.begin_upload(self.root, self.path, &options) {
+            Ok(file) => Answer::Upload { put, file },
+            Err(error) => self.refuse(status_of_upload(error), request),
+        }
+    }
+
+    /// What must still be true of the file when the upload takes its place, if the preconditions hold now.
+    fn guard(
+        &mut self,
+        request: &Request<'_>,
+        opened: Result<FileHandle, OpenError>,
+    ) -> Result<Precondition, Status> {
+        let meta = match opened {
+            Ok(file) => {
+                let meta = self.disk.meta(&file);
+                self.disk.close(file);
+                Some(meta)
+            }
+            Err(OpenError::NotFound) => None,
+            Err(OpenError::NotAFile(_)) => return Err(Status::Conflict),
+            Err(OpenError::Denied | OpenError::Escapes) => return Err(Status::Forbidden),
+            Err(error) => return Err(status_of(error)),
+        };
+        let found = meta.as_ref().map(found);
+        if !precondition_holds(request, self.path, found.as_ref()) {
+            return Err(Status::PreconditionFailed);
+        }
+        Ok(meta.map_or(Precondition::Absent, Precondition::Version))
+    }
+
+    fn serve(self, file: FileHandle, request: &Request<'_>) -> Answer {
+        let found = found(&self.disk.meta(&file));
         let plan = plan(request, self.path, &found, &self.context, self.head);
         let file = if plan.body.is_some() {
             Some(file)
@@ -267,6 +365,14 @@ impl Tools<'_> {
 
     fn refuse(self, status: Status, request: &Request<'_>) -> Answer {
         no_file(plan_error(status, Some(request), &self.context, self.head))
+    }
+}
+
+pub(super) fn found(meta: &FileMeta) -> Found {
+    Found {
+        size: meta.size,
+        mtime_s: meta.mtime_s,
+        mtime_ns: meta.mtime_ns,
     }
 }
 

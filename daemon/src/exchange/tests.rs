@@ -4,6 +4,7 @@ mod blocks;
 mod endings;
 mod read_ahead;
 mod requests;
+mod uploads;
 
 use super::*;
 use crate::services::ServicesConfig;
@@ -38,7 +39,9 @@ impl Site {
             threads: 2,
             files: 1024,
             queue_depth: 64,
-            uploads: sluice_disk::UploadLimits::NONE,
+            uploads: config
+                .uploads
+                .map_or(sluice_disk::UploadLimits::NONE, |uploads| uploads.limits),
         };
         let disk = Disk::anonymous(blocks * BLOCK_BYTES, &disk_config).expect("disk");
         let root = Root::open(directory.path(), Symlinks::Never).expect("root");

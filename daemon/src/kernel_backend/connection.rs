@@ -182,12 +182,20 @@ impl Connection {
         self.in_order = true;
     }
 
+    /// Bytes of an upload are received where they stay; requests into the scratch buffer first.
     fn read(&mut self, scratch: &mut [u8], services: &mut Services) -> Result<(), Broken> {
         let room = self.exchange.room(services).min(scratch.len());
         if !self.readable || room == 0 {
             return Ok(());
         }
-        let Some(bytes) = self.receive(&mut scratch[..room])? else {
+        let vacancy = self.exchange.vacancy();
+        let is_placed = !vacancy.is_empty();
+        let buffer = if is_placed {
+            vacancy
+        } else {
+            &mut scratch[..room]
+        };
+        let Some(bytes) = receive(&self.socket, self.fin_seen, &mut self.readable, buffer)? else {
             return Ok(());
         };
         if bytes == 0 {
@@ -196,9 +204,10 @@ impl Connection {
             self.exchange.peer_finished();
             return Ok(());
         }
-        if !self
-            .exchange
-            .place(self.received, &scratch[..bytes], services)
+        if !is_placed
+            && !self
+                .exchange
+                .place(self.received, &scratch[..bytes], services)
         {
             // `room` has just said that they fit; a stream with a hole is no stream.
             return Err(Broken::ByUs);
@@ -313,32 +322,37 @@ impl Connection {
         if !self.readable {
             return Fate::Sleep;
         }
-        match self.receive(scratch) {
+        match receive(&self.socket, self.fin_seen, &mut self.readable, scratch) {
             Ok(Some(0)) | Err(_) => Fate::End,
             Ok(None) => Fate::Sleep,
             Ok(Some(_)) if self.readable => Fate::Again,
             Ok(Some(_)) => Fate::Sleep,
         }
     }
+}
 
-    /// Bytes received: `Some(0)` at the peer's FIN, `None` if there is nothing.
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Broken> {
-        let size = buffer.len();
-        match recv(&self.socket, buffer, RecvFlags::empty()) {
-            Ok((bytes, _)) => {
-                // Fewer than asked for is all there was (epoll(7), question 9), except for a FIN behind it.
-                if bytes < size && !self.fin_seen {
-                    self.readable = false;
-                }
-                Ok(Some(bytes))
+/// Bytes received: `Some(0)` at the peer's FIN, `None` if there is nothing. `readable` ends when no more is there.
+fn receive(
+    socket: &OwnedFd,
+    fin_seen: bool,
+    readable: &mut bool,
+    buffer: &mut [u8],
+) -> Result<Option<usize>, Broken> {
+    let size = buffer.len();
+    match recv(socket, buffer, RecvFlags::empty()) {
+        Ok((bytes, _)) => {
+            // Fewer than asked for is all there was (epoll(7), question 9), except for a FIN behind it.
+            if bytes < size && !fin_seen {
+                *readable = false;
             }
-            Err(Errno::AGAIN) => {
-                self.readable = false;
-                Ok(None)
-            }
-            Err(Errno::INTR) => Ok(None),
-            Err(_) => Err(Broken::ByPeer),
+            Ok(Some(bytes))
         }
+        Err(Errno::AGAIN) => {
+            *readable = false;
+            Ok(None)
+        }
+        Err(Errno::INTR) => Ok(None),
+        Err(_) => Err(Broken::ByPeer),
     }
 }
 

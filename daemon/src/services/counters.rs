@@ -36,6 +36,12 @@ pub struct Counters {
     pub no_workspace: u64,
     /// Connections reset because their peer took a response more slowly than the minimum rate.
     pub too_slow: u64,
+    /// Uploads that are on disk under their name.
+    pub uploads: u64,
+    /// Bytes of their files.
+    pub upload_bytes: u64,
+    /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
+    pub uploads_discarded: u64,
     /// Connections reset because they held blocks without taking them while others waited for blocks.
     pub ended_for_blocks: u64,
 }
@@ -43,7 +49,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 16] {
+    pub fn rows(&self) -> [(&'static str, u64); 19] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -60,6 +66,9 @@ impl Counters {
             ("drained", self.drained),
             ("no workspace", self.no_workspace),
             ("reset, too slow", self.too_slow),
+            ("uploads", self.uploads),
+            ("upload bytes", self.upload_bytes),
+            ("uploads discarded", self.uploads_discarded),
             ("reset for their blocks", self.ended_for_blocks),
         ]
     }
@@ -82,6 +91,9 @@ impl Counters {
             drained,
             no_workspace,
             too_slow,
+            uploads,
+            upload_bytes,
+            uploads_discarded,
             ended_for_blocks,
         } = other;
         self.responses_2xx += responses_2xx;
@@ -99,6 +111,9 @@ impl Counters {
         self.drained += drained;
         self.no_workspace += no_workspace;
         self.too_slow += too_slow;
+        self.uploads += uploads;
+        self.upload_bytes += upload_bytes;
+        self.uploads_discarded += uploads_discarded;
         self.ended_for_blocks += ended_for_blocks;
     }
 

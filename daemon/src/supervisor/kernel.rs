@@ -8,6 +8,7 @@ use sluice_disk::{Disk, DiskConfig};
 use super::team::{Crew, Joined, Team};
 use super::{
     Ended, Failure, Service, disk_problem, no_placement, served_root, services_config, summary,
+    upload_limits,
 };
 use crate::clock::monotonic;
 use crate::config::{Choice as _, Config};
@@ -77,7 +78,7 @@ fn worker(
         threads: limits.worker.disk_threads as usize,
         files: limits.worker.files as usize,
         queue_depth: limits.worker.disk_queue as usize,
-        uploads: sluice_disk::UploadLimits::NONE,
+        uploads: upload_limits(limits),
     };
     let bytes = usize::try_from(limits.queue.block_bytes).unwrap_or(usize::MAX);
     let disk = Disk::anonymous(bytes, &disk_config)

@@ -115,7 +115,7 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
 }
 
 /// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
-fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 14] {
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 19] {
     let &DiskCounters {
         opens_inline,
         opens_helper,
@@ -131,6 +131,11 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 14] {
         queue_full,
         read_errors,
         files_changed,
+        uploads_begun,
+        uploads_published,
+        uploads_failed,
+        bytes_uploaded,
+        upload_no_block,
     } = counters;
     [
         ("disk_opens_inline", opens_inline),
@@ -147,6 +152,11 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 14] {
         ("disk_queue_full", queue_full),
         ("disk_read_errors", read_errors),
         ("disk_files_changed", files_changed),
+        ("disk_uploads_begun", uploads_begun),
+        ("disk_uploads_published", uploads_published),
+        ("disk_uploads_failed", uploads_failed),
+        ("disk_bytes_uploaded", bytes_uploaded),
+        ("disk_upload_no_block", upload_no_block),
     ]
 }
 

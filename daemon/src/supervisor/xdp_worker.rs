@@ -15,7 +15,7 @@ use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
-use super::{Failure, disk_problem, served_root, services_config};
+use super::{Failure, disk_problem, served_root, services_config, upload_limits};
 use crate::clock::monotonic;
 use crate::config::{self, Config};
 use crate::limits::Limits;
@@ -158,7 +158,7 @@ impl Builder<'_> {
             threads: limits.disk_threads as usize,
             files: limits.files as usize,
             queue_depth: limits.disk_queue as usize,
-            uploads: sluice_disk::UploadLimits::NONE,
+            uploads: upload_limits(self.limits),
         }
     }
 
@@ -197,8 +197,9 @@ impl Builder<'_> {
             receive_buffer: limits.input_bytes,
             send_limit: self.config.tcp.send_buffer_max,
             autotune: Some(Autotune {
-                // A request head is all that a connection holds of its peer's bytes.
-                receive_max: limits.input_bytes,
+                // A request head is all that a connection holds of its peer's bytes, but for an upload, whose blocks are
+                // the budget.
+                receive_max: self.upload_window().max(limits.input_bytes),
                 receive_budget: 0,
                 send_budget: self.limits.queue.block_bytes,
             }),
@@ -229,6 +230,17 @@ impl Builder<'_> {
             skip: Some(SkipConfig::default()),
             flow_hash_key: self.hash_key,
             secret: Secret::new(self.secret),
+        }
+    }
+
+    /// Bytes of the largest window that an upload can have: from it follows the window scale.
+    fn upload_window(&self) -> u32 {
+        let limits = &self.limits.worker;
+        match limits.uploads {
+            0 => 0,
+            _ => limits
+                .upload_blocks_each
+                .saturating_mul(u32::try_from(BLOCK_BYTES).unwrap_or(u32::MAX)),
         }
     }
 

@@ -95,6 +95,9 @@ impl Worker {
         };
         // Of a peer whose window is closed the horizon is what it acknowledged: its blocks go back, and come again
         // when the window opens or a probe is due.
+        if exchange.is_uploading() {
+            exchange.set_wanted(self.stack.receive_wanted(conn));
+        }
         let reach = Reach::of(&view);
         let progress = exchange.advance(reach.horizon, now, &mut self.services);
         if progress.abort {
@@ -106,7 +109,14 @@ impl Worker {
         }
         self.refill.note(conn, reach.capped && progress.more);
         let deadline = exchange.deadline(&self.services);
-        self.stack.consume(conn, exchange.consumed());
+        let consumed = exchange.consumed();
+        match exchange.promise(&self.services) {
+            Some(edge) => {
+                let room = u32::try_from(edge.saturating_sub(consumed)).unwrap_or(u32::MAX);
+                self.stack.consume_with_room(conn, consumed, room);
+            }
+            None => self.stack.consume(conn, consumed),
+        }
         self.stack.waits_for(conn, progress.awaited);
         self.stack.supply(conn, progress.ready_until, progress.more);
         if progress.finish {

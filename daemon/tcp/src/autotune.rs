@@ -116,6 +116,8 @@ pub struct BuffersView {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     reading: Reading,
+    /// What the last round asked for, where the driver decides.
+    wanted: u32,
     receive: Holding,
     send: Holding,
 }
@@ -253,10 +255,20 @@ impl Connection {
         let demand = self.buffers.reading.on_arrival(&at, echo);
         let wanted = match demand {
             Demand::Unknown => return,
+            Demand::Bytes(bytes) if self.receive.is_driven() => bytes.max(self.buffers.wanted),
             Demand::Bytes(bytes) => bytes.max(self.receive.capacity()),
             Demand::Least => 0,
         };
-        self.resize_window(wanted, env.config, env.flights);
+        if self.receive.is_driven() {
+            self.buffers.wanted = wanted;
+        } else {
+            self.resize_window(wanted, env.config, env.flights);
+        }
+    }
+
+    /// What the peer could use of the driver's room, in bytes; 0 if nothing is known.
+    pub(crate) fn receive_wanted(&self) -> u32 {
+        self.buffers.wanted
     }
 
     /// The round trip that a full segment echoes, in microseconds; `None` without timestamps.

@@ -57,6 +57,8 @@ pub(crate) struct Receiver {
     right_edge: u64,
     consumed: u64,
     capacity: u32,
+    /// The driver says what room it has: [`Self::on_consumed_with_room`].
+    is_driven: bool,
     scale: u8,
     /// The MSS we advertised: nothing longer is one segment.
     mss: u16,
@@ -79,6 +81,7 @@ impl Receiver {
             right_edge: u64::from(capacity.min(u32::from(u16::MAX))),
             consumed: 0,
             capacity,
+            is_driven: false,
             scale,
             mss,
             unacknowledged: 0,
@@ -137,6 +140,11 @@ impl Receiver {
     /// it was promised (RFC 9293 section 3.8.6).
     pub(crate) fn set_capacity(&mut self, capacity: u32) {
         self.capacity = capacity;
+    }
+
+    /// Whether the capacity is what the driver said last, and follows nothing else.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.is_driven
     }
 
     /// The largest window that the field can say.
@@ -244,6 +252,27 @@ impl Receiver {
     /// window can grow by half the buffer, or the peer has no room for a whole segment and now gets it.
     pub(crate) fn on_consumed(&mut self, offset: u64) {
         self.consumed = self.consumed.max(offset.min(self.delivered()));
+        self.ask_for_update();
+    }
+
+    /// The same of a driver without a buffer of fixed size: it has room for `room` bytes from `offset` on. What was
+    /// promised before stays promised.
+    pub(crate) fn on_consumed_with_room(&mut self, offset: u64, room: u32) {
+        self.consumed = self.consumed.max(offset.min(self.delivered()));
+        let end = offset.saturating_add(room.into());
+        let capacity = end.saturating_sub(self.consumed);
+        self.capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+        self.is_driven = true;
+        self.ask_for_update();
+    }
+
+    /// From now on the room is `capacity` bytes from what is consumed, as at the beginning.
+    pub(crate) fn end_driving(&mut self, capacity: u32) {
+        self.capacity = capacity;
+        self.is_driven = false;
+    }
+
+    fn ask_for_update(&mut self) {
         if self.fin_at.is_some() {
             return;
         }
@@ -251,7 +280,11 @@ impl Receiver {
         let starved = self.right_edge.saturating_sub(self.rcv_nxt) < u64::from(self.mss);
         let half = u64::from(self.capacity / 2).max(1);
         // What a SYN-ACK could not promise of the first buffer is not news: any acknowledgement says it.
-        let freed = self.limit() - self.right_edge.max(self.capacity.into()).min(self.limit());
+        let known = match self.is_driven {
+            true => self.right_edge,
+            false => self.right_edge.max(self.capacity.into()),
+        };
+        let freed = self.limit() - known.min(self.limit());
         if freed >= half || (starved && growth >= self.least_growth()) {
             self.ack = AckWanted::Now;
         }
@@ -634,6 +667,34 @@ mod tests {
         receiver.on_consumed(2000);
         assert_eq!(receiver.ack_wanted(), AckWanted::Now);
         assert_eq!(receiver.advertise(), (seq(2000), 4000));
+    }
+
+    #[test]
+    fn the_room_of_a_driver_is_the_window_and_is_news_when_it_comes() {
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(0), 4000, false);
+        receiver.on_consumed_with_room(4000, 0);
+        assert_eq!(receiver.advertise(), (seq(4000), 0));
+        receiver.on_consumed_with_room(4000, 65_000);
+        assert_eq!(receiver.ack_wanted(), AckWanted::Now);
+        assert_eq!(receiver.advertise(), (seq(4000), 65_000));
+        assert!(
+            receiver.rest().is_none(),
+            "its room is known to nobody else"
+        );
+    }
+
+    #[test]
+    fn a_driven_window_ends_without_taking_back_its_promise() {
+        let mut receiver = receiver();
+        let _ = receiver.on_payload(seq(0), 1000, false);
+        receiver.on_consumed_with_room(1000, 30_000);
+        assert_eq!(receiver.advertise(), (seq(1000), 30_000));
+        receiver.end_driving(4000);
+        receiver.on_consumed(1000);
+        assert_eq!(receiver.advertise(), (seq(1000), 30_000));
+        let arrival = receiver.on_payload(seq(30_000), 1000, false);
+        assert_eq!(pieces(&arrival), vec![30_000..31_000]);
     }
 
     #[test]

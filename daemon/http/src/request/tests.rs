@@ -31,7 +31,7 @@ fn a_plain_get_is_read() {
     assert_eq!(request.version, Version::Http11);
     assert_eq!(request.target, b"/a%20b?c=d");
     assert!(request.keep_alive);
-    assert!(!request.has_body);
+    assert!(!request.body.is_some());
     assert_eq!(request.range(), Singleton::Absent);
     assert!(request.if_match().is_none());
 }
@@ -105,9 +105,7 @@ fn another_major_version_is_505_and_a_later_minor_one_is_1_1() {
 
 #[test]
 fn registered_methods_are_other_and_unknown_ones_are_501() {
-    for method in [
-        "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT",
-    ] {
+    for method in ["POST", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT"] {
         let input = format!("{method} * HTTP/1.1\r\nHost: a\r\n\r\n");
         let request = parse_one(input.as_bytes()).expect("valid");
         assert_eq!(request.method, Method::Other, "{method}");
@@ -259,7 +257,7 @@ fn a_request_with_a_body_does_not_keep_the_connection() {
     for fields in ["Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n"] {
         let input = get(fields);
         let request = parse_one(&input).expect("valid");
-        assert!(request.has_body, "{fields:?}");
+        assert!(request.body.is_some(), "{fields:?}");
         assert!(!request.keep_alive, "{fields:?}");
     }
 }
@@ -268,7 +266,7 @@ fn a_request_with_a_body_does_not_keep_the_connection() {
 fn an_empty_body_is_no_body() {
     let input = get("Content-Length: 0\r\n");
     let request = parse_one(&input).expect("valid");
-    assert!(!request.has_body);
+    assert!(!request.body.is_some());
     assert!(request.keep_alive);
 }
 

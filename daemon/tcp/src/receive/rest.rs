@@ -24,7 +24,8 @@ impl Receiver {
             && self.unacknowledged == 0
             && self.fin_at.is_none()
             && self.held.is_empty()
-            && self.duplicate.is_none();
+            && self.duplicate.is_none()
+            && !self.is_driven;
         if !is_quiet {
             return None;
         }
@@ -53,6 +54,7 @@ impl RestingReceiver {
             right_edge: self.rcv_nxt + u64::from(self.promised),
             consumed: self.rcv_nxt - u64::from(self.unread),
             capacity,
+            is_driven: false,
             scale: self.scale,
             mss: self.mss,
             unacknowledged: 0,

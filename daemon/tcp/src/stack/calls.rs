@@ -30,10 +30,24 @@ impl Stack {
         }
     }
 
-    /// The driver is done with the received bytes below `until`: the window may open.
+    /// The driver is done with the received bytes below `until`: the window may open, to the size of the receive buffer.
     pub fn consume(&mut self, conn: ConnId, until: u64) {
+        let capacity = self.config.receive_buffer;
         if let Some(connection) = self.get_mut(conn) {
+            if connection.receive.is_driven() {
+                connection.receive.end_driving(capacity);
+            }
             connection.receive.on_consumed(until);
+            self.want_transmit(conn.slot);
+        }
+    }
+
+    /// The same while the driver stores what comes elsewhere than in its receive buffer: it has room for `room` bytes
+    /// from `until` on, no more and no less, until the next [`Self::consume`]. What the window promised before must stay
+    /// storable (RFC 9293 section 3.8.6: a window is not to be shrunk), so `until + room` never falls.
+    pub fn consume_with_room(&mut self, conn: ConnId, until: u64, room: u32) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.receive.on_consumed_with_room(until, room);
             self.want_transmit(conn.slot);
         }
     }

@@ -25,6 +25,15 @@ impl Stack {
         })
     }
 
+    /// Bytes of room with which the peer would never wait for the window, going by what the driver consumed in the last
+    /// round trip; 0 while nothing is known. `None` without [`StackConfig::autotune`](crate::StackConfig::autotune). For
+    /// a driver that [says its room](Self::consume_with_room).
+    #[must_use]
+    pub fn receive_wanted(&self, conn: ConnId) -> Option<u32> {
+        self.config.autotune?;
+        self.view(conn, Connection::receive_wanted)
+    }
+
     /// What windows and flights hold of their budgets.
     #[must_use]
     pub fn buffers(&self) -> BuffersView {

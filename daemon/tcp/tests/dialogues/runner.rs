@@ -601,6 +601,7 @@ impl Runner {
                 }
             }
             Call::Consume(until) => self.stack.consume(conn, *until),
+            Call::Room(until, bytes) => self.stack.consume_with_room(conn, *until, *bytes),
             Call::Close => self.stack.close(conn, self.now),
             Call::CloseReceive => self.stack.close_receive(conn),
             Call::WaitsFor(awaited) => {

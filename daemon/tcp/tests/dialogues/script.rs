@@ -70,6 +70,8 @@ pub enum Action {
 pub enum Call {
     Supply(u64, bool),
     Consume(u64),
+    /// And room for so many bytes beyond that.
+    Room(u64, u32),
     Close,
     CloseReceive,
     WaitsFor(Option<Awaited>),
@@ -303,6 +305,7 @@ fn call(words: &[&str]) -> Result<Call, String> {
         ["supply", until] => Call::Supply(parse(until)?, false),
         ["supply", until, "more"] => Call::Supply(parse(until)?, true),
         ["consume", until] => Call::Consume(parse(until)?),
+        ["room", until, bytes] => Call::Room(parse(until)?, parse(bytes)?),
         ["close"] => Call::Close,
         ["close_receive"] => Call::CloseReceive,
         ["waits_for", "nothing"] => Call::WaitsFor(None),

@@ -1,0 +1,241 @@
+//! Heads of uploads and their answers.
+
+use super::*;
+use crate::request::{Parsed, RequestLimits, parse_request};
+
+const CONTEXT: PlanContext<'_> = PlanContext {
+    date: "Tue, 14 Nov 2023 22:30:00 GMT",
+    now_s: 1_700_001_000,
+    close: false,
+    uploads: true,
+};
+
+const RULES: UploadRules = UploadRules { max_size: 1000 };
+
+const FILE: Found = Found {
+    size: 1000,
+    mtime_s: 1_700_000_000,
+    mtime_ns: 7,
+};
+
+fn request(input: &[u8]) -> Request<'_> {
+    match parse_request(input, &RequestLimits::default()) {
+        Parsed::Complete { request, .. } => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put_to(target: &str, version: &str, fields: &str) -> Result<(Put, String), Status> {
+    let input = format!("PUT {target} HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+    let mut path = Vec::new();
+    let put = plan_put(&request(input.as_bytes()), Some(&RULES), &mut path)?;
+    Ok((put, String::from_utf8(path).expect("UTF-8")))
+}
+
+fn put(fields: &str) -> Result<Put, Status> {
+    put_to("/a.txt", "1.1", fields).map(|(put, _)| put)
+}
+
+fn tag() -> String {
+    let tag = settled_etag(b"a.txt", FILE.size, FILE.mtime_s, FILE.mtime_ns);
+    str::from_utf8(tag.as_bytes()).expect("ASCII").to_owned()
+}
+
+fn holds(fields: &str, found: Option<&Found>) -> bool {
+    let input = format!("PUT /a.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{fields}\r\n");
+    precondition_holds(&request(input.as_bytes()), b"a.txt", found)
+}
+
+#[test]
+fn a_put_with_a_length_names_its_path_and_its_size() {
+    let (put, path) = put_to("/d/a%20b?x", "1.1", "Content-Length: 7\r\n").expect("allowed");
+    assert_eq!(path, "d/a b");
+    assert_eq!(put.body, Body::Length(7));
+    assert_eq!(put.announced_size(), Some(7));
+    assert!(put.keep_alive && !put.expects_continue && !put.is_guarded);
+}
+
+#[test]
+fn chunks_announce_no_size() {
+    let put = put("Transfer-Encoding: chunked\r\n").expect("allowed");
+    assert_eq!((put.body, put.announced_size()), (Body::Chunked, None));
+}
+
+#[test]
+fn without_uploads_it_is_405() {
+    let input = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    let mut path = Vec::new();
+    let refused = plan_put(&request(input), None, &mut path);
+    assert_eq!(refused, Err(Status::MethodNotAllowed));
+}
+
+#[test]
+fn allow_names_put_where_uploads_are_on() {
+    let input = b"DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut head = Vec::new();
+    let _ = plan_error(
+        Status::MethodNotAllowed,
+        Some(&request(input)),
+        &CONTEXT,
+        &mut head,
+    );
+    let head = String::from_utf8(head).expect("ASCII");
+    assert!(head.contains("\r\nAllow: GET, HEAD, PUT\r\n"), "{head}");
+}
+
+#[test]
+fn a_part_of_a_file_is_400() {
+    // RFC 9110 14.5.
+    let refused = put("Content-Length: 5\r\nContent-Range: bytes 0-4/10\r\n");
+    assert_eq!(refused, Err(Status::BadRequest));
+}
+
+#[test]
+fn a_body_that_says_nothing_about_its_length_is_411() {
+    assert_eq!(put(""), Err(Status::LengthRequired));
+    assert!(put("Content-Length: 0\r\n").is_ok(), "an empty file is one");
+}
+
+#[test]
+fn the_largest_size_is_taken_and_one_byte_more_is_413() {
+    assert!(put("Content-Length: 1000\r\n").is_ok());
+    let refused = put("Content-Length: 1001\r\n");
+    assert_eq!(refused, Err(Status::ContentTooLarge));
+}
+
+#[test]
+fn directories_are_409_and_hidden_names_403() {
+    let length = "Content-Length: 1\r\n";
+    for (target, status) in [
+        ("/", Status::Conflict),
+        ("/d/", Status::Conflict),
+        ("/d/..", Status::Conflict),
+        ("/.hidden", Status::Forbidden),
+        ("/.d/a", Status::Forbidden),
+        ("/a/../../b", Status::BadRequest),
+        ("/a%2fb", Status::BadRequest),
+    ] {
+        let refused = put_to(target, "1.1", length).map(|_| ());
+        assert_eq!(refused, Err(status), "{target}");
+    }
+}
+
+#[test]
+fn only_who_can_wait_is_told_to_go_on() {
+    let expects = |version: &str, fields: &str| {
+        let fields = format!("{fields}Expect: 100-Continue\r\n");
+        let (put, _) = put_to("/a", version, &fields).expect("allowed");
+        put.expects_continue
+    };
+    assert!(expects("1.1", "Content-Length: 5\r\n"));
+    assert!(expects("1.1", "Transfer-Encoding: chunked\r\n"));
+    // RFC 9110 10.1.1: nothing to wait with, and a version that does not know it.
+    assert!(!expects("1.1", "Content-Length: 0\r\n"));
+    assert!(!expects("1.0", "Content-Length: 5\r\n"));
+}
+
+#[test]
+fn a_refused_upload_closes_because_its_body_may_follow() {
+    let input = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let mut head = Vec::new();
+    let plan = plan_error(Status::Conflict, Some(&request(input)), &CONTEXT, &mut head);
+    assert!(plan.close);
+}
+
+#[test]
+fn star_in_if_none_match_guards_against_any_file() {
+    assert!(holds("If-None-Match: *\r\n", None));
+    assert!(!holds("If-None-Match: *\r\n", Some(&FILE)));
+}
+
+#[test]
+fn if_match_wants_a_file_and_this_version() {
+    let fields = format!("If-Match: \"x\", {}\r\n", tag());
+    assert!(holds(&fields, Some(&FILE)));
+    assert!(!holds(&fields, None));
+    assert!(!holds("If-Match: \"x\"\r\n", Some(&FILE)));
+    assert!(holds("If-Match: *\r\n", Some(&FILE)));
+    assert!(!holds("If-Match: *\r\n", None));
+    let weak = format!("If-Match: W/{}\r\n", tag());
+    assert!(!holds(&weak, Some(&FILE)), "strong comparison");
+}
+
+#[test]
+fn if_none_match_with_a_tag_refuses_that_version_alone() {
+    let fields = format!("If-None-Match: {}\r\n", tag());
+    assert!(!holds(&fields, Some(&FILE)));
+    assert!(holds("If-None-Match: \"x\"\r\n", Some(&FILE)));
+    assert!(holds(&fields, None));
+}
+
+#[test]
+fn if_unmodified_since_guards_a_file_and_nothing_else() {
+    let before = "If-Unmodified-Since: Tue, 14 Nov 2023 22:13:19 GMT\r\n";
+    let then = "If-Unmodified-Since: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
+    assert!(!holds(before, Some(&FILE)));
+    assert!(holds(then, Some(&FILE)));
+    assert!(holds(before, None));
+}
+
+fn stored(created: bool, version: &str, fields: &str, context: &PlanContext<'_>) -> (Plan, String) {
+    let fields = format!("Content-Length: 1000\r\n{fields}");
+    let (put, path) = put_to("/a.txt", version, &fields).expect("allowed");
+    let mut head = Vec::new();
+    let plan = plan_stored(&put, path.as_bytes(), &FILE, created, context, &mut head);
+    (plan, String::from_utf8(head).expect("ASCII"))
+}
+
+#[test]
+fn a_new_file_is_201_with_the_tag_it_will_have() {
+    let (plan, head) = stored(true, "1.1", "", &CONTEXT);
+    assert_eq!(plan.status, Status::Created);
+    assert!(!plan.close && plan.body.is_none());
+    let expected = format!(
+        "HTTP/1.1 201 Created\r\n\
+         Server: sluice\r\n\
+         Date: Tue, 14 Nov 2023 22:30:00 GMT\r\n\
+         ETag: {}\r\n\
+         Content-Length: 0\r\n\r\n",
+        tag()
+    );
+    assert_eq!(head, expected);
+}
+
+#[test]
+fn the_tag_is_that_of_the_first_get_after_two_seconds() {
+    let later = crate::etag(
+        b"a.txt",
+        FILE.size,
+        FILE.mtime_s,
+        FILE.mtime_ns,
+        FILE.mtime_s + 3,
+    );
+    assert_eq!(later.as_bytes(), tag().as_bytes());
+}
+
+#[test]
+fn a_replaced_file_is_204_without_a_length() {
+    // RFC 9110 8.6.
+    let (plan, head) = stored(false, "1.1", "", &CONTEXT);
+    assert_eq!(plan.status, Status::NoContent);
+    assert!(!head.contains("Content-Length"), "{head}");
+}
+
+#[test]
+fn the_connection_goes_on_as_the_client_and_the_server_want() {
+    assert!(!stored(true, "1.1", "", &CONTEXT).0.close);
+    assert!(
+        stored(true, "1.1", "Connection: close\r\n", &CONTEXT)
+            .0
+            .close
+    );
+    assert!(stored(true, "1.0", "", &CONTEXT).0.close);
+    let (plan, head) = stored(true, "1.0", "Connection: keep-alive\r\n", &CONTEXT);
+    assert!(!plan.close && head.contains("\r\nConnection: keep-alive\r\n"));
+    let draining = PlanContext {
+        close: true,
+        ..CONTEXT
+    };
+    let (plan, head) = stored(true, "1.1", "", &draining);
+    assert!(plan.close && head.contains("\r\nConnection: close\r\n"));
+}
