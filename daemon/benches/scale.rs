@@ -222,6 +222,7 @@ impl Seat {
             threads: 1,
             files: 64,
             queue_depth: 64,
+            uploads: sluice_disk::UploadLimits::NONE,
         };
         let disk = Disk::new(blocks, &disk).expect("a helper thread");
         let root = Root::open(site, Symlinks::Never).expect("the site can be read");

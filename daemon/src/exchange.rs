@@ -10,6 +10,7 @@
 //! | `input` | request bytes by offset, arrival times |
 //! | `request` | one request: parse, open, plan |
 //! | `response` | queued responses: head bytes, file extent, pinned blocks |
+//! | `patience` | how long to wait for the peer |
 //! | `read_ahead` | how far ahead of the window blocks are read |
 //! | `heads` | ring of head bytes |
 //! | `upload` | one upload: begun, stored, published, answered |
@@ -18,6 +19,7 @@
 mod heads;
 mod incoming;
 mod input;
+mod patience;
 mod read_ahead;
 mod request;
 mod response;
@@ -26,16 +28,17 @@ mod tests;
 mod upload;
 
 pub use input::INPUT_BYTES;
+pub use patience::LINGER;
 pub use response::{Holding, RESPONSES_MAX};
 
-use crate::services::{RATE_TIME, Services};
+use crate::services::Services;
 use core::time::Duration;
 pub(crate) use input::Input;
-use request::{Taken, take_error, take_request};
+use patience::Phase;
+use request::{Taken, take_request};
 use response::Fill;
 pub(crate) use response::ResponseQueue;
 use sluice_disk::OpenTicket;
-use sluice_http::Status;
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 use upload::Step;
@@ -58,23 +61,6 @@ pub struct Progress {
     pub more: bool,
     /// What stands between `ready_until` and the bytes that follow, if not the horizon.
     pub awaited: Option<Awaited>,
-}
-
-/// After the last response what the peer sends is read away for this long. A reset at once could destroy the end of the
-/// response, or an error that it explains, before its client has read it (RFC 9112 section 9.6).
-pub const LINGER: Duration = Duration::from_secs(5);
-
-/// What a connection is waiting for, as far as time limits go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a request head.
-    Head,
-    /// The body of an upload.
-    Receiving,
-    /// Us, or acknowledgements.
-    Responding,
 }
 
 /// One HTTP connection. Small while idle; buffers come from [`Services`] with the first request byte.
@@ -312,55 +298,6 @@ impl Exchange {
         self.aborted = true;
     }
 
-    /// When [`Self::on_deadline`] is due; `None` while the peer waits for us, or there is nothing to wait for.
-    ///
-    /// Moves only in [`Self::advance`] and [`Self::acknowledged`]. A peer cannot put the header deadline off by
-    /// sending single bytes.
-    #[must_use]
-    pub fn deadline(&self, services: &Services) -> Option<Instant> {
-        match self.phase {
-            _ if self.aborted => None,
-            Phase::Responding | Phase::Receiving if self.waiting_since.is_some() => None,
-            Phase::Responding => services.min_rate.map(|_| self.since + RATE_TIME),
-            _ if self.last_taken => {
-                let is_lingering = self.phase == Phase::Idle && !self.lingered;
-                is_lingering.then(|| self.since + LINGER)
-            }
-            Phase::Receiving => Some(self.since + services.body_time()),
-            Phase::Idle => Some(self.since + services.idle_timeout),
-            Phase::Head => Some(self.since + services.header_timeout),
-        }
-    }
-
-    /// Ends the connection if its deadline has passed: with 408 in a request head, in silence between requests, by a
-    /// reset if its peer takes a response too slowly. [`Self::advance`] afterwards says what to send.
-    pub fn on_deadline(&mut self, now: Instant, services: &mut Services) {
-        if self
-            .deadline(services)
-            .is_none_or(|deadline| now < deadline)
-        {
-            return;
-        }
-        match self.phase {
-            Phase::Responding => self.judge_rate(now, services),
-            Phase::Receiving => self.judge_body(now, services),
-            Phase::Head => self.end_head(services),
-            Phase::Idle if self.last_taken => self.lingered = true,
-            Phase::Idle => {
-                services.counters.idle_timeouts += 1;
-                self.since = now;
-                self.take_no_more();
-            }
-        }
-    }
-
-    /// The response stream is over, and the peer had its time to read the end of it and to close: what it sends now may
-    /// be answered by a reset (RFC 1122 section 4.2.2.13).
-    #[must_use]
-    pub fn has_lingered(&self) -> bool {
-        self.lingered
-    }
-
     /// True between requests, when closing costs the peer nothing but a new connection.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -470,98 +407,10 @@ impl Exchange {
         }
     }
 
-    /// A request head did not come in time, or waited so long for memory: 408, for which there may be none either.
-    fn end_head(&mut self, services: &mut Services) {
-        services.counters.head_timeouts += 1;
-        if self.queue.is_none() {
-            self.queue = new_queue(self.response_offset, services);
-        }
-        match &mut self.queue {
-            Some(queue) => {
-                take_error(Status::RequestTimeout, queue, services);
-            }
-            None => {
-                services.counters.no_workspace += 1;
-                self.aborted = true;
-            }
-        }
-        self.take_no_more();
-    }
-
-    /// What the peer took since the last look, against the minimum.
-    fn judge_rate(&mut self, now: Instant, services: &mut Services) {
-        let least = services
-            .min_rate
-            .unwrap_or(0)
-            .saturating_mul(RATE_TIME.as_secs());
-        let has = self.released();
-        if has - self.had < least {
-            services.counters.too_slow += 1;
-            self.aborted = true;
-            return;
-        }
-        self.since = now;
-        self.had = has;
-    }
-
-    /// What the peer sent of a body since the last look, against the minimum; without one, whether it sent anything.
-    fn judge_body(&mut self, now: Instant, services: &mut Services) {
-        let sent = self.body_received();
-        if sent - self.had < services.body_least() {
-            self.end_slow_upload(services);
-            return;
-        }
-        self.since = now;
-        self.had = sent;
-    }
-
-    /// While the peer waits for us, its clock stands still.
-    fn stop_clock(&mut self, waiting: bool, now: Instant) {
-        match self.waiting_since {
-            None if waiting && matches!(self.phase, Phase::Responding | Phase::Receiving) => {
-                self.waiting_since = Some(now);
-            }
-            Some(at) if !waiting => {
-                self.waiting_since = None;
-                self.since = self.since + now.saturating_since(at);
-            }
-            _ => {}
-        }
-    }
-
     /// Stream offset below which the peer has everything.
     fn released(&self) -> u64 {
         let queue = self.queue.as_ref();
         queue.map_or(self.response_offset, |queue| queue.released())
-    }
-
-    /// Stream offset up to which the body of an upload has come.
-    fn body_received(&self) -> u64 {
-        let upload = self.upload.as_ref();
-        upload.map_or(0, |upload| upload.incoming().delivered())
-    }
-
-    /// The upload whose body is being stored.
-    fn storing(&self) -> Option<&Upload> {
-        self.upload.as_deref().filter(|upload| upload.is_storing())
-    }
-
-    fn storing_mut(&mut self) -> Option<&mut Upload> {
-        let upload = self.upload.as_deref_mut();
-        upload.filter(|upload| upload.is_storing())
-    }
-
-    /// Stores what belongs to the body of an upload. What follows it, or `None` if there was no place for it.
-    fn place_in_upload<'b>(&mut self, offset: u64, bytes: &'b [u8]) -> Option<(u64, &'b [u8])> {
-        let Some(upload) = self.storing_mut() else {
-            return Some((offset, bytes));
-        };
-        let incoming = upload.incoming_mut();
-        let (body, rest) = bytes.split_at(incoming.share(offset, bytes.len()));
-        if !body.is_empty() && !incoming.place(offset, body) {
-            return None;
-        }
-        Some((offset + u64::try_from(body.len()).unwrap_or(0), rest))
     }
 
     /// Follows the phase, and gives back what holds nothing.
@@ -579,30 +428,7 @@ impl Exchange {
             self.response_offset = queue.end();
             services.give_back_queue(queue);
         }
-        let is_receiving = self
-            .upload
-            .as_ref()
-            .is_some_and(|upload| upload.awaits_peer());
-        let phase = if self.queue.is_some() || self.ticket.is_some() {
-            Phase::Responding
-        } else if is_receiving {
-            Phase::Receiving
-        } else if self.upload.is_some() {
-            Phase::Responding
-        } else if self.input.is_some() {
-            Phase::Head
-        } else {
-            Phase::Idle
-        };
-        if phase != self.phase {
-            self.phase = phase;
-            self.since = now;
-            self.had = match phase {
-                Phase::Receiving => self.body_received(),
-                _ => self.released(),
-            };
-            self.waiting_since = None;
-        }
+        self.follow_phase(now);
     }
 
     /// `opening`: what the next request waits for.

@@ -324,8 +324,10 @@ impl WorkerLimits {
             .saturating_sub(DESCRIPTORS_PROCESS)
             / u64::from(workers);
         let share = share.saturating_sub(DESCRIPTORS_WORKER);
+        let upload_blocks = (blocks / 2).max(1);
         let uploads = match config.upload.enabled {
-            true => at_most(UPLOADS_MAX.min(wanted), share / 8),
+            // Each needs a block to go on.
+            true => at_most(UPLOADS_MAX.min(wanted).min(upload_blocks), share / 8),
             false => 0,
         };
         let share = share.saturating_sub(2 * u64::from(uploads));
@@ -346,7 +348,6 @@ impl WorkerLimits {
             .threads
             .min(DISK_THREADS_PROCESS / workers)
             .max(1);
-        let upload_blocks = (blocks / 2).max(1);
         Self {
             connections,
             half_open,
@@ -435,6 +436,38 @@ mod tests {
         assert_eq!(frames.total(), 3 * 2048 + 256 + 2 * 18 + frames.spare);
         assert_eq!(limits.queue.block_bytes / BLOCK_BYTES, 621);
         assert_eq!(limits.memlock_bytes, 64 << 20);
+    }
+
+    #[test]
+    fn uploads_cost_nothing_while_they_are_off() {
+        let limits = Limits::derive(&config(), &kernel(2, 10_000));
+        assert_eq!(
+            (limits.worker.uploads, limits.worker.upload_threads),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn uploads_have_half_of_the_blocks_and_each_can_have_one() {
+        let mut config = config();
+        config.upload.enabled = true;
+        for umem in [4 << 20, 64 << 20] {
+            config.xdp.umem_bytes = umem;
+            let limits = Limits::derive(&config, &xdp(1));
+            let blocks = limits.queue.block_bytes / BLOCK_BYTES;
+            assert_eq!(u64::from(limits.worker.upload_blocks), blocks / 2);
+            assert!(limits.worker.uploads <= limits.worker.upload_blocks);
+            assert!(limits.worker.upload_blocks_each < limits.worker.upload_blocks);
+        }
+    }
+
+    #[test]
+    fn the_descriptors_of_uploads_are_taken_from_the_others() {
+        let mut config = config();
+        config.upload.enabled = true;
+        let limits = Limits::derive(&config, &kernel(1, 1024));
+        assert!(limits.worker.uploads > 0);
+        assert!(limits.descriptors <= 1024, "{}", limits.descriptors);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! The application allocates at construction and never again: requests, responses, blocks and time limits of
+//! The application allocates at construction and never again: requests, responses, uploads, blocks and time limits of
 //! connections that come and go, counted by an instrumented allocator.
 //!
 //! One test in a binary of its own, since the count is of the whole process.
 
-use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks};
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks, UploadLimits};
+use sluice_http::UploadRules;
 use sluice_tcp::clock::Instant;
 use sluiced::exchange::Exchange;
-use sluiced::services::{ServiceReport, Services, ServicesConfig};
+use sluiced::services::{ServiceReport, Services, ServicesConfig, UploadConfig};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::time::Duration;
@@ -59,6 +60,51 @@ fn converse(services: &mut Services, now: Instant) -> u64 {
     received
 }
 
+/// Sends a request of any length as the window allows, and waits for the end of its answer, which closes.
+fn upload(services: &mut Services, now: Instant, request: &[u8]) {
+    let mut exchange = Exchange::new(now);
+    let (mut sent, mut received) = (0, 0);
+    loop {
+        exchange.set_wanted(None);
+        let progress = exchange.advance(received + 1000, now, services);
+        received = progress.ready_until;
+        exchange.sent(received, now, services);
+        exchange.acknowledged(received, now, services);
+        if progress.finish {
+            break;
+        }
+        let edge = match exchange.promise(services) {
+            Some(edge) => edge,
+            None => exchange.consumed() + services.input_bytes() as u64,
+        };
+        let from = usize::try_from(sent).expect("small");
+        let to = usize::try_from(edge).expect("small").min(request.len());
+        for piece in request[from..to.max(from)].chunks(1448) {
+            assert!(exchange.place(sent, piece, services));
+            sent += piece.len() as u64;
+            exchange.delivered(sent);
+        }
+        let _ = services.poll(784_111_777);
+    }
+    exchange.teardown(services);
+}
+
+/// Both kinds of uploads, several windows long.
+fn uploads() -> [Vec<u8>; 2] {
+    let head = "PUT /up HTTP/1.1\r\nHost: test\r\nConnection: close\r\n";
+    let body = [7; 500_000];
+    let mut long = format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
+    long.extend_from_slice(&body);
+    let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    for chunk in body.chunks(10_000) {
+        chunked.extend_from_slice(b"2710\r\n");
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    [long, chunked]
+}
+
 #[test]
 fn connections_in_the_steady_state_do_not_allocate() {
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -67,18 +113,35 @@ fn connections_in_the_steady_state_do_not_allocate() {
     std::fs::write(path.join("small"), b"small").expect("write file");
     std::fs::create_dir(path.join("sub")).expect("create directory");
     std::fs::write(path.join("sub/index.html"), b"index").expect("write file");
+    let limits = UploadLimits {
+        uploads: 2,
+        threads: 1,
+        blocks: 4,
+        blocks_each: 4,
+    };
     let disk_config = DiskConfig {
         threads: 1,
         files: 16,
         queue_depth: 16,
-        uploads: sluice_disk::UploadLimits::NONE,
+        uploads: limits,
     };
     let disk = Disk::anonymous(8 * BLOCK_BYTES, &disk_config).expect("disk");
     let root = Root::open(path, Symlinks::Never).expect("root");
-    let mut services = Services::new(disk, root, &ServicesConfig::default());
+    let config = ServicesConfig {
+        uploads: Some(UploadConfig {
+            rules: UploadRules { max_size: 1 << 20 },
+            limits,
+        }),
+        ..ServicesConfig::default()
+    };
+    let mut services = Services::new(disk, root, &config);
     let mut report = ServiceReport::default();
     let now = Instant::from_nanos(1_000_000_000);
     let expected = converse(&mut services, now);
+    let uploads = uploads();
+    uploads
+        .iter()
+        .for_each(|request| upload(&mut services, now, request));
     assert!(expected > 700_000, "everything was served: {expected}");
 
     // The test harness has threads of its own that may allocate now and then; an allocation of ours would be in
@@ -88,6 +151,9 @@ fn connections_in_the_steady_state_do_not_allocate() {
             let region = Region::new(ALLOCATOR);
             for _ in 0..20 {
                 assert_eq!(converse(&mut services, now), expected);
+                uploads
+                    .iter()
+                    .for_each(|request| upload(&mut services, now, request));
             }
             services.report_into(&mut report);
             let change = region.change();
@@ -95,6 +161,7 @@ fn connections_in_the_steady_state_do_not_allocate() {
         })
         .min();
     assert_eq!(fewest, Some(0));
-    assert_eq!(report.counters.responses(), 101 * 9);
+    assert_eq!(report.counters.responses(), 101 * (9 + 2));
+    assert_eq!(report.counters.uploads, 101 * 2);
     assert!(report.disk.balanced());
 }

@@ -42,3 +42,5 @@ mod skip;
 mod startup;
 #[path = "veth/transfers.rs"]
 mod transfers;
+#[path = "veth/uploads.rs"]
+mod uploads;

@@ -418,7 +418,7 @@ mod mistakes {
         an_unknown_table_finds_its_neighbour:
             "[[lisen]]\nport = 1\n"
             => "f.toml:1:3: unknown key \"lisen\" at the top level, did you mean \"listen\"? \
-                (known: schema_version, xdp, listen, site, tcp, disk, limits)";
+                (known: schema_version, xdp, listen, site, tcp, disk, upload, limits)";
         an_unknown_key_finds_its_neighbour:
             "[xdp]\n  bakcend = \"xdp\"\n"
             => "f.toml:2:3: unknown key \"bakcend\" in [xdp], did you mean \"backend\"? \
@@ -427,13 +427,13 @@ mod mistakes {
         a_key_in_the_wrong_table_is_sent_home:
             "port = 80\n"
             => "f.toml:1:1: unknown key \"port\" at the top level, it belongs in [listen] \
-                (known: schema_version, xdp, listen, site, tcp, disk, limits)";
+                (known: schema_version, xdp, listen, site, tcp, disk, upload, limits)";
         a_key_of_a_later_version_is_refused:
             "[xdp]\nbusy_poll = \"on\"\n[metrics]\naddress = \"127.0.0.1:9177\"\n"
             => "f.toml:2:1: unknown key \"busy_poll\" in [xdp] (known: backend, interface, addresses, \
                 owned_addresses, queues, attach, bind, umem, checksum_rx, poll, napi, napi_cores, vlan, cores, huge_pages, syn_gate, tx_lane)",
                "f.toml:3:2: unknown key \"metrics\" at the top level \
-                (known: schema_version, xdp, listen, site, tcp, disk, limits)";
+                (known: schema_version, xdp, listen, site, tcp, disk, upload, limits)";
         unknown_keys_of_entries_are_found:
             "[[listen]]\nport = 80\ntls = \"main\"\n"
             => "f.toml:3:1: unknown key \"tls\" in [listen] (known: port, congestion)";

@@ -190,6 +190,39 @@ impl Exchange {
         }
     }
 
+    /// Stream offset up to which the body of an upload has come.
+    pub(super) fn body_received(&self) -> u64 {
+        let upload = self.upload.as_ref();
+        upload.map_or(0, |upload| upload.incoming().delivered())
+    }
+
+    /// The upload whose body is being stored.
+    pub(super) fn storing(&self) -> Option<&Upload> {
+        self.upload.as_deref().filter(|upload| upload.is_storing())
+    }
+
+    pub(super) fn storing_mut(&mut self) -> Option<&mut Upload> {
+        let upload = self.upload.as_deref_mut();
+        upload.filter(|upload| upload.is_storing())
+    }
+
+    /// Stores what belongs to the body of an upload. What follows it, or `None` if there was no place for it.
+    pub(super) fn place_in_upload<'b>(
+        &mut self,
+        offset: u64,
+        bytes: &'b [u8],
+    ) -> Option<(u64, &'b [u8])> {
+        let Some(upload) = self.storing_mut() else {
+            return Some((offset, bytes));
+        };
+        let incoming = upload.incoming_mut();
+        let (body, rest) = bytes.split_at(incoming.share(offset, bytes.len()));
+        if !body.is_empty() && !incoming.place(offset, body) {
+            return None;
+        }
+        Some((offset + u64::try_from(body.len()).unwrap_or(0), rest))
+    }
+
     /// The file can be had: says so if the client waits to hear it, and none of the body has come (RFC 9110 10.1.1).
     fn invite(&mut self, services: &mut Services) -> Option<Step> {
         let has_begun = self.input.as_ref().is_some_and(|input| !input.is_empty());

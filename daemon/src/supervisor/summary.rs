@@ -102,6 +102,8 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
             ("blocks_cached", blocks(&|r| r.disk.cached.into())),
             ("blocks_pinned", blocks(&|r| r.disk.pinned.into())),
             ("blocks_loading", blocks(&|r| r.disk.loading.into())),
+            ("blocks_uploading", blocks(&|r| r.disk.uploading.into())),
+            ("uploads_active", blocks(&|r| r.disk.uploads.into())),
             ("files_open", blocks(&|r| r.disk.files_open.into())),
             ("requests_active", blocks(&|r| r.active as u64)),
         ],

@@ -105,13 +105,14 @@ fn configuration(lab: &Lab, root: &Path, settings: Settings) -> String {
         // Labs are built one after the other; a small UMEM starts faster and makes blocks scarce.
         ("umem", "\"32MiB\""),
     ];
-    let (mut tcp, mut limits) = (Vec::new(), Vec::new());
+    let (mut tcp, mut limits, mut upload) = (Vec::new(), Vec::new(), Vec::new());
     for &(key, value) in settings {
         let (table, name) = key.split_once('.').expect("table.key");
         let table = match table {
             "xdp" => &mut xdp,
             "tcp" => &mut tcp,
             "limits" => &mut limits,
+            "upload" => &mut upload,
             other => panic!("no table {other} here"),
         };
         table.retain(|(known, _)| *known != name);
@@ -124,10 +125,11 @@ fn configuration(lab: &Lab, root: &Path, settings: Settings) -> String {
             .collect()
     };
     format!(
-        "[xdp]\n{}\n[[listen]]\nport = {PORT}\n\n[[site]]\nroot = {root}\n\n[tcp]\n{}\n[limits]\n{}",
+        "[xdp]\n{}\n[[listen]]\nport = {PORT}\n\n[[site]]\nroot = {root}\n\n[tcp]\n{}\n[limits]\n{}\n[upload]\n{}",
         lines(&xdp),
         lines(&tcp),
-        lines(&limits)
+        lines(&limits),
+        lines(&upload)
     )
 }
 

@@ -79,6 +79,8 @@ impl Report {
             "requests_active",
             "blocks_pinned",
             "blocks_loading",
+            "blocks_uploading",
+            "uploads_active",
             "files_open",
             "frames_rx",
             "frames_building",
@@ -88,7 +90,7 @@ impl Report {
         .filter(|name| self.get(name) != 0)
         .map(|name| format!("{name} = {}", self.get(name)));
         let frames = ["pool", "fill", "rx", "building", "tx"];
-        let blocks = ["free", "cached", "pinned", "loading"];
+        let blocks = ["free", "cached", "pinned", "loading", "uploading"];
         let sums = [("frames", &frames[..]), ("blocks", &blocks[..])]
             .into_iter()
             .filter_map(|(kind, owners)| {

@@ -95,6 +95,7 @@ pub fn http_answer(data: &[u8]) {
         date: DATE,
         now_s: input.mtime_s.saturating_add(input.age_s.into()),
         close: input.close,
+        uploads: false,
     };
     check_target(&input.target[..input.target.len().min(512)]);
 
