@@ -48,6 +48,7 @@ mod server;
 mod site;
 mod transfer;
 mod usage;
+mod xsk;
 
 use std::process::ExitCode;
 

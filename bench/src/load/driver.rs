@@ -1,23 +1,20 @@
 //! The loop of the loader: one epoll over all connections, in the closed loop, the open loop, or at rest.
 
-use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::agenda::Agenda;
 use super::connection::{Connection, Step};
-use super::record::{Outcome, Record};
-use super::schedule::Schedule;
-use super::{BUFFER_BYTES, GRACE, Options, say};
+use super::record::Outcome;
+use super::{BUFFER_BYTES, Options};
 
 /// Events of one call.
 const EVENTS: usize = 256;
 /// Nearer to what is due than this, the loop spins: a timeout has milliseconds.
 const SPIN: Duration = Duration::from_millis(2);
-/// Failures after which there is nothing to measure.
-const FAILURES_MAX: u64 = 1000;
 
 /// All connections, and what they did.
 pub struct Driver<'a> {
@@ -26,23 +23,13 @@ pub struct Driver<'a> {
     request: Vec<u8>,
     epoll: Epoll,
     slots: Vec<Option<Connection>>,
-    /// Slots that have nothing to do: the open loop takes from here, the most recently used first.
-    free: Vec<usize>,
-    /// When requests were due that no slot was free for.
-    waiting: VecDeque<Instant>,
-    schedule: Option<Schedule>,
-    record: Record,
+    agenda: Agenda,
     buffer: Vec<u8>,
-    begin: Instant,
-    end: Instant,
 }
 
 impl<'a> Driver<'a> {
     /// For an object of `length` bytes. The clock runs from now on.
     pub fn new(options: &'a Options, length: u64) -> io::Result<Driver<'a>> {
-        let start = Instant::now();
-        let begin = start + Duration::from_secs_f64(options.warm_up);
-        let end = begin + Duration::from_secs_f64(options.seconds);
         let count = usize::try_from(options.connections).map_err(io::Error::other)?;
         Ok(Driver {
             options,
@@ -50,47 +37,20 @@ impl<'a> Driver<'a> {
             request: options.request(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             slots: (0..count).map(|_| None).collect(),
-            free: (0..count).rev().collect(),
-            waiting: VecDeque::new(),
-            schedule: options.rate.map(|rate| Schedule::new(start, end, rate)),
-            record: Record::new(begin, end, options.rate.is_some()),
+            agenda: Agenda::new(options, Instant::now())?,
             buffer: vec![0; BUFFER_BYTES],
-            begin,
-            end,
         })
     }
 
     /// Until the end, or in the open loop until everything is answered or the grace is over.
     pub fn run(&mut self) -> io::Result<Outcome> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        if self.schedule.is_none() {
-            let now = Instant::now();
-            self.waiting.extend(self.free.iter().map(|_| now));
-        }
-        let (mut has_begun, mut has_ended) = (false, false);
         loop {
             let now = Instant::now();
-            if !has_begun && now >= self.begin {
-                has_begun = true;
-                say("begin")?;
-            }
-            if !has_ended && now >= self.end {
-                has_ended = true;
-                say("end")?;
-            }
-            let unfinished = self.unfinished();
-            if now >= self.end
-                && (self.schedule.is_none() || unfinished == 0 || now >= self.end + GRACE)
-            {
-                return Ok(self.record.outcome(unfinished));
+            if let Some(outcome) = self.agenda.proceed(now)? {
+                return Ok(outcome);
             }
             self.assign(now);
-            let (failed, first) = self.record.failures();
-            if failed > FAILURES_MAX {
-                return Err(io::Error::other(format!(
-                    "{failed} requests failed, the first: {first}"
-                )));
-            }
             let timeout = EpollTimeout::from(self.timeout_ms(now));
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
@@ -103,34 +63,19 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// See [`Record::histograms`].
+    /// See [`Record::histograms`](super::record::Record::histograms).
     pub fn histograms(&self) -> io::Result<Vec<u8>> {
-        self.record.histograms()
-    }
-
-    /// Requests of the open loop that are not answered.
-    fn unfinished(&self) -> u64 {
-        if self.schedule.is_none() {
-            return 0;
-        }
-        (self.waiting.len() + self.slots.len() - self.free.len()) as u64
+        self.agenda.record.histograms()
     }
 
     /// What is due gets a slot, as long as one is free.
     fn assign(&mut self, now: Instant) {
-        if let Some(schedule) = &mut self.schedule {
-            while let Some(due) = schedule.take(now) {
-                self.waiting.push_back(due);
-            }
-        }
         // Each once: one that fails at once waits again.
-        for _ in 0..self.waiting.len() {
-            let Some(slot) = self.free.pop() else {
+        for _ in 0..self.agenda.collect(now) {
+            let Some((slot, due)) = self.agenda.next() else {
                 return;
             };
-            if let Some(due) = self.waiting.pop_front() {
-                self.begin_request(slot, due);
-            }
+            self.begin_request(slot, due);
         }
     }
 
@@ -191,19 +136,19 @@ impl<'a> Driver<'a> {
         });
         match step {
             Ok(Step::Nothing) => {}
-            Ok(Step::Body(bytes)) => self.record.body(now, bytes),
+            Ok(Step::Body(bytes)) => self.agenda.record.body(now, bytes),
             Ok(Step::Answered(bytes)) => {
-                self.record.body(now, bytes);
-                self.record.answered(connection.due, now);
+                self.agenda.record.body(now, bytes);
+                self.agenda.record.answered(connection.due, now);
                 if connection.is_resting() {
                     self.slots[slot] = Some(connection);
-                    self.release(slot, now);
+                    self.agenda.release(slot, now);
                     return;
                 }
             }
             Ok(Step::Closed) => {
                 drop(connection);
-                return self.release(slot, now);
+                return self.agenda.release(slot, now);
             }
             // A server may close what rests; the slot is free already and opens another next time.
             Err(error) if was_resting && error.kind() == io::ErrorKind::UnexpectedEof => return,
@@ -212,33 +157,16 @@ impl<'a> Driver<'a> {
         self.slots[slot] = Some(connection);
     }
 
-    /// The request of this slot is over.
-    fn release(&mut self, slot: usize, now: Instant) {
-        self.free.push(slot);
-        if self.schedule.is_none() && !self.options.idle {
-            self.waiting.push_back(now);
-        }
-    }
-
     /// Its connection is gone too.
     fn fail(&mut self, slot: usize, error: &io::Error) {
-        self.record.failed(error);
         self.slots[slot] = None;
-        self.release(slot, Instant::now());
+        self.agenda.fail(slot, error, Instant::now());
     }
 
     /// Until something is due, at most.
     fn timeout_ms(&self, now: Instant) -> u16 {
-        let due = self.schedule.as_ref().and_then(Schedule::next);
-        let bounds = [
-            due,
-            Some(self.begin),
-            Some(self.end),
-            Some(self.end + GRACE),
-        ];
-        let next = bounds.into_iter().flatten().filter(|at| *at > now).min();
-        let left = next.map_or(Duration::ZERO, |at| at - now);
-        if left < SPIN || due.is_some_and(|due| due <= now) {
+        let left = self.agenda.rest(now);
+        if left < SPIN {
             return 0;
         }
         u16::try_from((left - SPIN).as_millis() + 1).unwrap_or(1000)
@@ -278,6 +206,10 @@ mod tests {
     fn options(server: std::net::SocketAddrV4) -> Options {
         Options {
             server,
+            client: Default::default(),
+            interface: None,
+            server_link_address: None,
+            attach: Default::default(),
             path: "/".to_owned(),
             content: "unused".into(),
             connections: 1,
