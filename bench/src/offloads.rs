@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::lab::{End, Lab, output};
+use crate::lab::{End, Lab, output, spawning};
+use crate::seat::Seat;
 
 /// The offloads that decide how many bytes an operation moves, by the names `ethtool -k` gives them.
 const OFFLOADS: [&str; 5] = [
@@ -111,14 +112,42 @@ impl OffloadSet {
 pub fn threaded_napi(lab: &Lab, cpu: u32) -> Result<(), Error> {
     let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));
     lab.run(End::Client, "sh", &["-c", &format!("echo 1 >{file}")])?;
-    pin_napi(&lab.link(End::Client), cpu)
+    pin_napi(lab, End::Client, cpu)
 }
 
-/// Pins the kernel threads that receive on `link` (named `napi/LINK-ID`): else the scheduler may run them on the
-/// worker's CPU.
-fn pin_napi(link: &str, cpu: u32) -> Result<(), Error> {
-    let found = output("pgrep", Command::new("pgrep").arg(format!("^napi/{link}-")))?;
-    for pid in found.split_whitespace() {
+/// Lets each end receive on its own CPU, as if a NIC interrupted it there: what a veth pair by default does on the CPU of
+/// whoever sends. An end with an XDP program or GRO has NAPI and gets a thread, which [`pin_napi`] puts in its place;
+/// what goes up to a kernel without it is moved by RPS.
+pub fn receive_on_own_cpus(lab: &Lab, seat: &Seat) -> Result<(), Error> {
+    for (end, cpu) in [
+        (End::Server, seat.server_cpu),
+        (End::Client, seat.client_cpu),
+    ] {
+        let link = lab.link(end);
+        // A mask of CPUs in hexadecimal, 32 of them between two commas.
+        let mask = format!(
+            "{:x}{}",
+            1_u32 << (cpu % 32),
+            ",00000000".repeat((cpu / 32) as usize)
+        );
+        let orders = format!(
+            "cd /sys/class/net/{link} && echo 1 >threaded && echo {mask} >queues/rx-0/rps_cpus"
+        );
+        lab.run(end, "sh", &["-c", &orders])?;
+    }
+    Ok(())
+}
+
+/// Pins the kernel threads that receive at an end (named `napi/LINK-ID`): else the scheduler may run them on the other
+/// end's CPU.
+pub fn pin_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
+    let name = format!("^napi/{}-", lab.link(end));
+    // It fails if there is none, which is no mistake: an end without NAPI has none.
+    let found = Command::new("pgrep")
+        .arg(name)
+        .output()
+        .map_err(spawning("pgrep"))?;
+    for pid in String::from_utf8_lossy(&found.stdout).split_whitespace() {
         let mut command = Command::new("taskset");
         output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
     }
