@@ -110,32 +110,41 @@ impl OffloadSet {
 
 /// Lets the client receive in a kernel thread pinned to `cpu` instead of in the sender's system call.
 pub fn threaded_napi(lab: &Lab, cpu: u32) -> Result<(), Error> {
-    let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));
-    lab.run(End::Client, "sh", &["-c", &format!("echo 1 >{file}")])?;
+    receive_in_thread(lab, End::Client)?;
     pin_napi(lab, End::Client, cpu)
 }
 
 /// Lets each end receive on its own CPU, as if a NIC interrupted it there: what a veth pair by default does on the CPU of
-/// whoever sends. An end with an XDP program or GRO has NAPI and gets a thread, which [`pin_napi`] puts in its place;
-/// what goes up to a kernel without it is moved by RPS.
+/// whoever sends. What NAPI receives (an XDP program, GRO) gets a thread, which [`pin_napi`] puts in its place; what goes
+/// up to a kernel without it is moved by RPS. Receiving is then no longer part of sending, so the ring between the ends
+/// (256 frames) can be full: a queueing discipline makes the sender wait instead of losing frames, as a NIC's ring would.
 pub fn receive_on_own_cpus(lab: &Lab, seat: &Seat) -> Result<(), Error> {
     for (end, cpu) in [
         (End::Server, seat.server_cpu),
         (End::Client, seat.client_cpu),
     ] {
-        let link = lab.link(end);
+        receive_in_thread(lab, end)?;
         // A mask of CPUs in hexadecimal, 32 of them between two commas.
-        let mask = format!(
-            "{:x}{}",
-            1_u32 << (cpu % 32),
-            ",00000000".repeat((cpu / 32) as usize)
-        );
-        let orders = format!(
-            "cd /sys/class/net/{link} && echo 1 >threaded && echo {mask} >queues/rx-0/rps_cpus"
-        );
-        lab.run(end, "sh", &["-c", &orders])?;
+        let high = ",00000000".repeat((cpu / 32) as usize);
+        let mask = format!("{:x}{high}", 1_u32 << (cpu % 32));
+        let file = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", lab.link(end));
+        lab.run(end, "sh", &["-c", &format!("echo {mask} >{file}")])?;
+        let link = lab.link(end);
+        lab.run(
+            end,
+            "tc",
+            &["qdisc", "replace", "dev", &link, "root", "pfifo"],
+        )?;
     }
     Ok(())
+}
+
+/// GRO has to be on for that moment: a link without NAPI cannot be told, but remembers.
+fn receive_in_thread(lab: &Lab, end: End) -> Result<(), Error> {
+    let link = lab.link(end);
+    lab.run(end, "ethtool", &["-K", &link, "gro", "on"])?;
+    let order = format!("echo 1 >/sys/class/net/{link}/threaded");
+    lab.run(end, "sh", &["-c", &order]).map(drop)
 }
 
 /// Pins the kernel threads that receive at an end (named `napi/LINK-ID`): else the scheduler may run them on the other

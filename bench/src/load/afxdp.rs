@@ -247,3 +247,6 @@ impl Driver {
         self.host.sleep(self.clock.at(now), left - OVERSLEEP);
     }
 }
+
+#[cfg(test)]
+mod tests;

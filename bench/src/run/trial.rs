@@ -295,10 +295,13 @@ impl Bed<'_> {
         done.values.extend([
             (SERVER_BUSY, percent(usage.server_s)),
             (CLIENT_BUSY, percent(usage.client_s)),
-            (OTHERS, percent(usage.others_s)),
             (STOLEN, percent(usage.stolen_s)),
             (MEMORY, memory),
         ]);
+        // Of the threads that receive for the server nobody knows whose they are.
+        if !self.own_cpus {
+            done.values.push((OTHERS, percent(usage.others_s)));
+        }
         Ok(())
     }
 }

@@ -295,7 +295,7 @@ fn write(
 }
 
 /// Fills `room` with the request, repeated without end, from an offset of that on.
-fn repeat(room: &mut [u8], request: &[u8], from: u64) -> Sum {
+pub(super) fn repeat(room: &mut [u8], request: &[u8], from: u64) -> Sum {
     let mut sum = Sum::default();
     let length = request.len().max(1) as u64;
     let mut at = usize::try_from(from % length).unwrap_or(0);
