@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-goodput \
+.PHONY: help setup setup-bench build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-limit bench-goodput \
 	bench-engine bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
@@ -56,18 +56,24 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-SCENARIOS := goodput bulk small latency connect mixed idle
-QUICK := quick quick-latency quick-connect
+SCENARIOS := goodput bulk small small-afxdp latency latency-afxdp connect connect-afxdp mixed idle
+QUICK := quick quick-latency quick-connect quick-afxdp
 # Where the reports go.
 BENCH_OUT ?= target/bench
 
-bench: build ## Every scenario beside the kernel backend and nginx, 20 minutes; reports in target/bench (needs root)
+setup-bench: setup ## Install nginx, which the benchmarks compare with; its service stays off (Debian 12, root)
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || deploy/setup.sh $(RUST) nginx-light
+
+bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 25 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
 
 bench-quick: build ## Whether the harness works, 1 minute: reports are checked, speed is not (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
+
+bench-limit: build ## Frames per second of a bare AF_XDP transmitter, and the copy lane beside it, 2 minutes (needs root)
+	target/release/sluice-bench limit
 
 bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
 	target/release/sluice-bench goodput
