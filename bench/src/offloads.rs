@@ -115,7 +115,7 @@ pub fn threaded_napi(lab: &Lab, cpu: u32) -> Result<(), Error> {
 }
 
 /// Lets each end receive on its own CPU, as if a NIC interrupted it there: what a veth pair by default does on the CPU of
-/// whoever sends. What NAPI receives (an XDP program, GRO) gets a thread, which [`pin_napi`] puts in its place; what goes
+/// whoever sends. What NAPI receives (an XDP program, GRO) gets a thread, which [`place_napi`] puts in its place; what goes
 /// up to a kernel without it is moved by RPS. Receiving is then no longer part of sending, so the ring between the ends
 /// (256 frames) can be full: a queueing discipline makes the sender wait instead of losing frames, as a NIC's ring would.
 pub fn receive_on_own_cpus(lab: &Lab, seat: &Seat) -> Result<(), Error> {
@@ -150,6 +150,18 @@ fn receive_in_thread(lab: &Lab, end: End) -> Result<(), Error> {
 /// Pins the kernel threads that receive at an end (named `napi/LINK-ID`): else the scheduler may run them on the other
 /// end's CPU.
 pub fn pin_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
+    for_each_napi(lab, end, "taskset", &["-pc", &cpu.to_string()])
+}
+
+/// The same, and they come before every program on that CPU, as a softirq does: a worker that spins would let a thread
+/// wait for a slice of the scheduler, which is milliseconds.
+pub fn place_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
+    pin_napi(lab, end, cpu)?;
+    for_each_napi(lab, end, "chrt", &["--fifo", "--pid", "1"])
+}
+
+/// Runs a program with the process id of each such thread as its last word.
+fn for_each_napi(lab: &Lab, end: End, program: &str, args: &[&str]) -> Result<(), Error> {
     let name = format!("^napi/{}-", lab.link(end));
     // It fails if there is none, which is no mistake: an end without NAPI has none.
     let found = Command::new("pgrep")
@@ -157,8 +169,7 @@ pub fn pin_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
         .output()
         .map_err(spawning("pgrep"))?;
     for pid in String::from_utf8_lossy(&found.stdout).split_whitespace() {
-        let mut command = Command::new("taskset");
-        output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
+        output(program, Command::new(program).args(args).arg(pid))?;
     }
     Ok(())
 }

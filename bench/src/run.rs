@@ -231,7 +231,8 @@ fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
             network.napi = "threaded NAPI on its own CPU".to_owned();
         }
         if scenario.link.own_cpus {
-            network.napi = "each end on its own CPU: threaded NAPI and RPS".to_owned();
+            network.napi =
+                "each end on its own CPU: NAPI in a real-time thread, and RPS".to_owned();
         }
     }
     Ok(conditions)

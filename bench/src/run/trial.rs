@@ -10,7 +10,7 @@ use crate::contestant::{Contestant, Running};
 use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::load::Outcome;
-use crate::offloads::pin_napi;
+use crate::offloads::place_napi;
 use crate::report::{Interval, Latency, Measure, Serving, Timeline};
 use crate::scenario::{Case, Client, Load, Size};
 use crate::seat::Seat;
@@ -217,8 +217,8 @@ impl Bed<'_> {
     /// Puts the threads that receive where they belong. They begin when a program is attached, so this is done in every run.
     fn place(&self) -> Result<(), Error> {
         if self.own_cpus {
-            pin_napi(self.lab, End::Server, self.seat.server_cpu)?;
-            pin_napi(self.lab, End::Client, self.seat.client_cpu)?;
+            place_napi(self.lab, End::Server, self.seat.server_cpu)?;
+            place_napi(self.lab, End::Client, self.seat.client_cpu)?;
         }
         Ok(())
     }
