@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-goodput \
+.PHONY: help setup setup-bench build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-limit bench-goodput \
 	bench-engine bench-scale bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
@@ -45,7 +45,7 @@ test-loom: setup ## Ring indices and the disk threads' semaphore under every int
 test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and the dialogues with Linux in our place
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test wire -- --ignored --nocapture 2>&1 | tee $(LOGS)/test-wire.log
-	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers --test afxdp -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines (fetches packages)
@@ -56,18 +56,24 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-SCENARIOS := goodput bulk small latency connect mixed idle
-QUICK := quick quick-latency quick-connect
+SCENARIOS := goodput bulk small small-afxdp latency latency-afxdp connect connect-afxdp mixed idle
+QUICK := quick quick-latency quick-connect quick-afxdp
 # Where the reports go.
 BENCH_OUT ?= target/bench
 
-bench: build ## Every scenario beside the kernel backend and nginx, 20 minutes; reports in target/bench (needs root)
+setup-bench: setup ## Install nginx, which the benchmarks compare with; its service stays off (Debian 12, root)
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || deploy/setup.sh $(RUST) nginx-light
+
+bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 25 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
 
 bench-quick: build ## Whether the harness works, 1 minute: reports are checked, speed is not (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
+
+bench-limit: build ## Frames per second of a bare AF_XDP transmitter, and the copy lane beside it, 2 minutes (needs root)
+	target/release/sluice-bench limit
 
 bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
 	target/release/sluice-bench goodput

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # usage: setup.sh RUST PACKAGE...
 # Installs the given Debian packages that are missing and sees that Rust is at least RUST. Quick and quiet when all is
-# there.
+# there. No service of them is started, now or at the next boot.
 set -euo pipefail
+
+readonly POLICY=/usr/sbin/policy-rc.d
 
 missing() {
     local package
@@ -27,7 +29,19 @@ packages() {
     echo "setup: installing ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
+    forbid_starts
     apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+    if command -v systemctl >/dev/null && dpkg-query -W nginx-light >/dev/null 2>&1; then
+        systemctl disable --quiet nginx || true
+    fi
+}
+
+# A web server that somebody wants to measure is not to take port 80. invoke-rc.d(8) asks this file, and 101 is no.
+forbid_starts() {
+    [ -e "$POLICY" ] && return 0
+    trap 'rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
 }
 
 # rust LEAST: Debian's own is too old, and a toolchain is not a thing to install behind somebody's back.

@@ -1,11 +1,12 @@
-//! Compiles `steer.bpf.c` with clang and writes its Rust skeleton into `OUT_DIR`.
+//! Compiles `steer.bpf.c` and `catch.bpf.c` with clang and writes their Rust skeletons into `OUT_DIR`.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
 
-const SOURCE: &str = "src/steer.bpf.c";
+/// The programs: each `src/NAME.bpf.c` becomes `NAME.skel.rs`.
+const PROGRAMS: [&str; 2] = ["steer", "catch"];
 const HEADERS: [&str; 7] = [
     "src/icmp.bpf.h",
     "src/parse.bpf.h",
@@ -17,10 +18,9 @@ const HEADERS: [&str; 7] = [
 ];
 
 fn main() {
-    let out =
-        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("steer.skel.rs");
-    for file in HEADERS.iter().chain([&SOURCE]) {
-        println!("cargo::rerun-if-changed={file}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for header in HEADERS {
+        println!("cargo::rerun-if-changed={header}");
     }
 
     let mut clang_args: Vec<String> = ["-Wall", "-Wextra", "-Werror", "-mcpu=v3"]
@@ -28,16 +28,20 @@ fn main() {
         .to_vec();
     clang_args.extend(multiarch_include().map(|dir| format!("-I{dir}")));
 
-    if let Err(error) = SkeletonBuilder::new()
-        .source(SOURCE)
-        .clang_args(clang_args)
-        .build_and_generate(&out)
-    {
-        eprintln!("cannot build {SOURCE}: {error:#}");
-        eprintln!(
-            "it needs clang, libelf and the kernel headers: apt-get install clang libelf-dev zlib1g-dev linux-libc-dev"
-        );
-        std::process::exit(1);
+    for program in PROGRAMS {
+        let source = format!("src/{program}.bpf.c");
+        println!("cargo::rerun-if-changed={source}");
+        if let Err(error) = SkeletonBuilder::new()
+            .source(&source)
+            .clang_args(&clang_args)
+            .build_and_generate(out.join(program).with_extension("skel.rs"))
+        {
+            eprintln!("cannot build {source}: {error:#}");
+            eprintln!(
+                "it needs clang, libelf and the kernel headers: apt-get install clang libelf-dev zlib1g-dev linux-libc-dev"
+            );
+            std::process::exit(1);
+        }
     }
 }
 

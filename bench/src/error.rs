@@ -77,6 +77,14 @@ pub enum Error {
     /// A download did not end in time.
     #[error("{0}: not everything came in time -> more --seconds, or a bug of sluice")]
     Unfinished(String),
+    /// No AF_XDP socket where one is needed.
+    #[error("AF_XDP on {interface}: {said}")]
+    Xdp {
+        /// The interface.
+        interface: String,
+        /// What failed, and what to do about it.
+        said: String,
+    },
     /// Reading or writing a file.
     #[error("{what}: {source}")]
     Io {

@@ -24,6 +24,7 @@ use sluice_wire::{LinkHeader, MacAddr, VlanTags};
 
 use crate::error::Error;
 use crate::link::port::{FRAME_BYTES, Look, Port};
+use crate::xsk::link_address;
 use client::{Client, Ends};
 
 /// Frames taken before the stack has its turn: about what a NAPI poll takes.
@@ -173,21 +174,6 @@ fn failed(said: String) -> Error {
     }
 }
 
-fn link_address(text: &str) -> Result<MacAddr, String> {
-    let mut octets = [0; 6];
-    let mut parts = text.split(':');
-    for octet in &mut octets {
-        *octet = parts
-            .next()
-            .and_then(|part| u8::from_str_radix(part, 16).ok())
-            .ok_or_else(|| format!("{text} is no link address"))?;
-    }
-    match parts.next() {
-        None => Ok(MacAddr(octets)),
-        Some(_) => Err(format!("{text} is too long for a link address")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,14 +184,5 @@ mod tests {
         assert_eq!(body(whole), Some(&b"\r\n\r\n"[..]));
         assert_eq!(body(&whole[..30]), Some(&b""[..]), "half a head");
         assert_eq!(body(b"HTTP/1.1 404 Not Found\r\n\r\nno"), None);
-    }
-
-    #[test]
-    fn a_link_address_is_six_octets() {
-        let address = link_address("02:00:00:00:0a:ff");
-        assert_eq!(address, Ok(MacAddr([2, 0, 0, 0, 10, 255])));
-        for wrong in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "0g:0:0:0:0:0"] {
-            assert!(link_address(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -66,9 +66,11 @@ impl Options {
                 mtu: vec![self.mtu],
                 offloads: vec![self.offloads],
                 threaded_napi: self.threaded_napi,
+                own_cpus: false,
             },
             load: Load {
                 client: Client::Curl,
+                attach: Default::default(),
                 object: vec![Size(self.size << 20)],
                 connections: vec![self.flows],
                 arrivals: vec![Arrivals::Closed],

@@ -1,4 +1,4 @@
-//! An HTTP client over kernel TCP that measures: many connections in one thread, in a closed or an open loop.
+//! An HTTP client that measures, over kernel TCP or our own: many connections in one thread, in a closed or an open loop.
 //!
 //! In the closed loop every connection asks again when it was answered. In the open loop requests are due by a fixed
 //! schedule whatever happens, and latency counts from when a request was due, not from when a connection was free for
@@ -15,8 +15,12 @@
 //! | `response` | the head of an answer, and how much body is left |
 //! | `schedule` | when requests are due |
 //! | `record` | what is counted, and when |
+//! | `agenda` | who asks next |
 //! | `driver` | the loop over all of them |
+//! | `afxdp` | the other client: our TCP over AF_XDP |
 
+mod afxdp;
+mod agenda;
 mod connection;
 mod driver;
 mod record;
@@ -29,10 +33,12 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sluice_wire::MacAddr;
 
 use crate::error::Error;
+use crate::xsk::{Attach, link_address};
 use driver::Driver;
 pub use record::{Outcome, read_histograms};
 use response::Answer;
@@ -45,12 +51,38 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub const DIFFERS: &str = "the content differs from the file";
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Whose TCP asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Stack {
+    /// The kernel's: sockets and epoll
+    #[default]
+    Kernel,
+    /// Ours, over an AF_XDP socket. Needs root
+    Afxdp,
+}
+
 /// Flags of the loader.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The server
     #[arg(long, value_name = "IPV4:PORT")]
     server: SocketAddrV4,
+
+    /// Whose TCP asks
+    #[arg(long, value_enum, default_value_t)]
+    client: Stack,
+
+    /// With AF_XDP: the interface [default: the one that the kernel takes to the server]
+    #[arg(long)]
+    interface: Option<String>,
+
+    /// With AF_XDP: link address of the server [default: the kernel asks for it]
+    #[arg(long, value_name = "MAC", value_parser = link_address)]
+    server_link_address: Option<MacAddr>,
+
+    /// With AF_XDP: where the program runs
+    #[arg(long, value_enum, default_value_t)]
+    attach: Attach,
 
     /// What to ask for
     #[arg(long)]
@@ -95,13 +127,12 @@ pub struct Options {
 
 /// Runs the loader.
 pub fn run(options: &Options) -> Result<(), Error> {
-    raise_file_limit()?;
-    let length = verify(options)?;
-    let mut driver = Driver::new(options, length).map_err(Error::io("the loader"))?;
-    let outcome = driver.run().map_err(Error::io("the loader"))?;
+    let (outcome, histograms) = match options.client {
+        Stack::Kernel => over_kernel(options)?,
+        Stack::Afxdp => afxdp::run(options)?,
+    };
     if let Some(path) = &options.histograms {
-        let bytes = driver.histograms().map_err(Error::io("histograms"))?;
-        std::fs::write(path, bytes).map_err(Error::io(path.display().to_string()))?;
+        std::fs::write(path, histograms).map_err(Error::io(path.display().to_string()))?;
     }
     let line = serde_json::to_string(&outcome).map_err(|error| Error::io("JSON")(error.into()))?;
     say(&line).map_err(Error::io("stdout"))?;
@@ -109,6 +140,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
         io::copy(&mut io::stdin(), &mut io::sink()).map_err(Error::io("stdin"))?;
     }
     Ok(())
+}
+
+/// Gives the outcome and the histograms.
+fn over_kernel(options: &Options) -> Result<(Outcome, Vec<u8>), Error> {
+    raise_file_limit()?;
+    let length = verify(options)?;
+    let mut driver = Driver::new(options, length).map_err(Error::io("the loader"))?;
+    let outcome = driver.run().map_err(Error::io("the loader"))?;
+    let histograms = driver.histograms().map_err(Error::io("histograms"))?;
+    Ok((outcome, histograms))
 }
 
 impl Options {

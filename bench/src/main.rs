@@ -3,13 +3,14 @@
 //! | module | role |
 //! |---|---|
 //! | [`run`], [`scenario`] | scenario files: servers in turn under bulk, small objects, new connections and more |
-//! | [`load`] | the client of most of them: many connections over kernel TCP, closed and open loop |
+//! | [`load`] | the client of most of them: many connections over kernel TCP or our own, closed and open loop |
 //! | [`goodput`] | a scenario of them from flags: large files, curl as the client |
 //! | [`engine`] | scenario: our stack and smoltcp in memory, cost per segment by number of connections |
 //! | [`flood`] | scenario: a download and new connections under a flood of SYNs |
 //! | [`grid`] | scenario: goodput over loss and round-trip time, AF_XDP against the kernel backend, through the link |
 //! | [`fairness`] | scenario: two flows share a bottleneck, ours beside kernel CUBIC, and Jain's index |
 //! | [`peers`] | scenario: Linux as the peer, either way, through 20 kinds of bad links, every byte compared |
+//! | [`limit`] | scenario: frames per second of a bare AF_XDP transmitter, and our copy lane beside it |
 //! | [`transfer`] | one download through the link |
 //! | [`fetch`] | a client of our own TCP, over raw frames: the receiver of other scenarios |
 //! | [`link`] | a link with seeded delay, loss, reordering, rate: the path of other scenarios |
@@ -20,6 +21,7 @@
 //! | [`seat`] | which daemon is measured, and on which CPUs everything runs |
 //! | [`usage`], [`syscalls`] | CPU, memory, packets and system calls as the kernel counts them |
 //! | [`measure`] | median, range, ratio |
+//! | [`xsk`] | an AF_XDP socket on an interface, for clients and receivers without the kernel's TCP |
 //! | [`report`] | what every scenario ends with: JSON, Markdown, HTML with plots, interval log |
 //!
 //! The harness talks to the daemon only over the network, by signals and by what it prints: a benchmark that knows
@@ -34,6 +36,7 @@ mod flood;
 mod goodput;
 mod grid;
 mod lab;
+mod limit;
 mod link;
 mod load;
 mod measure;
@@ -50,6 +53,7 @@ mod site;
 mod syscalls;
 mod transfer;
 mod usage;
+mod xsk;
 
 use std::process::ExitCode;
 
@@ -81,7 +85,11 @@ enum Scenario {
     Fairness(fairness::Options),
     /// Linux as the peer through 20 kinds of bad links, as the receiver and as the sender, every byte compared
     Peers(peers::Options),
-    /// Ask an HTTP server by many connections over kernel TCP, in a closed or an open loop
+    /// Frames per second of a bare AF_XDP transmitter and receiver, and of our copy lane beside them
+    Limit(limit::Options),
+    /// One end of that: send frames as fast as the socket takes them, or count those that arrive
+    Raw(limit::raw::Options),
+    /// Ask an HTTP server by many connections over kernel TCP or our own, in a closed or an open loop
     Load(load::Options),
     /// Forward frames between two interfaces with seeded delay, loss, reordering, rate and more
     Link(Box<link::Options>),
@@ -100,6 +108,8 @@ fn main() -> ExitCode {
         Scenario::Flood(options) => flood::run(options),
         Scenario::Fairness(options) => fairness::run(options),
         Scenario::Peers(options) => peers::run(options),
+        Scenario::Limit(options) => limit::run(options),
+        Scenario::Raw(options) => limit::raw::run(options),
         Scenario::Load(options) => load::run(options),
         Scenario::Link(options) => link::run(options),
         Scenario::Fetch(options) => fetch::run(options),

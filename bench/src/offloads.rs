@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::lab::{End, Lab, output};
+use crate::lab::{End, Lab, output, spawning};
+use crate::seat::Seat;
 
 /// The offloads that decide how many bytes an operation moves, by the names `ethtool -k` gives them.
 const OFFLOADS: [&str; 5] = [
@@ -109,18 +110,66 @@ impl OffloadSet {
 
 /// Lets the client receive in a kernel thread pinned to `cpu` instead of in the sender's system call.
 pub fn threaded_napi(lab: &Lab, cpu: u32) -> Result<(), Error> {
-    let file = format!("/sys/class/net/{}/threaded", lab.link(End::Client));
-    lab.run(End::Client, "sh", &["-c", &format!("echo 1 >{file}")])?;
-    pin_napi(&lab.link(End::Client), cpu)
+    receive_in_thread(lab, End::Client)?;
+    pin_napi(lab, End::Client, cpu)
 }
 
-/// Pins the kernel threads that receive on `link` (named `napi/LINK-ID`): else the scheduler may run them on the
-/// worker's CPU.
-fn pin_napi(link: &str, cpu: u32) -> Result<(), Error> {
-    let found = output("pgrep", Command::new("pgrep").arg(format!("^napi/{link}-")))?;
-    for pid in found.split_whitespace() {
-        let mut command = Command::new("taskset");
-        output("taskset", command.args(["-pc", &cpu.to_string(), pid]))?;
+/// Lets each end receive on its own CPU, as if a NIC interrupted it there: what a veth pair by default does on the CPU of
+/// whoever sends. What NAPI receives (an XDP program, GRO) gets a thread, which [`place_napi`] puts in its place; what goes
+/// up to a kernel without it is moved by RPS. Receiving is then no longer part of sending, so the ring between the ends
+/// (256 frames) can be full: a queueing discipline makes the sender wait instead of losing frames, as a NIC's ring would.
+pub fn receive_on_own_cpus(lab: &Lab, seat: &Seat) -> Result<(), Error> {
+    for (end, cpu) in [
+        (End::Server, seat.server_cpu),
+        (End::Client, seat.client_cpu),
+    ] {
+        receive_in_thread(lab, end)?;
+        // A mask of CPUs in hexadecimal, 32 of them between two commas.
+        let high = ",00000000".repeat((cpu / 32) as usize);
+        let mask = format!("{:x}{high}", 1_u32 << (cpu % 32));
+        let file = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", lab.link(end));
+        lab.run(end, "sh", &["-c", &format!("echo {mask} >{file}")])?;
+        let link = lab.link(end);
+        lab.run(
+            end,
+            "tc",
+            &["qdisc", "replace", "dev", &link, "root", "pfifo"],
+        )?;
+    }
+    Ok(())
+}
+
+/// GRO has to be on for that moment: a link without NAPI cannot be told, but remembers.
+fn receive_in_thread(lab: &Lab, end: End) -> Result<(), Error> {
+    let link = lab.link(end);
+    lab.run(end, "ethtool", &["-K", &link, "gro", "on"])?;
+    let order = format!("echo 1 >/sys/class/net/{link}/threaded");
+    lab.run(end, "sh", &["-c", &order]).map(drop)
+}
+
+/// Pins the kernel threads that receive at an end (named `napi/LINK-ID`): else the scheduler may run them on the other
+/// end's CPU.
+pub fn pin_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
+    for_each_napi(lab, end, "taskset", &["-pc", &cpu.to_string()])
+}
+
+/// The same, and they come before every program on that CPU, as a softirq does: a worker that spins would let a thread
+/// wait for a slice of the scheduler, which is milliseconds.
+pub fn place_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
+    pin_napi(lab, end, cpu)?;
+    for_each_napi(lab, end, "chrt", &["--fifo", "--pid", "1"])
+}
+
+/// Runs a program with the process id of each such thread as its last word.
+fn for_each_napi(lab: &Lab, end: End, program: &str, args: &[&str]) -> Result<(), Error> {
+    let name = format!("^napi/{}-", lab.link(end));
+    // It fails if there is none, which is no mistake: an end without NAPI has none.
+    let found = Command::new("pgrep")
+        .arg(name)
+        .output()
+        .map_err(spawning("pgrep"))?;
+    for pid in String::from_utf8_lossy(&found.stdout).split_whitespace() {
+        output(program, Command::new(program).args(args).arg(pid))?;
     }
     Ok(())
 }

@@ -26,10 +26,13 @@ use clap::Args;
 
 pub use curl::fetch;
 
+/// Name of the measure of bulk.
+pub const GOODPUT: &str = "goodput";
+
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab};
-use crate::offloads::threaded_napi;
+use crate::offloads::{receive_on_own_cpus, threaded_napi};
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Scenario};
 use crate::seat::Seat;
@@ -167,6 +170,9 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
         if scenario.link.threaded_napi {
             threaded_napi(&lab, seat.client_cpu)?;
         }
+        if scenario.link.own_cpus {
+            receive_on_own_cpus(&lab, seat)?;
+        }
         let objects = Objects::create(&lab)?;
         let bed = Bed {
             lab: &lab,
@@ -175,6 +181,7 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
             seat,
             load: &scenario.load,
             calls: RefCell::default(),
+            own_cpus: scenario.link.own_cpus,
         };
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
@@ -237,6 +244,10 @@ fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
         if scenario.link.threaded_napi {
             network.napi = "threaded NAPI on its own CPU".to_owned();
         }
+        if scenario.link.own_cpus {
+            network.napi =
+                "each end on its own CPU: NAPI in a real-time thread, and RPS".to_owned();
+        }
     }
     Ok(conditions)
 }
@@ -252,8 +263,12 @@ fn notes(scenario: &Scenario) -> Vec<String> {
             "client: every connection asks once and then rests; measured for {} s",
             load.seconds
         ),
-        Client::Loader => format!(
-            "client: sluice-bench load over kernel TCP, one thread; {} s after a warm-up of {} s{}",
+        Client::Loader | Client::Afxdp => format!(
+            "client: sluice-bench load over {}, one thread; {} s after a warm-up of {} s{}",
+            match load.client {
+                Client::Afxdp => format!("AF_XDP and our own TCP, {} attach", load.attach.name()),
+                _ => "kernel TCP".to_owned(),
+            },
             load.seconds,
             load.warm_up_seconds,
             if load.keep_alive {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::offloads::OffloadSet;
+use crate::xsk::Attach;
 
 /// From this size on, what counts is bytes per second and not requests.
 const BULK_BYTES: u64 = 1 << 20;
@@ -44,6 +45,8 @@ pub struct Link {
     pub offloads: Vec<OffloadSet>,
     /// Whether the client receives in a kernel thread on its own CPU.
     pub threaded_napi: bool,
+    /// Whether each end receives on its own CPU.
+    pub own_cpus: bool,
 }
 
 /// The client.
@@ -53,6 +56,9 @@ pub struct Load {
     /// Who asks.
     #[serde(default)]
     pub client: Client,
+    /// Where the program of the client over AF_XDP runs.
+    #[serde(default)]
+    pub attach: Attach,
     /// Size of what is asked for.
     pub object: Vec<Size>,
     /// How many ask at the same time.
@@ -84,6 +90,8 @@ pub enum Client {
     /// Our own, over kernel TCP: `sluice-bench load`.
     #[default]
     Loader,
+    /// The same over our own TCP and AF_XDP: `sluice-bench load --client afxdp`.
+    Afxdp,
     /// curl: each connection downloads one object.
     Curl,
     /// Our own: each connection asks once and then rests.
@@ -150,6 +158,7 @@ impl Default for Link {
             mtu: vec![1500],
             offloads: vec![OffloadSet::Wire],
             threaded_napi: false,
+            own_cpus: false,
         }
     }
 }
@@ -280,11 +289,23 @@ impl Scenario {
             fits,
             "load.seconds: write 0.1 to 600; load.warm_up_seconds: 0 to 600",
         )?;
-        let loader = load.client == Client::Loader;
-        let plain = load.arrivals == closed() && load.beside == alone() && load.keep_alive;
+        let loader = matches!(load.client, Client::Loader | Client::Afxdp);
         must(
-            loader || plain,
-            "load: arrivals, beside and keep_alive need client = \"loader\"",
+            loader || (load.arrivals == closed() && load.keep_alive),
+            "load: arrivals and keep_alive need client = \"loader\" or \"afxdp\"",
+        )?;
+        // The client over AF_XDP takes everything that comes from the server, also what others asked for.
+        must(
+            load.client == Client::Loader || load.beside == alone(),
+            "load.beside: needs client = \"loader\"",
+        )?;
+        must(
+            load.client == Client::Afxdp || load.attach == Attach::default(),
+            "load.attach: needs client = \"afxdp\"",
+        )?;
+        must(
+            !(link.threaded_napi && link.own_cpus),
+            "link.own_cpus: has threaded_napi in it; leave that out",
         )?;
         self.check_capacity()
     }
@@ -430,6 +451,16 @@ mod tests {
                 "[load]",
                 "[load]\nclient = \"curl\"",
                 "need client = \"loader\"",
+            ),
+            (
+                "[load]",
+                "[load]\nclient = \"afxdp\"\nbeside = [0, 4]",
+                "load.beside: needs client",
+            ),
+            (
+                "[load]",
+                "[load]\nattach = \"generic\"",
+                "load.attach: needs client",
             ),
             ("[load]", "[link]\nmtu = [65000]\n[load]", "1280 to 9000"),
         ] {

@@ -10,7 +10,10 @@ use thiserror::Error;
 use crate::attach::AttachedMode;
 use crate::config::{ENDPOINTS_MAX, Endpoint, OWNED_MAX};
 
-/// Why [`Steer::load`](crate::Steer::load) failed.
+/// What libbpf prints before the verifier's words.
+const VERIFIER_LOG: &str = "BEGIN PROG LOAD LOG";
+
+/// Why [`Steer::load`](crate::Steer::load) or [`Catcher::load`](crate::Catcher::load) failed.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// There is nothing to steer.
@@ -67,6 +70,19 @@ pub enum LoadError {
         /// What the kernel said.
         error: libbpf_rs::Error,
     },
+}
+
+impl LoadError {
+    /// What the failure of a step means; `log` is what libbpf said meanwhile.
+    pub(crate) fn of(error: libbpf_rs::Error, log: String) -> Self {
+        match error.kind() {
+            // EPERM. The verifier answers EACCES, of the same kind, and gives its reasons.
+            libbpf_rs::ErrorKind::PermissionDenied if !log.contains(VERIFIER_LOG) => {
+                Self::MissingCapability
+            }
+            _ => Self::Rejected { error, log },
+        }
+    }
 }
 
 /// An XDP program that an interface runs.

@@ -13,6 +13,9 @@
 //! 5. [`Steer::set_syn_gate`] while a flood of SYNs lasts.
 //! 6. [`Steer::counters`] at any time; in reverse order at the end, or drop the [`Steer`].
 //!
+//! [`Catcher`] is a second, tiny program (`catch.bpf.c`, `sluice_catch`) for the other end of a measurement: load generators
+//! and raw receivers.
+//!
 //! Loading and attaching take `CAP_BPF` and `CAP_NET_ADMIN`, everything afterwards takes none. The maps `sluice_xsks`,
 //! `sluice_stats`, `sluice_config`, `sluice_local`, `sluice_queues` and `sluice_sources` carry BTF for `bpftool map dump`.
 
@@ -20,6 +23,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod attach;
+mod catch;
 mod config;
 mod error;
 mod libbpf_log;
@@ -28,6 +32,7 @@ mod settings;
 mod steer;
 
 pub use attach::{AttachMode, Attached, AttachedMode, foreign_programs};
+pub use catch::{Catch, Catcher, Fate};
 pub use config::{ENDPOINTS_MAX, Endpoint, OWNED_MAX, SteerConfig};
 pub use error::{AttachError, ForeignProgram, LoadError, MapError};
 pub use reason::{Reason, Verdict};
@@ -45,4 +50,17 @@ pub use steer::{PROGRAM_NAME, Steer};
 )]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
+}
+
+/// The same from `catch.bpf.c`.
+#[allow(
+    missing_docs,
+    unused_imports,
+    clippy::all,
+    clippy::cast_possible_truncation,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block
+)]
+mod catch_skeleton {
+    include!(concat!(env!("OUT_DIR"), "/catch.skel.rs"));
 }

@@ -23,8 +23,6 @@ use crate::skeleton::SteerSkelBuilder;
 
 /// Name of the program in the kernel, as `bpftool prog` shows it.
 pub const PROGRAM_NAME: &str = "sluice_steer";
-/// What libbpf prints before the verifier's words.
-const VERIFIER_LOG: &str = "BEGIN PROG LOAD LOG";
 /// Key of the one entry of `sluice_config`.
 const SETTINGS_KEY: [u8; 4] = [0; 4];
 
@@ -57,13 +55,7 @@ impl Steer {
     pub fn load(config: &SteerConfig) -> Result<Self, LoadError> {
         config.validate()?;
         let (loaded, log) = libbpf_log::collect(|| Self::load_object(config));
-        let mut steer = loaded.map_err(|error| match error.kind() {
-            // EPERM. The verifier answers EACCES, of the same kind, and gives its reasons.
-            ErrorKind::PermissionDenied if !log.contains(VERIFIER_LOG) => {
-                LoadError::MissingCapability
-            }
-            _ => LoadError::Rejected { error, log },
-        })?;
+        let mut steer = loaded.map_err(|error| LoadError::of(error, log))?;
         if let Some(directory) = &config.pin {
             steer.pin_maps(directory)?;
         }
@@ -170,22 +162,7 @@ impl Steer {
     /// [`MapError::NoSuchQueue`], [`MapError::NotXdpSocket`], or what the kernel says.
     pub fn insert_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), MapError> {
         self.check_queue(queue)?;
-        self.xsks
-            .update(
-                &queue.to_ne_bytes(),
-                &socket.as_raw_fd().to_ne_bytes(),
-                MapFlags::ANY,
-            )
-            .map_err(|error| {
-                match error.kind() {
-                    // EOPNOTSUPP of xsk_map_update_elem() for another family; ENOTSOCK of sockfd_lookup().
-                    ErrorKind::Unsupported | ErrorKind::Other => MapError::NotXdpSocket { queue },
-                    _ => MapError::Os {
-                        map: "sluice_xsks",
-                        error,
-                    },
-                }
-            })
+        insert_socket(&self.xsks, "sluice_xsks", queue, socket)
     }
 
     /// Empties the slot of a queue; an empty one stays so (closing a socket empties its slot too).
@@ -257,20 +234,7 @@ impl Steer {
     }
 
     fn counter(&self, reason: Reason) -> Result<u64, MapError> {
-        let slot = u32::from(reason.number()).to_ne_bytes();
-        let per_cpu = self
-            .stats
-            .lookup_percpu(&slot, MapFlags::ANY)
-            .map_err(|error| MapError::Os {
-                map: "sluice_stats",
-                error,
-            })?
-            .unwrap_or_default();
-        Ok(per_cpu
-            .iter()
-            .filter_map(|value| <[u8; 8]>::try_from(value.as_slice()).ok())
-            .map(u64::from_ne_bytes)
-            .sum())
+        sum_percpu(&self.stats, "sluice_stats", reason.number().into())
     }
 
     fn check_queue(&self, queue: u32) -> Result<(), MapError> {
@@ -283,6 +247,35 @@ impl Steer {
             })
         }
     }
+}
+
+/// Puts a socket into the slot of a queue; `name` is that of the map.
+pub(crate) fn insert_socket(
+    map: &MapHandle,
+    name: &'static str,
+    queue: u32,
+    socket: BorrowedFd<'_>,
+) -> Result<(), MapError> {
+    let socket = socket.as_raw_fd().to_ne_bytes();
+    map.update(&queue.to_ne_bytes(), &socket, MapFlags::ANY)
+        .map_err(|error| match error.kind() {
+            // EOPNOTSUPP of xsk_map_update_elem() for another family; ENOTSOCK of sockfd_lookup().
+            ErrorKind::Unsupported | ErrorKind::Other => MapError::NotXdpSocket { queue },
+            _ => MapError::Os { map: name, error },
+        })
+}
+
+/// A counter summed over the CPUs; `name` is that of the map.
+pub(crate) fn sum_percpu(map: &MapHandle, name: &'static str, slot: u32) -> Result<u64, MapError> {
+    let per_cpu = map
+        .lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|error| MapError::Os { map: name, error })?
+        .unwrap_or_default();
+    Ok(per_cpu
+        .iter()
+        .filter_map(|value| <[u8; 8]>::try_from(value.as_slice()).ok())
+        .map(u64::from_ne_bytes)
+        .sum())
 }
 
 /// The descriptor of the program, for the kernel's test-run call and for `bpftool`-like inspection.

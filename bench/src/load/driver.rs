@@ -1,27 +1,22 @@
 //! The loop of the loader: one epoll over all connections, in the closed loop, the open loop, or at rest.
 
-use std::collections::VecDeque;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::agenda::Agenda;
 use super::connection::{Connection, Step};
-use super::record::{Outcome, Record};
-use super::schedule::Schedule;
-use super::{BUFFER_BYTES, GRACE, Options, say};
+use super::record::Outcome;
+use super::{BUFFER_BYTES, Options};
 
 /// Events of one call.
 const EVENTS: usize = 256;
 /// What the timer is called in epoll; slots are far fewer.
 const ALARM: u64 = u64::MAX;
-/// Of the timer; 0 would disarm it.
-const SHORTEST_SLEEP: Duration = Duration::from_nanos(1);
-/// Failures after which there is nothing to measure.
-const FAILURES_MAX: u64 = 1000;
 
 /// All connections, and what they did.
 pub struct Driver<'a> {
@@ -33,23 +28,13 @@ pub struct Driver<'a> {
     /// client beside, or from the server.
     alarm: TimerFd,
     slots: Vec<Option<Connection>>,
-    /// Slots that have nothing to do: the open loop takes from here, the most recently used first.
-    free: Vec<usize>,
-    /// When requests were due that no slot was free for.
-    waiting: VecDeque<Instant>,
-    schedule: Option<Schedule>,
-    record: Record,
+    agenda: Agenda,
     buffer: Vec<u8>,
-    begin: Instant,
-    end: Instant,
 }
 
 impl<'a> Driver<'a> {
     /// For an object of `length` bytes. The clock runs from now on.
     pub fn new(options: &'a Options, length: u64) -> io::Result<Driver<'a>> {
-        let start = Instant::now();
-        let begin = start + Duration::from_secs_f64(options.warm_up);
-        let end = begin + Duration::from_secs_f64(options.seconds);
         let count = usize::try_from(options.connections).map_err(io::Error::other)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
@@ -64,47 +49,20 @@ impl<'a> Driver<'a> {
             epoll,
             alarm,
             slots: (0..count).map(|_| None).collect(),
-            free: (0..count).rev().collect(),
-            waiting: VecDeque::new(),
-            schedule: options.rate.map(|rate| Schedule::new(start, end, rate)),
-            record: Record::new(begin, end, options.rate.is_some()),
+            agenda: Agenda::new(options, Instant::now())?,
             buffer: vec![0; BUFFER_BYTES],
-            begin,
-            end,
         })
     }
 
     /// Until the end, or in the open loop until everything is answered or the grace is over.
     pub fn run(&mut self) -> io::Result<Outcome> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        if self.schedule.is_none() {
-            let now = Instant::now();
-            self.waiting.extend(self.free.iter().map(|_| now));
-        }
-        let (mut has_begun, mut has_ended) = (false, false);
         loop {
             let now = Instant::now();
-            if !has_begun && now >= self.begin {
-                has_begun = true;
-                say("begin")?;
-            }
-            if !has_ended && now >= self.end {
-                has_ended = true;
-                say("end")?;
-            }
-            let unfinished = self.unfinished();
-            if now >= self.end
-                && (self.schedule.is_none() || unfinished == 0 || now >= self.end + GRACE)
-            {
-                return Ok(self.record.outcome(unfinished));
+            if let Some(outcome) = self.agenda.proceed(now)? {
+                return Ok(outcome);
             }
             self.assign(now);
-            let (failed, first) = self.record.failures();
-            if failed > FAILURES_MAX {
-                return Err(io::Error::other(format!(
-                    "{failed} requests failed, the first: {first}"
-                )));
-            }
             let timeout = self.set_alarm(now)?;
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
@@ -117,34 +75,19 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// See [`Record::histograms`].
+    /// See [`Record::histograms`](super::record::Record::histograms).
     pub fn histograms(&self) -> io::Result<Vec<u8>> {
-        self.record.histograms()
-    }
-
-    /// Requests of the open loop that are not answered.
-    fn unfinished(&self) -> u64 {
-        if self.schedule.is_none() {
-            return 0;
-        }
-        (self.waiting.len() + self.slots.len() - self.free.len()) as u64
+        self.agenda.record.histograms()
     }
 
     /// What is due gets a slot, as long as one is free.
     fn assign(&mut self, now: Instant) {
-        if let Some(schedule) = &mut self.schedule {
-            while let Some(due) = schedule.take(now) {
-                self.waiting.push_back(due);
-            }
-        }
         // Each once: one that fails at once waits again.
-        for _ in 0..self.waiting.len() {
-            let Some(slot) = self.free.pop() else {
+        for _ in 0..self.agenda.collect(now) {
+            let Some((slot, due)) = self.agenda.next() else {
                 return;
             };
-            if let Some(due) = self.waiting.pop_front() {
-                self.begin_request(slot, due);
-            }
+            self.begin_request(slot, due);
         }
     }
 
@@ -205,19 +148,19 @@ impl<'a> Driver<'a> {
         });
         match step {
             Ok(Step::Nothing) => {}
-            Ok(Step::Body(bytes)) => self.record.body(now, bytes),
+            Ok(Step::Body(bytes)) => self.agenda.record.body(now, bytes),
             Ok(Step::Answered(bytes)) => {
-                self.record.body(now, bytes);
-                self.record.answered(connection.due, now);
+                self.agenda.record.body(now, bytes);
+                self.agenda.record.answered(connection.due, now);
                 if connection.is_resting() {
                     self.slots[slot] = Some(connection);
-                    self.release(slot, now);
+                    self.agenda.release(slot, now);
                     return;
                 }
             }
             Ok(Step::Closed) => {
                 drop(connection);
-                return self.release(slot, now);
+                return self.agenda.release(slot, now);
             }
             // A server may close what rests; the slot is free already and opens another next time.
             Err(error) if was_resting && error.kind() == io::ErrorKind::UnexpectedEof => return,
@@ -226,38 +169,18 @@ impl<'a> Driver<'a> {
         self.slots[slot] = Some(connection);
     }
 
-    /// The request of this slot is over.
-    fn release(&mut self, slot: usize, now: Instant) {
-        self.free.push(slot);
-        if self.schedule.is_none() && !self.options.idle {
-            self.waiting.push_back(now);
-        }
-    }
-
     /// Its connection is gone too.
     fn fail(&mut self, slot: usize, error: &io::Error) {
-        self.record.failed(error);
         self.slots[slot] = None;
-        self.release(slot, Instant::now());
+        self.agenda.fail(slot, error, Instant::now());
     }
 
     /// Has the loop woken when something is due. What epoll may wait: not at all if it is due already.
     fn set_alarm(&self, now: Instant) -> io::Result<EpollTimeout> {
-        let due = self.schedule.as_ref().and_then(Schedule::next);
-        if due.is_some_and(|due| due <= now) {
+        let left = self.agenda.rest(now);
+        if left.is_zero() {
             return Ok(EpollTimeout::ZERO);
         }
-        let bounds = [
-            due,
-            Some(self.begin),
-            Some(self.end),
-            Some(self.end + GRACE),
-        ];
-        let next = bounds.into_iter().flatten().filter(|at| *at > now).min();
-        let Some(next) = next else {
-            return Ok(EpollTimeout::ZERO);
-        };
-        let left = (next - now).max(SHORTEST_SLEEP);
         let expiration = Expiration::OneShot(TimeSpec::from(left));
         self.alarm.set(expiration, TimerSetTimeFlags::empty())?;
         Ok(EpollTimeout::NONE)
@@ -269,6 +192,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -297,6 +221,10 @@ mod tests {
     fn options(server: std::net::SocketAddrV4) -> Options {
         Options {
             server,
+            client: Default::default(),
+            interface: None,
+            server_link_address: None,
+            attach: Default::default(),
             path: "/".to_owned(),
             content: "unused".into(),
             connections: 1,

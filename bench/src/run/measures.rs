@@ -4,7 +4,7 @@ use crate::report::{Better, Contender, Measure, Row, known};
 use crate::scenario::{Arrivals, Case, Client, Scenario};
 
 /// Bits of bodies.
-pub const GOODPUT: Measure = Measure::more("goodput", "Gbit/s");
+pub const GOODPUT: Measure = Measure::more(super::GOODPUT, "Gbit/s");
 /// Answers.
 pub const REQUESTS: Measure = Measure::more("requests", "1/s");
 /// Requests of an open loop: given, not reached.
@@ -52,7 +52,9 @@ pub const MAX: Measure = Measure::less("max", "µs").detail();
 fn deciding(scenario: &Scenario, case: &Case) -> Vec<Measure> {
     match (scenario.load.client, case.arrivals) {
         (Client::Idle, _) => vec![IDLE_CPU],
-        (Client::Loader, Arrivals::Rate(_) | Arrivals::Percent(_)) => vec![P99_9, P99],
+        (Client::Loader | Client::Afxdp, Arrivals::Rate(_) | Arrivals::Percent(_)) => {
+            vec![P99_9, P99]
+        }
         (Client::Loader, _) if scenario.load.beside.len() > 1 => vec![P99, REQUESTS],
         _ if case.object.is_bulk() => vec![GOODPUT, CPU_PER_GB],
         _ => vec![REQUESTS, CPU_PER_REQUESTS, P99],

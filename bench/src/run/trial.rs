@@ -12,6 +12,7 @@ use crate::contestant::{Contestant, Running};
 use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::load::Outcome;
+use crate::offloads::place_napi;
 use crate::report::{Interval, Latency, Measure, Serving, Timeline};
 use crate::scenario::{Case, Client, Load, Size};
 use crate::seat::Seat;
@@ -37,6 +38,8 @@ pub struct Bed<'a> {
     pub load: &'a Load,
     /// Counts the system calls of the present run, if they are counted.
     pub calls: RefCell<Option<Counting>>,
+    /// Whether each end receives on its own CPU.
+    pub own_cpus: bool,
 }
 
 /// One run.
@@ -99,7 +102,9 @@ impl Bed<'_> {
         match self.load.client {
             Client::Curl => self.curl(&running, case, &name, server, &mut done)?,
             Client::Idle => self.idle(&running, case, &name, &mut done)?,
-            Client::Loader => self.load(&running, case, rate, &name, round, &mut done)?,
+            Client::Loader | Client::Afxdp => {
+                self.load(&running, case, rate, &name, round, &mut done)?
+            }
         }
         running.stop()?;
         Ok(done)
@@ -194,9 +199,14 @@ impl Bed<'_> {
             flags.push("--close".to_owned());
         }
         let (mut before, mut after) = (None, None);
+        if self.load.client == Client::Afxdp {
+            let attach = self.load.attach.name();
+            flags.extend(["--client", "afxdp", "--attach", attach].map(str::to_owned));
+        }
         let mut client = loader::start(self, name, case.connections, &flags)?;
         let outcome = client.attend(
             &mut |pid| {
+                self.place()?;
                 before = Some(self.snapshot(running, Some(pid))?);
                 Ok(())
             },
@@ -217,6 +227,15 @@ impl Bed<'_> {
                 .push((BESIDE, gbit_per_s(bulk.bytes, bulk.seconds)));
         }
         self.common(running, &usage, done)
+    }
+
+    /// Puts the threads that receive where they belong. They begin when a program is attached, so this is done in every run.
+    fn place(&self) -> Result<(), Error> {
+        if self.own_cpus {
+            place_napi(self.lab, End::Server, self.seat.server_cpu)?;
+            place_napi(self.lab, End::Client, self.seat.client_cpu)?;
+        }
+        Ok(())
     }
 
     /// The bulk flows, which begin before the requests and end after them.
@@ -293,10 +312,13 @@ impl Bed<'_> {
             (SERVER_BUSY, percent(usage.server_s)),
             (CLIENT_BUSY, percent(usage.client_s)),
             (THREADS_BUSY, percent(usage.process_s)),
-            (OTHERS, percent(usage.others_s)),
             (STOLEN, percent(usage.stolen_s)),
             (MEMORY, memory),
         ]);
+        // Of the threads that receive for the server nobody knows whose they are.
+        if !self.own_cpus {
+            done.values.push((OTHERS, percent(usage.others_s)));
+        }
         Ok(())
     }
 }

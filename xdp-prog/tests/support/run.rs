@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys;
 use sluice_xdp_prog::{Reason, Steer, SteerConfig, Verdict};
@@ -97,39 +97,49 @@ impl Rig {
     }
 
     fn run(&self, frame: &[u8], queue: u32, runs: u32) -> (Verdict, u32) {
-        let length = u32::try_from(frame.len()).unwrap();
-        let context = libbpf_sys::xdp_md {
-            data_end: length,
-            ingress_ifindex: self.ifindex,
-            rx_queue_index: queue,
-            ..Default::default()
-        };
-        let mut options = libbpf_sys::bpf_test_run_opts::default();
-        options.sz = size_of_val(&options) as libbpf_sys::size_t;
-        options.data_in = frame.as_ptr().cast();
-        options.data_size_in = length;
-        options.ctx_in = (&raw const context).cast();
-        options.ctx_size_in = u32::try_from(size_of_val(&context)).unwrap();
-        options.repeat = i32::try_from(runs).unwrap();
-        // SAFETY: `options` is a local whose `sz` is its own size; its two input pointers are the frame and the context,
-        // which outlive the call, each with its length; it has no output pointers.
-        let result = unsafe {
-            libbpf_sys::bpf_prog_test_run_opts(self.steer.as_fd().as_raw_fd(), &raw mut options)
-        };
-        assert_eq!(
-            result,
-            0,
-            "test run of {length} bytes: {}",
-            io::Error::from_raw_os_error(-result)
-        );
-        let verdict = match options.retval {
-            libbpf_sys::XDP_PASS => Verdict::Pass,
-            libbpf_sys::XDP_DROP => Verdict::Drop,
-            libbpf_sys::XDP_REDIRECT => Verdict::Redirect,
-            action => panic!("XDP action {action}"),
-        };
-        (verdict, options.duration)
+        run(self.steer.as_fd(), self.ifindex, frame, queue, runs)
     }
+}
+
+/// What a program says to a frame of this queue of the interface, and the mean time of `runs` in nanoseconds.
+pub fn run(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    frame: &[u8],
+    queue: u32,
+    runs: u32,
+) -> (Verdict, u32) {
+    let length = u32::try_from(frame.len()).unwrap();
+    let context = libbpf_sys::xdp_md {
+        data_end: length,
+        ingress_ifindex: ifindex,
+        rx_queue_index: queue,
+        ..Default::default()
+    };
+    let mut options = libbpf_sys::bpf_test_run_opts::default();
+    options.sz = size_of_val(&options) as libbpf_sys::size_t;
+    options.data_in = frame.as_ptr().cast();
+    options.data_size_in = length;
+    options.ctx_in = (&raw const context).cast();
+    options.ctx_size_in = u32::try_from(size_of_val(&context)).unwrap();
+    options.repeat = i32::try_from(runs).unwrap();
+    // SAFETY: `options` is a local whose `sz` is its own size; its two input pointers are the frame and the context,
+    // which outlive the call, each with its length; it has no output pointers.
+    let result =
+        unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
+    assert_eq!(
+        result,
+        0,
+        "test run of {length} bytes: {}",
+        io::Error::from_raw_os_error(-result)
+    );
+    let verdict = match options.retval {
+        libbpf_sys::XDP_PASS => Verdict::Pass,
+        libbpf_sys::XDP_DROP => Verdict::Drop,
+        libbpf_sys::XDP_REDIRECT => Verdict::Redirect,
+        action => panic!("XDP action {action}"),
+    };
+    (verdict, options.duration)
 }
 
 /// An unbound AF_XDP socket.
