@@ -28,7 +28,7 @@ use crate::seq::SeqNumber;
 use crate::state::State;
 use crate::stats::StackCounters;
 use crate::timestamps::TimestampState;
-use crate::waiting::Waited;
+use crate::waiting::{Silence, Waited};
 
 /// Larger shift counts are used as this (RFC 7323 section 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
@@ -83,8 +83,8 @@ pub(crate) struct Connection {
     pub progress_at: Instant,
     /// What it waited for the window before, at the same SND.UNA.
     pub waited: Waited,
-    /// The first window probe since something was heard of the peer.
-    pub unanswered_since: Option<Instant>,
+    /// Whether it answers window probes.
+    pub silence: Silence,
     /// When the peer gave back a window that it had taken from what was in flight.
     pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
@@ -190,7 +190,7 @@ impl Connection {
             time_outs: 0,
             progress_at: now,
             waited: Waited::default(),
-            unanswered_since: None,
+            silence: Silence::None,
             window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

@@ -185,7 +185,7 @@ impl Connection {
     #[inline(never)]
     fn account_first(&mut self, cut: &Cut, env: &mut Env<'_>) {
         if self.send.in_flight() == 0 {
-            self.progress_at = env.now;
+            self.begin_flight(env.now);
         }
         self.record.on_sending(env);
         self.note_new(&(cut.payload.start..Sender::end_of(cut)), env);
@@ -206,14 +206,17 @@ impl Connection {
             env,
         );
         self.probe_wanted = false;
+        let into_window = self.send.window() > 0;
+        if into_window {
+            self.begin_flight(env.now);
+        }
         self.send.on_probe_sent(cut, env.now);
         self.record_new(env);
-        if !self.deadlines.is_set(Timer::Retransmit) {
-            // It may leave long after its timer, when the driver has fetched what it carries.
-            self.deadlines
-                .set(Timer::Retransmit, env.now + self.rtt.rto());
+        // It may leave long after its timer, when the driver has fetched what it carries.
+        self.restart_retransmission_timer(env.now);
+        if !into_window {
+            self.on_probe_left(env.now);
         }
-        self.on_probe_left(env.now);
         // The driver may let go of what it carried.
         self.events.acknowledged = true;
         self.data_header(cut, env)

@@ -9,7 +9,7 @@ use core::ops::Range;
 use sluice_wire::{SackBlocks, TcpHeader};
 
 use crate::clock::Instant;
-use crate::config::{NO_PROGRESS, RETRANSMISSIONS_MAX};
+use crate::config::RETRANSMISSIONS_MAX;
 use crate::connection::{Connection, Env};
 use crate::control::JudgedAck;
 use crate::deadlines::Timer;
@@ -260,6 +260,9 @@ impl Connection {
         self.loss
             .on_sent_again(&range, env.now, self.rtt.grain(), env.flights);
         self.send.on_sent_again(env.now);
+        if self.send.window() == 0 {
+            self.on_probe_left(env.now);
+        }
         self.data_header(cut, env)
     }
 
@@ -277,7 +280,6 @@ impl Connection {
                 self.end(reason, true);
                 return;
             }
-            self.unanswered_since.get_or_insert(env.now);
         } else if let Some(reason) = self.gives_up(env.now) {
             self.end(reason, true);
             return;
@@ -306,9 +308,10 @@ impl Connection {
 
     /// The peer took its window back (RFC 9293 section 3.8.6, MUST-34) and gives it again: what left meanwhile were window
     /// probes, so no limit of repetitions or time has begun, and the next one does not wait as if they had been lost.
-    /// Not for ever: whoever opens and closes its window and takes nothing is judged as before after [`NO_PROGRESS`].
+    /// Not for ever: whoever opens and closes its window and takes nothing is judged as before after
+    /// [`NO_PROGRESS`](crate::config::NO_PROGRESS).
     pub(crate) fn on_window_back(&mut self, now: Instant) {
-        if now < self.progress_at + NO_PROGRESS {
+        if now < self.progress_ends_at() {
             self.window_back_at = now;
             self.time_outs = 0;
             self.rtt.reset_back_off();
@@ -318,7 +321,7 @@ impl Connection {
 
     /// The retransmission timer begins a new wait (RFC 6298 section 5), which ends with the user timeout at the latest.
     pub(crate) fn restart_retransmission_timer(&mut self, now: Instant) {
-        let next = now + self.rtt.rto();
+        let next = now + self.retransmission_interval();
         let next = self.user_timeout_at().map_or(next, |end| next.min(end));
         self.deadlines.set(Timer::Retransmit, next);
     }

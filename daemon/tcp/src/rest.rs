@@ -31,7 +31,7 @@ use crate::segment_size::packet_len;
 use crate::send::RestingSender;
 use crate::state::State;
 use crate::timestamps::TimestampState;
-use crate::waiting::Waited;
+use crate::waiting::{Silence, Waited};
 
 mod short_nanos;
 
@@ -165,7 +165,7 @@ impl Resting {
             // Set anew when data begins to wait.
             progress_at: send.last_sent_at,
             waited: Waited::default(),
-            unanswered_since: None,
+            silence: Silence::None,
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

@@ -148,6 +148,12 @@ impl RttEstimator {
         Duration::from_nanos(self.base_rto_ns.saturating_mul(factor).min(self.max_ns))
     }
 
+    /// The same without the back-off.
+    #[must_use]
+    pub fn base_rto(&self) -> Duration {
+        Duration::from_nanos(self.base_rto_ns)
+    }
+
     /// The timer expired: double the timeout (RFC 6298 5.5).
     pub fn back_off(&mut self) {
         self.back_offs = self.back_offs.saturating_add(1);
