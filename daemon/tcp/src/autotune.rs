@@ -337,6 +337,17 @@ impl Connection {
         self.send.snd_una + u64::from(reach.min(most))
     }
 
+    /// A window that would begin anew with the next data does so before a rest: memory that no promise needs is not
+    /// kept for as long as the rest lasts.
+    pub(crate) fn begin_anew_at_rest(&mut self, env: &mut Env<'_>) {
+        let has_unread = self.receive.has_unread();
+        let is_grown = self.buffers.receive.bytes() > 0 && !self.receive.is_driven();
+        if is_grown && self.buffers.rest(has_unread, env.now).is_some() {
+            self.receive.set_capacity(env.config.receive_buffer);
+            self.settle_buffers(env.config, env.flights);
+        }
+    }
+
     /// Gives back what is neither promised nor in flight any more.
     pub(crate) fn settle_buffers(&mut self, config: &StackConfig, pool: &mut FlightPool) {
         let (receive, send) = (&mut self.buffers.receive, &mut self.buffers.send);

@@ -25,6 +25,7 @@ use crate::pacing::Pacer;
 use crate::receive::AckWanted;
 use crate::segment::{ControlView, EcnView, Segment};
 use crate::seq::SeqNumber;
+use crate::state::State;
 use crate::validation::{Validation, WindowUse};
 use crate::verdict::{AckSeen, Verdict};
 
@@ -242,6 +243,9 @@ impl Connection {
         header: &TcpHeader,
         env: &mut Env<'_>,
     ) -> Marks {
+        if self.is_without_counters(delivered, header) {
+            return Marks::default();
+        }
         let (marks, is_mangled) = self.control.ecn.on_ack(&AckOfEct {
             header,
             acked: ack.acked,
@@ -255,6 +259,17 @@ impl Connection {
         }
         env.counters.ecn_mangled += u64::from(is_mangled);
         marks
+    }
+
+    /// Whether an acknowledgement is as of TIME-WAIT, where nobody keeps counters: Linux too leaves the ACE field zero
+    /// there, from FIN-WAIT-2 on. As a counter it would report up to seven marks that were none.
+    fn is_without_counters(&self, delivered: u64, header: &TcpHeader) -> bool {
+        let peer_has_finished = matches!(
+            self.state,
+            State::CloseWait | State::LastAck | State::Closing
+        );
+        let is_about_data = delivered > 0 && !self.send.is_fin_acknowledged();
+        peer_has_finished && !is_about_data && header.flags.ace() == 0
     }
 
     /// The handshake is complete, and with it what was agreed on.

@@ -166,7 +166,11 @@ impl Connection {
     #[inline(always)]
     fn new_header(&mut self, cut: &Cut, env: &mut Env<'_>) -> Segment {
         let (mut header, payload) = self.data_header(cut, env);
-        header.flags = header.flags.union(self.control.ecn.on_new_data());
+        // Data packets are ECN-capable and carry CWR (RFC 3168 section 6.1.2). A FIN alone is none, and a mark on it
+        // would be lost: a peer that has closed too does not count it any more.
+        if !payload.is_empty() {
+            header.flags = header.flags.union(self.control.ecn.on_new_data());
+        }
         header.options.accecn = self.control.ecn.option(self.option_room(&payload));
         (header, payload)
     }

@@ -348,6 +348,9 @@ impl Stack {
             connection.scheduled_at = None;
             let may_rest = connection.deadlines.take_due(Timer::Rest, now);
             connection.on_timers(&mut env);
+            if may_rest {
+                connection.begin_anew_at_rest(&mut env);
+            }
             if !(may_rest && self.lay_to_rest(slot, now)) {
                 self.settle(slot);
             }

@@ -85,8 +85,9 @@ fn transfer(level: u8, settings: Settings) -> Option<(Report, u64)> {
     Some((daemon.finish(), marked))
 }
 
-/// What IP counted came back to us. Before IP counts them the kernel may have merged marked packets, so there may be
-/// more reports; and what its socket then has no room for is counted and never acknowledged, so there may be a few less.
+/// What IP counted came back to us. A packet that was merged counts as so many with IP and with TCP (`gso_segs`), but TCP
+/// counts only what an established socket takes (`tcp_ecn_received_counters`): not what its backlog refuses, and nothing
+/// once it has closed, for which neither `tcp_rcv_state_process` nor TIME-WAIT counts. So there may be a few less.
 fn assert_all_reported(report: &Report, marked: u64) {
     assert!(marked > 10, "the link marked {marked}");
     let reported = report.get("tcp_ecn_marks_reported");

@@ -1,11 +1,8 @@
 //! The round-trip estimate of a connection at rest: see [`crate::rest`].
 
-use super::windowed_min::{NONE, WindowedMin};
+use super::windowed_min::WindowedMin;
 use super::{RtoConfig, RttEstimator};
 use crate::rest::ShortNanos;
-
-/// Short against a bucket; in three bytes it lasts for eight years.
-const BEGAN_UNIT_S: u32 = 16;
 
 /// An [`RttEstimator`] without its configuration.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +11,8 @@ pub(crate) struct RestingRtt {
     srtt: ShortNanos,
     rttvar: ShortNanos,
     min_rtt: ShortNanos,
-    /// When the bucket of the minimum began, in units of [`BEGAN_UNIT_S`]; as bytes, so that none is lost to alignment.
-    began: [u8; 3],
+    /// The bucket of the minimum: 80 years of them, as bytes, so that none is lost to alignment.
+    min_bucket: [u8; 3],
     latest: ShortNanos,
     base_rto: ShortNanos,
     back_offs: u8,
@@ -29,12 +26,13 @@ impl RttEstimator {
         } else {
             u64::MAX
         };
+        let (min_rtt, bucket) = self.min_rtt.packed();
+        let [low, middle, high, _] = bucket.to_le_bytes();
         Some(RestingRtt {
             srtt: ShortNanos::new(srtt_ns)?,
             rttvar: ShortNanos::new(self.rttvar_ns)?,
-            // Of both buckets, as if the current one had it: it counts for one bucket more at most.
-            min_rtt: ShortNanos::new(self.min_rtt.get())?,
-            began: began_of(self.min_rtt.began_s),
+            min_rtt: ShortNanos::new(min_rtt)?,
+            min_bucket: [low, middle, high],
             latest: ShortNanos::new(self.latest_ns)?,
             base_rto: ShortNanos::new(self.base_rto_ns)?,
             back_offs: u8::try_from(self.back_offs).ok()?,
@@ -42,24 +40,16 @@ impl RttEstimator {
     }
 }
 
-fn began_of(began_s: u32) -> [u8; 3] {
-    let [low, middle, high, _] = (began_s / BEGAN_UNIT_S).to_le_bytes();
-    [low, middle, high]
-}
-
 impl RestingRtt {
     pub(crate) fn wake(&self, config: RtoConfig) -> RttEstimator {
         let srtt_ns = self.srtt.get();
         let has_sample = srtt_ns != u64::MAX;
+        let [low, middle, high] = self.min_bucket;
+        let bucket = u32::from_le_bytes([low, middle, high, 0]);
         RttEstimator {
             srtt_ns: if has_sample { srtt_ns } else { 0 },
             rttvar_ns: self.rttvar.get(),
-            min_rtt: WindowedMin {
-                previous_ns: NONE,
-                current_ns: self.min_rtt.get(),
-                began_s: u32::from_le_bytes([self.began[0], self.began[1], self.began[2], 0])
-                    * BEGAN_UNIT_S,
-            },
+            min_rtt: WindowedMin::unpacked(self.min_rtt.get(), bucket),
             latest_ns: self.latest.get(),
             base_rto_ns: self.base_rto.get(),
             has_sample,
@@ -115,6 +105,27 @@ mod tests {
             assert_eq!(rested.min_rtt(), Some(ms(20)));
             rested.sample(at(later), ms(90));
             assert_eq!(rested.min_rtt(), Some(ms(min)));
+        }
+    }
+    #[test]
+    fn nor_do_many() {
+        // Samples and rests in turn, closer together than a bucket is long.
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let ms = Duration::from_millis;
+        for every in [100, 140, 151, 160] {
+            let mut estimator = RttEstimator::new(RtoConfig::default());
+            estimator.sample(at(1000), ms(20));
+            for round in 1..10 {
+                estimator = estimator
+                    .rest()
+                    .expect("it fits")
+                    .wake(RtoConfig::default());
+                estimator.sample(at(1000 + round * every), ms(90));
+                let age = round * every;
+                let min = estimator.min_rtt().expect("it was sampled");
+                assert!(age < 300 || min == ms(90), "{min:?} after {age} s");
+                assert!(age > 150 || min == ms(20), "{min:?} after {age} s");
+            }
         }
     }
 }

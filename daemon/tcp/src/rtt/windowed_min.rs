@@ -3,12 +3,13 @@
 //! A path can get longer for good: a route changes, a phone moves. Then the shortest round trip ever is that of a path
 //! which is gone, and whatever is measured by it, the reordering window first of all, is too short. Two buckets of half
 //! a window, as in the bandwidth filter of BBR: a minimum is forgotten between a half and a whole window after it
-//! was seen last, which is as exact as anybody needs it, and survives a rest in three bytes beside the minimum.
+//! was seen last, which is as exact as anybody needs it. Buckets begin at fixed times of the clock, so that the number
+//! of its bucket is all that a minimum needs to survive a rest, however often the connection rests.
 
 use crate::clock::Instant;
 
 /// Half of the window, in seconds. Linux: tcp_min_rtt_wlen, 300 s.
-const BUCKET_S: u32 = 150;
+const BUCKET_S: u64 = 150;
 
 /// Nothing was seen.
 pub(super) const NONE: u64 = u64::MAX;
@@ -16,10 +17,10 @@ pub(super) const NONE: u64 = u64::MAX;
 /// Round trips in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct WindowedMin {
-    pub previous_ns: u64,
-    pub current_ns: u64,
-    /// When the current bucket began, in seconds of the clock.
-    pub began_s: u32,
+    previous_ns: u64,
+    current_ns: u64,
+    /// The current bucket, counted from the begin of the clock.
+    bucket: u32,
 }
 
 impl WindowedMin {
@@ -27,7 +28,24 @@ impl WindowedMin {
         WindowedMin {
             previous_ns: NONE,
             current_ns: NONE,
-            began_s: 0,
+            bucket: 0,
+        }
+    }
+
+    /// The minimum alone, with the number of its bucket.
+    pub(super) fn packed(&self) -> (u64, u32) {
+        if self.previous_ns < self.current_ns {
+            (self.previous_ns, self.bucket.saturating_sub(1))
+        } else {
+            (self.current_ns, self.bucket)
+        }
+    }
+
+    pub(super) const fn unpacked(min_ns: u64, bucket: u32) -> Self {
+        WindowedMin {
+            previous_ns: NONE,
+            current_ns: min_ns,
+            bucket,
         }
     }
 
@@ -37,16 +55,13 @@ impl WindowedMin {
     }
 
     pub(super) fn observe(&mut self, now: Instant, rtt_ns: u64) {
-        let now_s = u32::try_from(now.as_millis() / 1_000).unwrap_or(u32::MAX);
-        let age_s = now_s.saturating_sub(self.began_s);
-        if age_s >= BUCKET_S {
-            self.previous_ns = if age_s < 2 * BUCKET_S {
-                self.current_ns
-            } else {
-                NONE
-            };
+        let seconds = now.as_millis() / 1_000;
+        let bucket = u32::try_from(seconds / BUCKET_S).unwrap_or(u32::MAX);
+        let passed = bucket.saturating_sub(self.bucket);
+        if passed > 0 {
+            self.previous_ns = if passed == 1 { self.current_ns } else { NONE };
             self.current_ns = NONE;
-            self.began_s = now_s;
+            self.bucket = bucket;
         }
         self.current_ns = self.current_ns.min(rtt_ns);
     }
@@ -64,7 +79,7 @@ mod tests {
     fn after(samples: &[(u64, u64)]) -> u64 {
         let mut min = WindowedMin::new();
         for (seconds, rtt_ns) in samples {
-            min.observe(at(1_000 + seconds), *rtt_ns);
+            min.observe(at(6 * BUCKET_S + seconds), *rtt_ns);
         }
         min.get()
     }
