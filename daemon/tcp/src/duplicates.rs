@@ -10,6 +10,8 @@ pub(crate) struct Duplicates {
     /// Duplicates prove something from this SND.UNA on. Up to the end of the last recovery they are echoes of what
     /// was sent again (RFC 6582 section 3.2, "recover").
     telling_from: u64,
+    /// Duplicates at `telling_from` itself that answer what was sent again for nothing.
+    needless: u32,
 }
 
 impl Duplicates {
@@ -18,6 +20,7 @@ impl Duplicates {
         Duplicates {
             count: 0,
             telling_from,
+            needless: 0,
         }
     }
 
@@ -44,7 +47,12 @@ impl Duplicates {
 
     /// Whether they prove that the segment at `snd_una` is lost.
     pub(crate) fn prove_loss(&self, snd_una: u64) -> bool {
-        self.count >= DUP_THRESH && snd_una >= self.telling_from
+        let echoes = if snd_una == self.telling_from {
+            self.needless
+        } else {
+            0
+        };
+        self.count >= DUP_THRESH.saturating_add(echoes) && snd_una >= self.telling_from
     }
 
     /// Bytes that have left the network: each duplicate says so of one segment (RFC 5681 section 3.2, step 4;
@@ -55,7 +63,14 @@ impl Duplicates {
 
     /// A recovery that was to repair everything below `until` is over.
     pub(crate) fn recovery_ended(&mut self, until: u64) {
-        self.telling_from = until + 1;
+        (self.telling_from, self.needless) = (until + 1, 0);
+        self.count = 0;
+    }
+
+    /// A recovery was not deserved, as the acknowledgement of `snd_una` shows: what is missing there was never sent
+    /// again. `needless` segments were, and each of them is worth a duplicate.
+    pub(crate) fn recovery_undone(&mut self, snd_una: u64, needless: u32) {
+        (self.telling_from, self.needless) = (snd_una, needless);
         self.count = 0;
     }
 
@@ -93,6 +108,21 @@ mod tests {
         }
         assert!(!duplicates.prove_loss(10_000));
         assert!(duplicates.prove_loss(10_001));
+    }
+
+    #[test]
+    fn after_a_needless_repetition_it_takes_one_duplicate_more() {
+        // RFC 5682 section 2.1: the repetition arrives as well, and its answer says nothing about what follows.
+        let mut duplicates = Duplicates::new(0);
+        duplicates.recovery_undone(10_000, 1);
+        for _ in 0..3 {
+            duplicates.on_duplicate();
+        }
+        assert!(!duplicates.prove_loss(10_000));
+        assert!(duplicates.prove_loss(11_000));
+        duplicates.on_duplicate();
+        assert!(duplicates.prove_loss(10_000));
+        assert!(!duplicates.prove_loss(9_999));
     }
 
     #[test]

@@ -156,7 +156,12 @@ impl Flight {
             .is_some_and(|run| run.fate == Fate::Sacked)
     }
 
-    /// The byte at SND.UNA was sent again.
+    /// The byte at SND.UNA was sent again, whatever became of that (or never left: see [`Self::hold_back`]).
+    pub(crate) fn is_first_retransmitted(&self) -> bool {
+        self.runs.front().is_some_and(|run| run.retransmitted)
+    }
+
+    /// The byte at SND.UNA was sent again and is in flight.
     pub(crate) fn is_first_repeated(&self) -> bool {
         self.runs
             .front()
@@ -243,11 +248,16 @@ impl Flight {
     }
 
     /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,
-    /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing.
+    /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing. Where
+    /// there is no room for a run of its own it counts as having left.
     pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
         let (first, next) = self.cut_around(range, pool);
         for index in first..next {
-            self.runs.update(index, |run| run.leave_again(NEVER));
+            let is_inside = self.start_of(index) >= range.start
+                && self.runs.get(index).is_some_and(|run| run.end <= range.end);
+            if is_inside {
+                self.runs.update(index, |run| run.leave_again(NEVER));
+            }
         }
     }
 
@@ -376,10 +386,9 @@ impl Flight {
         Some(start..end)
     }
 
-    /// What was held lost is in flight after all: the recovery was spurious.
+    /// What was held lost is in flight after all: the recovery was spurious. Not so what never left: lost it stays.
     pub(crate) fn forget_losses(&mut self) {
         self.replace(Fate::Lost);
-        self.lost_bytes = 0;
     }
 
     /// The peer discarded what it had SACKed.
@@ -391,6 +400,14 @@ impl Flight {
     fn replace(&mut self, fate: Fate) {
         self.runs.replace(fate);
         self.merge(0, self.runs.len(), Duration::ZERO);
+        let (mut start, mut lost) = (self.start, 0);
+        for run in self.runs.iter() {
+            if run.fate == Fate::Lost {
+                lost += run.end - start;
+            }
+            start = run.end;
+        }
+        self.lost_bytes = lost;
     }
 
     /// What was sent above `end` does not count any more (a window probe was taken back).

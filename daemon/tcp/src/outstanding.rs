@@ -351,6 +351,10 @@ impl Outstanding {
             until: snd_nxt,
             prr: None,
         };
+        if !self.sack {
+            // Nothing will show that this one was not deserved, and an earlier one is history.
+            self.undo.forget();
+        }
         self.probe.abandon();
         self.first_goes_at_once = true;
         self.catch_up = NO_LIMIT;
@@ -406,8 +410,9 @@ impl Outstanding {
                 frto.on_plain_ack(FrtoPlainAck {
                     duplicate: ack.duplicate,
                     advanced,
-                    covers_repeated: !self.flight.is_first_repeated(),
+                    covers_repeated: !self.flight.is_first_retransmitted(),
                     covers_all: ack.snd_una >= *until,
+                    echoes_original: self.undo.is_before_first(ack.echoed_ms),
                 })
             };
             *frto = next;
@@ -437,8 +442,11 @@ impl Outstanding {
             self.lose_what_was_not_kept(ack.snd_nxt, pool);
         }
         if self.is_timeout() && self.is_spurious(ack, delivered) {
-            // Duplicates prove something from here on ("recover"): only the first segment was sent again for nothing.
+            let needless = self.undo.unreported().div_ceil(u64::from(smss.max(1)));
+            let needless = u32::try_from(needless).unwrap_or(u32::MAX);
             self.end_recovery(ack.snd_una, smss);
+            // But for their answers duplicates prove something from here on ("recover").
+            self.duplicates.recovery_undone(ack.snd_una, needless);
             self.flight.forget_losses();
             return Verdict::Undo;
         }
@@ -460,6 +468,8 @@ impl Outstanding {
             && ack.snd_una >= until
         {
             self.end_recovery(until, smss);
+            // No DSACK will come, and no other evidence is looked for outside of a time-out.
+            self.undo.forget();
             return verdict;
         }
         match self.phase {

@@ -85,6 +85,13 @@ impl<T, const N: usize> Rings<T, N> {
             .for_each(Vec::clear);
     }
 
+    /// Then there is room for one ring of each size up to `size`.
+    #[cfg(test)]
+    pub(crate) fn leave_ring(&mut self, size: usize) {
+        let budgeted = self.sizes[self.budgeted_from..].iter();
+        self.budget = budgeted.filter(|other| **other <= size).sum();
+    }
+
     /// Rings that connections hold.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {

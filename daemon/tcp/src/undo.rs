@@ -7,8 +7,9 @@
 //! * *DSACK* (RFC 3708): the peer has reported every byte that was sent again as a duplicate;
 //! * *F-RTO* (RFC 5682 section 3.1): after a time-out, the peer acknowledges or SACKs bytes that were sent
 //!   before it and never again. To make that visible, two new segments leave instead of further repetitions once
-//!   the first repetition is acknowledged. A peer without SACK shows the same by moving on when nothing but those can
-//!   have arrived (section 2.1).
+//!   the first repetition is acknowledged. A peer without SACK shows the same by moving on (section 2.1) with the echo
+//!   of an original, or without timestamps as far as the time-out: what it had kept behind a second hole it could
+//!   acknowledge piece by piece as well (section 6).
 //!
 //! What follows from the evidence (RFC 4015: restore cwnd and ssthresh, tolerate more reordering) is the
 //! caller's.
@@ -90,6 +91,21 @@ impl Undo {
         self.is_open() && at.as_millis() >= first && echo < first
     }
 
+    /// Whether `echoed_ms` is from before the first retransmission. `None` where there is nothing to compare.
+    pub(crate) fn is_before_first(&self, echoed_ms: Option<u64>) -> Option<bool> {
+        Some(echoed_ms? < self.first_sent_ms?)
+    }
+
+    /// Bytes sent again of which nobody knows that they were needed.
+    pub(crate) fn unreported(&self) -> u64 {
+        self.unreported
+    }
+
+    /// No evidence will come any more.
+    pub(crate) fn forget(&mut self) {
+        self.before = None;
+    }
+
     /// The recovery is over. DSACKs are worth waiting for until what is in flight now has been acknowledged.
     pub(crate) fn recovery_ended(&mut self, snd_nxt: u64) {
         self.expires_at = snd_nxt;
@@ -151,6 +167,8 @@ pub(crate) struct FrtoPlainAck {
     pub covers_repeated: bool,
     /// It covers what was sent before the time-out ("recover").
     pub covers_all: bool,
+    /// It echoes a timestamp from before the first repetition; `None` if it echoes none.
+    pub echoes_original: Option<bool>,
 }
 
 impl Frto {
@@ -164,8 +182,26 @@ impl Frto {
             }
             // Step 2a.
             Frto::Off | Frto::AwaitFirst => (Frto::Off, false),
-            // Step 3: only an original can have brought it further, for nothing else was sent again.
-            Frto::SendNew { .. } | Frto::AwaitVerdict => (Frto::Off, ack.advanced),
+            // Step 3a.
+            Frto::SendNew { .. } | Frto::AwaitVerdict if ack.duplicate => (Frto::Off, false),
+            // Step 3: what moves it on was not sent again. It need not have come only now: the receiver may have had it
+            // behind the first hole, and have split its acknowledgement. That of an original echoes an original; without
+            // timestamps a second hole would stop it before "recover" (RFC 5682 section 6).
+            Frto::SendNew { .. } | Frto::AwaitVerdict => match ack.echoes_original {
+                Some(of_original) => (Frto::Off, of_original),
+                None if ack.covers_all => (Frto::Off, true),
+                None => (self.go_on(), false),
+            },
+        }
+    }
+
+    /// Each acknowledgement that proves nothing yet lets one more new segment out.
+    fn go_on(self) -> Frto {
+        match self {
+            Frto::AwaitVerdict => Frto::SendNew {
+                sent: NEW_SEGMENTS - 1,
+            },
+            _ => self,
         }
     }
 
@@ -331,18 +367,48 @@ mod tests {
             advanced,
             covers_repeated: true,
             covers_all: false,
+            echoes_original: None,
+        }
+    }
+
+    const STEP_3: [Frto; 3] = [
+        Frto::SendNew { sent: 0 },
+        Frto::SendNew { sent: 1 },
+        Frto::AwaitVerdict,
+    ];
+
+    #[test]
+    fn without_sack_an_acknowledgement_that_advances_by_an_original_shows_it_was_spurious() {
+        // RFC 5682 section 2.1, steps 2b, 3a and 3b; RFC 3522 section 3.2 for what an original is.
+        let first = Frto::AwaitFirst.on_plain_ack(plain(true));
+        assert_eq!(first, (Frto::SendNew { sent: 0 }, false));
+        for of_original in [true, false] {
+            let echoing = FrtoPlainAck {
+                echoes_original: Some(of_original),
+                ..plain(true)
+            };
+            for waiting in STEP_3 {
+                assert_eq!(waiting.on_plain_ack(echoing), (Frto::Off, of_original));
+                assert_eq!(waiting.on_plain_ack(plain(false)), (Frto::Off, false));
+            }
         }
     }
 
     #[test]
-    fn without_sack_the_second_acknowledgement_that_advances_shows_it_was_spurious() {
-        // RFC 5682 section 2.1, steps 2b, 3a and 3b.
-        let (step, spurious) = Frto::AwaitFirst.on_plain_ack(plain(true));
-        assert_eq!((step, spurious), (Frto::SendNew { sent: 0 }, false));
-        for waiting in [step, step.on_new_segment(), Frto::AwaitVerdict] {
-            assert_eq!(waiting.on_plain_ack(plain(true)), (Frto::Off, true));
-            assert_eq!(waiting.on_plain_ack(plain(false)), (Frto::Off, false));
+    fn without_timestamps_nothing_less_than_all_of_the_flight_shows_it_was_spurious() {
+        // RFC 5682 section 6: what was kept behind the first hole may be acknowledged in pieces.
+        let all = FrtoPlainAck {
+            covers_all: true,
+            ..plain(true)
+        };
+        for waiting in STEP_3 {
+            let (next, spurious) = waiting.on_plain_ack(plain(true));
+            assert!(!spurious && matches!(next, Frto::SendNew { .. }));
+            assert_eq!(waiting.on_plain_ack(all), (Frto::Off, true));
         }
+        let (next, _) = Frto::AwaitVerdict.on_plain_ack(plain(true));
+        assert_eq!(next.on_nothing_new(), Frto::AwaitVerdict);
+        assert_eq!(next.on_new_segment(), Frto::AwaitVerdict, "one for each");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! The second one is what makes a verdict cheap. RACK asks which runs left long enough ago, and for how long the newest
 //! of the others has to be waited for; in the order of time the first are a prefix, and the other is found where it was
 //! found last (Linux: `tsorted_sent_queue`). So each run is looked at once for each time that it left, however many
-//! there are and however often is asked.
+//! there are and however often is asked. With two exceptions: an undo, and a peer that reneged, sort all of them anew,
+//! O(n log n) each time (there is one for each recovery at most); and what is lost out of the order of the sequence looks
+//! for its place among the lost, from both ends at once.
 //!
 //! What is lost has an order too, that of the sequence: the first is sent again next.
 //!
@@ -13,8 +15,8 @@
 
 use std::collections::VecDeque;
 
+use super::RUNS_MAX;
 use super::run::{Fate, Run};
-use super::{NEVER, RUNS_MAX};
 use crate::clock::Instant;
 
 /// The place of a run in memory.
@@ -263,7 +265,7 @@ impl Board {
             self.order[kept] = place;
             kept += 1;
             if let Some(&next) = self.order.get(index)
-                && self.node(place).run.fate == self.node(next).run.fate
+                && self.node(place).run.is_like(&self.node(next).run)
             {
                 let other = self.node(next).run;
                 self.node_mut(place).run.join(&other);
@@ -296,12 +298,16 @@ impl Board {
         runs
     }
 
-    /// What has the fate `fate` is in flight.
+    /// What has the fate `fate` is in flight, or if it never left lost: for in flight it would be in no chain.
     pub(super) fn replace(&mut self, fate: Fate) {
         for &place in &self.order {
             let run = &mut self.nodes[usize::from(place)].run;
             if run.fate == fate {
-                run.fate = Fate::InFlight;
+                run.fate = if run.never_left() {
+                    Fate::Lost
+                } else {
+                    Fate::InFlight
+                };
             }
         }
         self.sort();
@@ -425,7 +431,7 @@ impl Board {
 impl Run {
     fn kind(&self) -> Option<Kind> {
         match self.fate {
-            Fate::InFlight => (self.sent_at != NEVER).then_some(Kind::InFlight),
+            Fate::InFlight => (!self.never_left()).then_some(Kind::InFlight),
             Fate::Lost => Some(Kind::Lost),
             Fate::Sacked => None,
         }

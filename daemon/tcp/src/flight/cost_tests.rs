@@ -36,6 +36,12 @@ impl Sender {
         }
     }
 
+    /// There is memory for so many runs, the size of a ring, and others have the rest.
+    fn limit(&mut self, runs: usize) {
+        self.pool.exhaust();
+        self.pool.leave_ring(runs);
+    }
+
     fn send(&mut self, segments: u64) {
         for _ in 0..segments {
             self.now += 1;
@@ -229,15 +235,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Memory that a record may have: of the smallest ring, in which merging is tried at each change, of the next, or all.
+fn rings() -> impl Strategy<Value = Option<usize>> {
+    prop_oneof![Just(Some(8)), Just(Some(64)), Just(None)]
+}
+
 proptest! {
     #[test]
     fn the_verdicts_are_those_of_a_walk_over_all_runs(
         steps in proptest::collection::vec(step(), 1..400),
-        starved in any::<bool>(),
+        runs in rings(),
     ) {
         let mut sender = Sender::new();
-        if starved {
-            sender.pool.exhaust();
+        if let Some(runs) = runs {
+            sender.limit(runs);
         }
         for step in steps {
             let first = sender.flight.start() / SEGMENT;
@@ -266,6 +277,11 @@ proptest! {
                 Step::Forget(losses) if losses => sender.flight.forget_losses(),
                 Step::Forget(_) => sender.flight.forget_sacks(),
             }
+            if let Some(runs) = runs {
+                prop_assert!(sender.flight.runs.capacity() <= runs);
+            }
+            let stranded = sender.flight.runs.iter().any(|run| run.never_left() && run.spread_ns > 0);
+            prop_assert!(!stranded, "what left became one with what did not");
         }
     }
 }

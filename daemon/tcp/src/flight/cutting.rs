@@ -96,7 +96,7 @@ impl Flight {
     }
 
     /// New data for which there is no run of its own becomes part of the last one. A SACK of that is forgotten:
-    /// the peer's next block says it again.
+    /// the peer's next block says it again. And what is held back counts as having left with it.
     pub(super) fn absorb(&mut self, run: Run) {
         let Some(last) = self.runs.len().checked_sub(1) else {
             self.runs.push_back(run);
@@ -110,6 +110,9 @@ impl Flight {
                 self.runs.update(last, |last| last.fate = Fate::InFlight);
             }
             Some(Fate::InFlight) | None => {}
+        }
+        if self.runs.back().is_some_and(Run::never_left) {
+            self.runs.update(last, |last| last.leave_again(run.sent_at));
         }
         self.runs.extend_last(&run);
     }

@@ -5,7 +5,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use super::{Delivery, Pending};
+use super::{Delivery, NEVER, Pending};
 use crate::clock::Instant;
 
 /// What is known about a run.
@@ -34,7 +34,7 @@ pub(super) struct Run {
 impl Run {
     /// Whether `next`, which follows in sequence, can be part of this run.
     pub(super) fn joins(&self, next: &Run, grain: Duration) -> bool {
-        self.fate == next.fate
+        self.is_like(next)
             && match self.fate {
                 Fate::Sacked => true,
                 Fate::Lost => self.retransmitted == next.retransmitted,
@@ -43,6 +43,16 @@ impl Run {
                         && (self.sent_at == next.sent_at || self.is_within(next.sent_at, grain))
                 }
             }
+    }
+
+    /// Whether both have one fate, and left or did not.
+    pub(super) fn is_like(&self, other: &Run) -> bool {
+        self.fate == other.fate && self.never_left() == other.never_left()
+    }
+
+    /// It was held back, and nobody has shown it since.
+    pub(super) fn never_left(&self) -> bool {
+        self.sent_at == NEVER
     }
 
     /// Whether a segment sent at `at`, not before this run, may share its record.

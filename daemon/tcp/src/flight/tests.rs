@@ -491,6 +491,50 @@ fn of_one_moment_a_repetition_is_later_than_new_data_before_it() {
     assert!(times[2] < at(51), "{times:?}");
 }
 
+/// In flight it would be in no order of time, and so never lost.
+#[test]
+fn what_never_left_stays_lost_when_losses_are_forgotten() {
+    let mut bed = Bed::new();
+    bed.send(10, 0);
+    bed.send(20, 50);
+    bed.flight.hold_back(&(10..20), &mut bed.pool);
+    bed.send(30, 100);
+    bed.flight.lose(&(0..30), &mut bed.pool);
+    bed.resend(0..10, 200);
+    bed.flight.forget_losses();
+    bed.check();
+    assert_eq!(bed.flight.next_lost(), Some((10..20, true)));
+    // A peer that SACKs it lies; and takes it back.
+    bed.sack(10..30);
+    bed.check();
+    bed.flight.forget_sacks();
+    bed.check();
+    assert_eq!(bed.flight.next_lost(), Some((10..20, true)));
+    assert_eq!(bed.flight.pipe(), 20);
+}
+
+#[test]
+fn without_room_what_is_held_back_counts_as_having_left() {
+    let mut bed = Bed::new();
+    bed.pool.exhaust();
+    for segment in 0..8 {
+        bed.send(10 * segment + 10, 100 * segment);
+    }
+    // No two neighbours can become one.
+    for segment in [0, 2, 4, 6] {
+        bed.sack(10 * segment..10 * segment + 10);
+    }
+    assert_eq!(bed.flight.runs.len(), bed.flight.runs.capacity());
+    bed.flight.hold_back(&(78..80), &mut bed.pool);
+    assert!(bed.flight.runs.iter().all(|run| !run.never_left()));
+    bed.flight.hold_back(&(70..80), &mut bed.pool);
+    assert!(bed.flight.runs.iter().any(Run::never_left));
+    bed.send(90, 800);
+    bed.check();
+    assert!(bed.lose_left_by(800));
+    assert_eq!(bed.flight.lost_bytes(), 50, "nothing is stranded");
+}
+
 #[test]
 fn what_is_held_back_is_never_late_until_it_has_left() {
     let mut bed = Bed::new();
