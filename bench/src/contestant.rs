@@ -10,6 +10,7 @@ use crate::lab::Lab;
 use crate::nginx::{self, Nginx};
 use crate::offloads::Offloads;
 use crate::report::Serving;
+use crate::scenario::Direction;
 use crate::server::{Backend, Launch, Server};
 
 /// A server that takes part.
@@ -64,10 +65,19 @@ impl Contestant {
         is_missing.then(|| "nginx is not installed -> apt-get install nginx-light".to_owned())
     }
 
-    /// Starts it with all of its threads on `cpu` and waits until it serves `root`.
-    pub fn start(self, lab: &Lab, binary: &Path, root: &Path, cpu: u32) -> Result<Running, Error> {
+    /// Starts it with all of its threads on `cpu` and waits until it serves `root`, or stores there what goes up.
+    pub fn start(
+        self,
+        lab: &Lab,
+        binary: &Path,
+        root: &Path,
+        cpu: u32,
+        direction: Direction,
+    ) -> Result<Running, Error> {
         let (backend, xdp) = match self {
-            Contestant::Nginx => return Nginx::start(lab, root, cpu).map(Running::Nginx),
+            Contestant::Nginx => {
+                return Nginx::start(lab, root, cpu, direction).map(Running::Nginx);
+            }
             Contestant::Kernel => (Backend::Kernel, ""),
             Contestant::Xdp => (Backend::Xdp, ""),
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
@@ -79,6 +89,7 @@ impl Contestant {
         };
         let launch = Launch {
             xdp,
+            uploads: direction == Direction::Up,
             pinned: true,
             ..Launch::new(backend, cpu)
         };

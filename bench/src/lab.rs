@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Error;
 
+/// A tmpfs that every Linux distribution mounts.
+const MEMORY: &str = "/dev/shm";
+
 const SCRIPT: &str = include_str!("../netlab.sh");
 
 /// Address of the server in the lab, from `netlab.sh`.
@@ -55,16 +58,22 @@ pub struct Middle {
 impl Lab {
     /// Builds a lab with one queue.
     pub fn new(mtu: u16) -> Result<Lab, Error> {
-        Lab::shaped(mtu, &[])
+        Lab::shaped(mtu, &[], None)
+    }
+
+    /// The same with the scratch directory in memory.
+    pub fn in_memory(mtu: u16) -> Result<Lab, Error> {
+        Lab::shaped(mtu, &[], Some(MEMORY))
     }
 
     /// Builds a lab with a namespace between the ends and all offloads off: nothing gets through before something
     /// forwards there.
     pub fn with_middle(mtu: u16) -> Result<Lab, Error> {
-        Lab::shaped(mtu, &["--middle"])
+        Lab::shaped(mtu, &["--middle"], None)
     }
 
-    fn shaped(mtu: u16, flags: &[&str]) -> Result<Lab, Error> {
+    /// `within`: where the scratch directory is, instead of where mktemp(1) puts it.
+    fn shaped(mtu: u16, flags: &[&str], within: Option<&str>) -> Result<Lab, Error> {
         // Unique among the labs of this process and among processes.
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -73,6 +82,7 @@ impl Lab {
             .args(["-c", SCRIPT, "netlab", "hold", &name])
             .args(["--mtu", &mtu.to_string()])
             .args(flags)
+            .envs(within.map(|within| ("TMPDIR", within)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -17,7 +17,7 @@ use crate::lab::{End, Lab, spawning};
 use crate::offloads::{OffloadSet, pin_napi, threaded_napi};
 use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use crate::run;
-use crate::scenario::{Arrivals, Client, Link, Load, Scenario, Size};
+use crate::scenario::{Arrivals, Client, Direction, Link, Load, Scenario, Size};
 use crate::seat::Seat;
 use crate::xsk::Attach;
 use raw::Count;
@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         let mut row = Contenders::default();
         for round in 1..=options.rounds {
             let lab = Lab::new(1500)?;
-            OffloadSet::Wire.apply(&lab)?;
+            OffloadSet::Wire.apply(&lab, Direction::Down)?;
             if case.napi == Napi::Threaded {
                 threaded_napi(&lab, options.seat.client_cpu)?;
             }
@@ -331,6 +331,7 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<f64,
         },
         load: Load {
             client: Client::Afxdp,
+            direction: Direction::Down,
             attach: case.attach,
             object: vec![OBJECT],
             connections: vec![options.flows],

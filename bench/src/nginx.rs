@@ -1,7 +1,7 @@
 //! nginx in the lab: one process on a given CPU, sendfile, no log, from a configuration made here.
 //!
 //! One process and not a master with a worker: all of its CPU time is then the server's. `sendfile_max_chunk` is the
-//! default of nginx, 2 MiB.
+//! default of nginx, 2 MiB. What goes up it writes to a file of the scratch directory and renames, without fsync(2).
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::lab::{End, Lab, SERVER, spawning};
+use crate::scenario::Direction;
 use crate::server::PORT;
 
 const PROGRAM: &str = "nginx";
@@ -32,13 +33,13 @@ pub fn version() -> Option<String> {
 
 impl Nginx {
     /// Starts it on `cpu` and waits until it serves `root`.
-    pub fn start(lab: &Lab, root: &Path, cpu: u32) -> Result<Nginx, Error> {
+    pub fn start(lab: &Lab, root: &Path, cpu: u32, direction: Direction) -> Result<Nginx, Error> {
         let version = version().ok_or(Error::NoNginx)?;
         let scratch = lab.scratch();
         let (config, pid) = (scratch.join("nginx.conf"), scratch.join("nginx.pid"));
         // What an earlier one left would look as if this one were ready.
         let _ = fs::remove_file(&pid);
-        fs::write(&config, configuration(scratch, &pid, root))
+        fs::write(&config, configuration(scratch, &pid, root, direction))
             .map_err(Error::io(config.display().to_string()))?;
         let child = lab
             .command(End::Server, "taskset")
@@ -51,7 +52,10 @@ impl Nginx {
             .map_err(spawning(PROGRAM))?;
         let mut nginx = Nginx {
             child,
-            ready: format!("{version}, one process, sendfile"),
+            ready: match direction {
+                Direction::Down => format!("{version}, one process, sendfile"),
+                Direction::Up => format!("{version}, one process, dav_methods PUT"),
+            },
         };
         nginx.wait_ready(&pid, &scratch.join("nginx.log"))?;
         Ok(nginx)
@@ -86,17 +90,24 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(scratch: &Path, pid: &Path, root: &Path) -> String {
+fn configuration(scratch: &Path, pid: &Path, root: &Path, direction: Direction) -> String {
     let log = scratch.join("nginx.log");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("  {kind}_temp_path {scratch:?};\n"))
         .collect();
+    // Of any size.
+    let uploads = match direction {
+        Direction::Down => "",
+        Direction::Up => {
+            "  client_max_body_size 0;\n  dav_methods PUT;\n  create_full_put_path on;\n"
+        }
+    };
     format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log {log:?};\n\
          worker_rlimit_nofile 16384;\nevents {{ worker_connections 8192; }}\n\
          http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000;\n\
-         {temporary}  server {{ listen {SERVER}:{PORT}; root {root:?}; }}\n}}\n"
+         {temporary}{uploads}  server {{ listen {SERVER}:{PORT}; root {root:?}; }}\n}}\n"
     )
 }
 
@@ -106,11 +117,17 @@ mod tests {
 
     #[test]
     fn nothing_is_written_outside_of_the_scratch_directory() {
-        let text = configuration(Path::new("/s"), Path::new("/s/pid"), Path::new("/r"));
+        let text = configuration(
+            Path::new("/s"),
+            Path::new("/s/pid"),
+            Path::new("/r"),
+            Direction::Up,
+        );
         let paths = text.split('"').skip(1).step_by(2);
         for path in paths {
             assert!(path.starts_with("/s") || path == "/r", "{path}");
         }
+        assert!(text.contains("dav_methods PUT;"), "{text}");
         assert!(text.contains("listen 192.0.2.1:8080; root \"/r\";"));
     }
 }

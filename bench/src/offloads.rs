@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::lab::{End, Lab, output, spawning};
+use crate::scenario::Direction;
 use crate::seat::Seat;
 
 /// The offloads that decide how many bytes an operation moves, by the names `ethtool -k` gives them.
@@ -59,7 +60,8 @@ fn offloads(listing: &str) -> BTreeMap<String, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OffloadSet {
-    /// tso and gso off at the server, so that both stacks send packets of the MTU as on a wire; gro on at the client
+    /// tso and gso off at the server, so that both stacks send packets of the MTU as on a wire; gro on at the client.
+    /// For uploads the other way round
     Wire,
     /// Everything on: a kernel sender hands over super-packets of 64 KiB that no wire sees
     Full,
@@ -78,8 +80,8 @@ impl OffloadSet {
     }
 
     /// The switches of each end, as ethtool takes them.
-    fn switches(self) -> [(End, [&'static str; 6]); 2] {
-        let (server, client) = match self {
+    fn switches(self, direction: Direction) -> [(End, [&'static str; 6]); 2] {
+        let (sender, receiver) = match self {
             OffloadSet::Wire => (
                 ["tso", "off", "gso", "off", "gro", "on"],
                 ["tso", "on", "gso", "on", "gro", "on"],
@@ -93,12 +95,15 @@ impl OffloadSet {
                 (off, off)
             }
         };
-        [(End::Server, server), (End::Client, client)]
+        match direction {
+            Direction::Down => [(End::Server, sender), (End::Client, receiver)],
+            Direction::Up => [(End::Client, sender), (End::Server, receiver)],
+        }
     }
 
-    /// Sets it at both ends.
-    pub fn apply(self, lab: &Lab) -> Result<(), Error> {
-        for (end, switches) in self.switches() {
+    /// Sets it at both ends, for objects that go this way.
+    pub fn apply(self, lab: &Lab, direction: Direction) -> Result<(), Error> {
+        for (end, switches) in self.switches(direction) {
             let link = lab.link(end);
             let mut args = vec!["-K", link.as_str()];
             args.extend(switches);
@@ -177,6 +182,16 @@ fn for_each_napi(lab: &Lab, end: End, program: &str, args: &[&str]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_are_those_of_a_wire_whichever_end_sends() {
+        for (direction, end) in [(Direction::Down, End::Server), (Direction::Up, End::Client)] {
+            for (at, switches) in OffloadSet::Wire.switches(direction) {
+                let tso = if at == end { "off" } else { "on" };
+                assert_eq!(switches[..2], ["tso", tso], "{direction:?}, {at:?}");
+            }
+        }
+    }
 
     #[test]
     fn only_the_offloads_that_matter_are_kept_with_what_fixes_them() {

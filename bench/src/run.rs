@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `turns` | a row: its servers in turn |
 //! | `trial` | one run of one server |
+//! | `upload` | one that stores |
 //! | `counting` | a run in which its system calls are counted |
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
@@ -17,6 +18,7 @@ mod loader;
 mod measures;
 mod trial;
 mod turns;
+mod upload;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::offloads::{receive_on_own_cpus, threaded_napi};
 use crate::report::{self, Conditions, Contender, Output, Report, check};
-use crate::scenario::{Arrivals, Case, Client, Scenario};
+use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
 use crate::seat::Seat;
 use crate::site::Objects;
 use crate::syscalls;
@@ -163,7 +165,10 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
     });
     let cases = scenario.cases();
     for &mtu in &scenario.link.mtu {
-        let lab = Lab::new(mtu)?;
+        let lab = match scenario.load.direction {
+            Direction::Down => Lab::new(mtu)?,
+            Direction::Up => Lab::in_memory(mtu)?,
+        };
         // A new connection for every request uses up the ports that are there by default.
         let ports = "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
         lab.run(End::Client, "sh", &["-c", ports])?;
@@ -186,7 +191,7 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
-            case.offloads.apply(&lab)?;
+            case.offloads.apply(&lab, scenario.load.direction)?;
             let rate = rate(scenario, case, &capacities);
             let mut turns = Turns::new(scenario, case, &servers);
             turns.run(&bed, &rate)?;
@@ -255,6 +260,10 @@ fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
 fn notes(scenario: &Scenario) -> Vec<String> {
     let load = &scenario.load;
     let client = match load.client {
+        Client::Curl if load.direction == Direction::Up => {
+            "client: curl; every connection uploads one object, from tmpfs to tmpfs; the time is that of curl, until the answer"
+                .to_owned()
+        }
         Client::Curl => {
             "client: curl; every connection downloads one object; the time is that of curl"
                 .to_owned()

@@ -56,6 +56,9 @@ pub struct Load {
     /// Who asks.
     #[serde(default)]
     pub client: Client,
+    /// Which way the objects go.
+    #[serde(default)]
+    pub direction: Direction,
     /// Where the program of the client over AF_XDP runs.
     #[serde(default)]
     pub attach: Attach,
@@ -96,6 +99,17 @@ pub enum Client {
     Curl,
     /// Our own: each connection asks once and then rests.
     Idle,
+}
+
+/// Which way objects go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// GET: from the server.
+    #[default]
+    Down,
+    /// PUT: to the server, which stores each as a file of its own.
+    Up,
 }
 
 /// When requests begin.
@@ -304,6 +318,10 @@ impl Scenario {
             "load.attach: needs client = \"afxdp\"",
         )?;
         must(
+            load.direction == Direction::Down || load.client == Client::Curl,
+            "load.direction: \"up\" needs client = \"curl\"",
+        )?;
+        must(
             !(link.threaded_napi && link.own_cpus),
             "link.own_cpus: has threaded_napi in it; leave that out",
         )?;
@@ -461,6 +479,11 @@ mod tests {
                 "[load]",
                 "[load]\nattach = \"generic\"",
                 "load.attach: needs client",
+            ),
+            (
+                "[load]",
+                "[load]\ndirection = \"up\"",
+                "load.direction: \"up\" needs",
             ),
             ("[load]", "[link]\nmtu = [65000]\n[load]", "1280 to 9000"),
         ] {

@@ -79,6 +79,8 @@ pub struct Launch {
     pub port: u16,
     /// What else the configuration says of `[xdp]`, as TOML.
     pub xdp: &'static str,
+    /// Whether PUT stores files.
+    pub uploads: bool,
     /// All threads on that CPU, not only the worker: for scenarios that count what the CPU does.
     pub pinned: bool,
 }
@@ -93,6 +95,7 @@ impl Launch {
             real_time: false,
             port: PORT,
             xdp: "",
+            uploads: false,
             pinned: false,
         }
     }
@@ -127,12 +130,13 @@ impl Server {
         let log = lab.scratch().join(format!("sluiced-{port}.log"));
         let text = format!(
             "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n{}\n\
-             [tcp]\ncongestion = \"{}\"\n\
+             [tcp]\ncongestion = \"{}\"\n[upload]\nenabled = {}\n\
              [[listen]]\nport = {port}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
             launch.xdp,
             launch.congestion.name(),
+            launch.uploads,
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;

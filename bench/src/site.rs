@@ -65,6 +65,45 @@ impl Objects {
     }
 }
 
+/// A directory for uploads, empty at first. It and all that was stored go with the value.
+pub struct Inbox {
+    /// Its path.
+    pub root: PathBuf,
+}
+
+impl Inbox {
+    /// Beside the files that are uploaded, on the same file system.
+    pub fn create(lab: &Lab) -> Result<Inbox, Error> {
+        let root = lab.scratch().join("inbox");
+        fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
+        Ok(Inbox { root })
+    }
+
+    /// Bytes of a file in it.
+    pub fn bytes(&self, name: &str) -> Result<u64, Error> {
+        let path = self.root.join(name);
+        let metadata = fs::metadata(&path).map_err(Error::io(path.display().to_string()))?;
+        Ok(metadata.len())
+    }
+
+    /// Removes a file that must have the bytes of the one at `sent`.
+    ///
+    /// # Errors
+    /// It has others, with the place of the first.
+    pub fn take(&self, name: &str, sent: &Path) -> Result<(), Error> {
+        let path = self.root.join(name);
+        output("cmp", Command::new("cmp").arg(sent).arg(&path))?;
+        fs::remove_file(&path).map_err(Error::io(path.display().to_string()))
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // Else it goes with the lab.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
 /// SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> Result<String, Error> {
     let said = output("sha256sum", Command::new("sha256sum").arg(path))?;

@@ -228,6 +228,8 @@ fn disk_problem(what: &str, error: &dyn core::fmt::Display) -> Problem {
     )
 }
 
+/// Opens what is served: once, and each worker gets a clone. Only uploads below clones of one root are given their names
+/// one after the other, without which two workers can both find a precondition to hold that only one may use.
 fn served_root(config: &Config) -> Result<sluice_disk::Root, Failure> {
     let Some(site) = config.sites.first() else {
         return Err(Problem::new(

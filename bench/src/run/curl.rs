@@ -8,7 +8,34 @@ use crate::site::{first_word, sha256, url};
 
 /// Downloads a file `flows` times at once: bytes of all, and seconds until the last was complete, as curl counts them.
 pub fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
-    let (cpu, most, url) = (cpu.to_string(), flows.to_string(), url(name));
+    let url = url(name);
+    let transfer = ["--output", "/dev/null", &url];
+    let transfers: Vec<&str> = (0..flows).flat_map(|_| transfer).collect();
+    at_once(lab, "%{size_download}", &transfers, flows, cpu)
+}
+
+/// Uploads a file under each of the names at once: bytes of all, and seconds until the last was stored.
+pub fn store(lab: &Lab, from: &Path, names: &[String], cpu: u32) -> Result<(u64, f64), Error> {
+    let from = from.display().to_string();
+    let urls: Vec<String> = names.iter().map(|name| url(name)).collect();
+    let transfers: Vec<&str> = urls
+        .iter()
+        .flat_map(|url| ["--output", "/dev/null", "--upload-file", &from, url])
+        .collect();
+    let flows = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    at_once(lab, "%{size_upload}", &transfers, flows, cpu)
+}
+
+/// Runs so many transfers at the same time; `size` is what curl calls their bytes.
+fn at_once(
+    lab: &Lab,
+    size: &str,
+    transfers: &[&str],
+    flows: u32,
+    cpu: u32,
+) -> Result<(u64, f64), Error> {
+    let (cpu, most) = (cpu.to_string(), flows.to_string());
+    let counts = format!("{size} %{{time_total}}\n");
     let mut args = vec!["-c", &cpu, "curl", "--silent", "--show-error", "--fail"];
     args.extend([
         "--parallel",
@@ -16,10 +43,8 @@ pub fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), 
         "--parallel-max",
         &most,
     ]);
-    args.extend(["--write-out", "%{size_download} %{time_total}\n"]);
-    for _ in 0..flows {
-        args.extend(["--output", "/dev/null", &url]);
-    }
+    args.extend(["--write-out", &counts]);
+    args.extend(transfers);
     let said = lab.run(End::Client, "taskset", &args)?;
     totals(&said).ok_or_else(|| Error::Failed {
         program: "curl".to_owned(),

@@ -14,9 +14,9 @@ use crate::lab::{End, Lab};
 use crate::load::Outcome;
 use crate::offloads::place_napi;
 use crate::report::{Interval, Latency, Measure, Serving, Timeline};
-use crate::scenario::{Case, Client, Load, Size};
+use crate::scenario::{Case, Client, Direction, Load, Size};
 use crate::seat::Seat;
-use crate::site::Objects;
+use crate::site::{Inbox, Objects};
 use crate::usage::{Snapshot, Usage, resident_bytes};
 
 /// What the bulk flows beside download.
@@ -93,16 +93,25 @@ impl Bed<'_> {
     ) -> Result<Done, Error> {
         let Seat { server_cpu, .. } = *self.seat;
         let name = self.objects.of(case.object.0)?;
-        let running = server.start(self.lab, self.binary, &self.objects.root, server_cpu)?;
+        let direction = self.load.direction;
+        let inbox = match direction {
+            Direction::Down => None,
+            Direction::Up => Some(Inbox::create(self.lab)?),
+        };
+        let root = inbox
+            .as_ref()
+            .map_or(&self.objects.root, |inbox| &inbox.root);
+        let running = server.start(self.lab, self.binary, root, server_cpu, direction)?;
         let mut done = Done::new(running.serving(self.lab)?);
         if round == COUNTED {
             let counting = Counting::of(running.pid(), self.lab)?;
             self.calls.replace(Some(counting));
         }
-        match self.load.client {
-            Client::Curl => self.curl(&running, case, &name, server, &mut done)?,
-            Client::Idle => self.idle(&running, case, &name, &mut done)?,
-            Client::Loader | Client::Afxdp => {
+        match (self.load.client, &inbox) {
+            (_, Some(inbox)) => self.upload(&running, case, &name, inbox, server, &mut done)?,
+            (Client::Curl, _) => self.curl(&running, case, &name, server, &mut done)?,
+            (Client::Idle, _) => self.idle(&running, case, &name, &mut done)?,
+            (Client::Loader | Client::Afxdp, _) => {
                 self.load(&running, case, rate, &name, round, &mut done)?
             }
         }
@@ -111,7 +120,11 @@ impl Bed<'_> {
     }
 
     /// Counters of now; with those of the client's link if a process is in its namespace.
-    fn snapshot(&self, running: &Running, within: Option<u32>) -> Result<Snapshot, Error> {
+    pub(super) fn snapshot(
+        &self,
+        running: &Running,
+        within: Option<u32>,
+    ) -> Result<Snapshot, Error> {
         let link = self.lab.link(End::Client);
         let link = within.map(|pid| (pid, link.as_str()));
         if let Some(counting) = self.calls.borrow_mut().as_mut() {
@@ -140,11 +153,23 @@ impl Bed<'_> {
                 what: format!("{bytes} bytes arrived instead of {expected}"),
             });
         }
+        self.bulk(running, case, (bytes, seconds), &usage, done)
+    }
+
+    /// What is measured of objects that curl moved in so many seconds.
+    pub(super) fn bulk(
+        &self,
+        running: &Running,
+        case: &Case,
+        (bytes, seconds): (u64, f64),
+        usage: &Usage,
+        done: &mut Done,
+    ) -> Result<(), Error> {
         done.work = (bytes, u64::from(case.connections));
         done.values.push((GOODPUT, gbit_per_s(bytes, seconds)));
         done.values
             .push((CPU_PER_GB, usage.server_s / gigabytes(bytes)));
-        self.common(running, &usage, done)
+        self.common(running, usage, done)
     }
 
     fn idle(
@@ -230,7 +255,7 @@ impl Bed<'_> {
     }
 
     /// Puts the threads that receive where they belong. They begin when a program is attached, so this is done in every run.
-    fn place(&self) -> Result<(), Error> {
+    pub(super) fn place(&self) -> Result<(), Error> {
         if self.own_cpus {
             place_napi(self.lab, End::Server, self.seat.server_cpu)?;
             place_napi(self.lab, End::Client, self.seat.client_cpu)?;

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use rustix::io::Errno;
-use sluice_disk::{Disk, DiskConfig};
+use sluice_disk::{Disk, DiskConfig, Root};
 
 use super::team::{Crew, Joined, Team};
 use super::{
@@ -38,13 +38,14 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         },
     );
     crate::descriptors::make_room(limits.descriptors);
+    let root = served_root(config)?;
     let endpoints = config.endpoints(&config.kernel_addresses());
     let mut refused = Vec::new();
     // All before the first runs: what fails here fails without a thread to stop.
     let built: Vec<KernelWorker> = plan
         .seats
         .iter()
-        .map(|_| worker(config, &limits, &endpoints, &mut refused))
+        .map(|_| worker(config, &limits, &root, &endpoints, &mut refused))
         .collect::<Result<_, _>>()?;
     for problem in &refused {
         super::log(&format!("warning: {problem}"));
@@ -67,6 +68,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
 fn worker(
     config: &Config,
     limits: &Limits,
+    root: &Root,
     endpoints: &[SocketAddr],
     refused: &mut Vec<Problem>,
 ) -> Result<KernelWorker, Failure> {
@@ -83,7 +85,7 @@ fn worker(
     let bytes = usize::try_from(limits.queue.block_bytes).unwrap_or(usize::MAX);
     let disk = Disk::anonymous(bytes, &disk_config)
         .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
-    let services = Services::new(disk, served_root(config)?, &services_config(config, limits));
+    let services = Services::new(disk, root.clone(), &services_config(config, limits));
     let worker_config = KernelWorkerConfig {
         connections: limits.worker.connections as usize,
     };

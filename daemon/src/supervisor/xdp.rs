@@ -16,7 +16,7 @@ use super::napi::ThreadedNapi;
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
 use super::xdp_worker::Builder;
-use super::{Ended, Failure, Service, disk_problem, no_placement, summary};
+use super::{Ended, Failure, Service, disk_problem, no_placement, served_root, summary};
 use crate::config::{self, Config};
 use crate::farewells::{FarewellBook, farewells};
 use crate::limits::{ActiveBackend, Limits, Sizing};
@@ -69,6 +69,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     );
     crate::descriptors::make_room(limits.descriptors);
     let endpoints = config.endpoints(&served_addresses(config, link));
+    let root = served_root(config)?;
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
     let choice = attach_choice(config, link);
@@ -88,6 +89,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         is_native: attached.mode == AttachedMode::Native,
         mac,
         limits: &limits,
+        root,
         endpoints: &endpoints,
         tx_metadata: hears_tx_metadata(facts.kernel_version(), link.driver()),
         secret: random()?,

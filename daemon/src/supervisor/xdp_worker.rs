@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use sluice_afxdp::{self as afxdp, Bound, GsoSocket, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig};
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root};
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::ecn_terms::{EcnConfig, EcnLevel};
@@ -15,7 +15,7 @@ use sluice_tcp::skip::SkipConfig;
 use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::{ChecksumPolicy, MacAddr};
 
-use super::{Failure, disk_problem, served_root, services_config, upload_limits};
+use super::{Failure, disk_problem, services_config, upload_limits};
 use crate::clock::monotonic;
 use crate::config::{self, Config};
 use crate::limits::Limits;
@@ -49,6 +49,8 @@ pub(super) struct Builder<'a> {
     /// Address of the interface, which owned-address mode answers with.
     pub mac: MacAddr,
     pub limits: &'a Limits,
+    /// See [`served_root`](super::served_root).
+    pub root: Root,
     pub endpoints: &'a [SocketAddr],
     /// Checksums may be asked for in the metadata of a frame.
     pub tx_metadata: bool,
@@ -87,7 +89,7 @@ impl Builder<'_> {
             .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
         let services = Services::new(
             disk,
-            served_root(self.config)?,
+            self.root.clone(),
             &ServicesConfig {
                 blocks_per_connection: self.config.tcp.send_buffer_max as usize / BLOCK_BYTES
                     + BLOCKS_AT_ENDS,

@@ -8,7 +8,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
 readonly GUEST_CACHE=${GUEST_CACHE:-$HERE/../../../target/guest}
 # A boot takes seconds; a guest that hangs is ended.
-readonly GUEST_SECONDS=170
+readonly GUEST_SECONDS=300
 # In the order in which they need one another.
 readonly GUEST_MODULES=(failover net_failover virtio_net dca i2c-algo-bit igb vmxnet3 veth nfnetlink nf_tables nft_numgen)
 

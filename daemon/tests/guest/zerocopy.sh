@@ -11,14 +11,14 @@ usage() {
     cat <<USAGE
 usage: make test-zerocopy     (or daemon/tests/guest/zerocopy.sh after make build)
 
-Boots guests with virtio-net, igb and vmxnet3 and serves a file from each: bound in zero copy where the driver can,
-copied with a clear message where it cannot. SLUICED=FILE runs another binary, GUEST_CACHE=DIR keeps the emulator and
-the kernels elsewhere.
+Boots guests with virtio-net, igb and vmxnet3, where sluiced sends a file and stores one over each: bound in zero copy
+where the driver can, copied with a clear message where it cannot. SLUICED=FILE runs another binary, GUEST_CACHE=DIR keeps
+the emulator and the kernels elsewhere.
 USAGE
 }
 
 main() {
-    local new old
+    local new old curl
     case ${1:-} in
         -h | --help)
             usage
@@ -30,12 +30,14 @@ main() {
         return 1
     }
     guest_setup zero-copy
-    new=$(guest_initramfs new zerocopy "$SLUICED=/bin/sluiced")
+    # busybox has no PUT.
+    curl=$(command -v curl)
+    new=$(guest_initramfs new zerocopy "$SLUICED=/bin/sluiced" "$curl")
     guest_boot new "$new" ipv6.disable=1\ sluice.cases=virtio_net:zero-copy,igb:zero-copy,vmxnet3:copy \
         virtio igb vmxnet3
     # Without the IOMMU's addresses virtio_net refuses zero copy.
     guest_boot new "$new" ipv6.disable=1\ sluice.cases=virtio_net:copy virtio-direct
-    old=$(guest_initramfs old zerocopy "$SLUICED=/bin/sluiced")
+    old=$(guest_initramfs old zerocopy "$SLUICED=/bin/sluiced" "$curl")
     guest_boot old "$old" ipv6.disable=1\ sluice.cases=virtio_net:copy,igb:copy virtio igb
 }
 
