@@ -116,14 +116,17 @@ pub fn plan(
 /// Plans an answer without a file: a head with a short text, which HEAD leaves out. 405 names the
 /// methods there are (RFC 9110 15.5.6).
 ///
-/// Without a request (it could not be read, or did not come in time) the connection closes after it.
+/// Without a request (it could not be read, or did not come in time) the connection closes after it, and
+/// so it does after 411: the client may send the content that it did not announce, which would be read as
+/// the next request.
 pub fn plan_error(
     status: Status,
     request: Option<&Request<'_>>,
     context: &PlanContext<'_>,
     head: &mut Vec<u8>,
 ) -> Plan {
-    let close = request.is_none_or(|request| closes(request, context));
+    let close =
+        status == Status::LengthRequired || request.is_none_or(|request| closes(request, context));
     let text = status.line();
     let mut writer = HeadWriter::start(head, status, context);
     if status == Status::MethodNotAllowed {
