@@ -495,6 +495,6 @@ pub(super) fn status_of(error: UploadError) -> Status {
         UploadError::NoSpace | UploadError::Quota => Status::InsufficientStorage,
         UploadError::TooLarge => Status::ContentTooLarge,
         UploadError::TooMany => Status::ServiceUnavailable,
-        UploadError::Io(_) => Status::InternalServerError,
+        UploadError::Io(_) | UploadError::NotDurable(_) => Status::InternalServerError,
     }
 }
