@@ -14,6 +14,7 @@
 //! | `read_ahead` | how far ahead of the window blocks are read |
 //! | `heads` | ring of head bytes |
 //! | `upload` | one upload: begun, stored, published, answered |
+//! | `upload/holding` | blocks held for slow clients, and the wait of the others |
 //! | `incoming` | the body of an upload: stream offsets to file offsets, chunks, blocks |
 
 mod heads;
@@ -57,6 +58,9 @@ pub struct Progress {
     pub abort: bool,
     /// Waits for the disk, for a free block or for memory: call again when [`Services::poll`] says so.
     pub waiting: bool,
+    /// An upload could use one more block, though its peer has room to go on: call again as when waiting. Without that
+    /// nobody would come by with the rest of the window smaller than what the peer sends at once.
+    pub asks_again: bool,
     /// Bytes of a response that has begun follow `ready_until`, once they are ready and wanted.
     pub more: bool,
     /// What stands between `ready_until` and the bytes that follow, if not the horizon.
@@ -335,7 +339,7 @@ impl Exchange {
             input.stamp(now);
         }
         loop {
-            match self.drive_upload(services) {
+            match self.drive_upload(now, services) {
                 Step::Answered => {}
                 Step::Peer => return None,
                 Step::Ours(awaited) => return Some(awaited),
@@ -449,6 +453,7 @@ impl Exchange {
             finish: self.last_taken && self.upload.is_none() && ready == end && !self.aborted,
             abort: self.aborted,
             waiting: !self.aborted && (opening.is_some() || matches!(fill, Fill::Waiting(_))),
+            asks_again: !self.aborted && self.storing().is_some_and(Upload::is_short),
             more: !self.aborted && ready < end,
             awaited: awaited.filter(|_| !self.aborted),
         }

@@ -330,7 +330,13 @@ impl WorkerLimits {
             true => at_most(UPLOADS_MAX.min(wanted).min(upload_blocks), share / 8),
             false => 0,
         };
-        let share = share.saturating_sub(2 * u64::from(uploads));
+        let disk_threads = config
+            .disk
+            .threads
+            .min(DISK_THREADS_PROCESS / workers)
+            .max(1);
+        let upload_threads = disk_threads.min(uploads);
+        let share = share.saturating_sub(upload_descriptors(uploads, upload_threads));
         // A connection reads one file at a time. Of scarce descriptors files get a quarter where connections
         // need them too; half would starve connections that share a file.
         let (files, connections) = match backend {
@@ -343,11 +349,6 @@ impl WorkerLimits {
         let half_open = HALF_OPEN_MAX.min(connections);
         let time_wait = connections;
         let flows = connections + half_open + time_wait;
-        let disk_threads = config
-            .disk
-            .threads
-            .min(DISK_THREADS_PROCESS / workers)
-            .max(1);
         Self {
             connections,
             half_open,
@@ -358,7 +359,7 @@ impl WorkerLimits {
             disk_queue: DISK_QUEUE,
             disk_threads,
             uploads,
-            upload_threads: disk_threads.min(uploads),
+            upload_threads,
             upload_blocks,
             upload_blocks_each: (upload_blocks / 4 * 3).max(1),
             input_bytes: config.limits.header_bytes,
@@ -385,6 +386,11 @@ fn at_least(least: u32, each: u32, connections: u32) -> u32 {
     each.saturating_mul(connections).max(least)
 }
 
+/// File and directory of each upload; where one is published, the directory a second time.
+fn upload_descriptors(uploads: u32, threads: u32) -> u64 {
+    2 * u64::from(uploads) + u64::from(threads)
+}
+
 fn descriptors(worker: &WorkerLimits, backend: ActiveBackend, workers: u32) -> u64 {
     let connections = match backend {
         ActiveBackend::Xdp => 0,
@@ -393,7 +399,7 @@ fn descriptors(worker: &WorkerLimits, backend: ActiveBackend, workers: u32) -> u
     let each = DESCRIPTORS_WORKER
         + u64::from(worker.files)
         + u64::from(connections)
-        + 2 * u64::from(worker.uploads);
+        + upload_descriptors(worker.uploads, worker.upload_threads);
     DESCRIPTORS_PROCESS + u64::from(workers) * each
 }
 
@@ -459,6 +465,18 @@ mod tests {
             assert!(limits.worker.uploads <= limits.worker.upload_blocks);
             assert!(limits.worker.upload_blocks_each < limits.worker.upload_blocks);
         }
+    }
+
+    #[test]
+    fn an_upload_has_two_descriptors_and_a_third_while_a_thread_publishes_it() {
+        let without = Limits::derive(&config(), &xdp(2));
+        let mut config = config();
+        config.upload.enabled = true;
+        let limits = Limits::derive(&config, &xdp(2));
+        let worker = limits.worker;
+        assert!(worker.upload_threads > 1 && worker.upload_threads < worker.uploads);
+        let of_uploads = 2 * u64::from(worker.uploads) + u64::from(worker.upload_threads);
+        assert_eq!(limits.descriptors - without.descriptors, 2 * of_uploads);
     }
 
     #[test]

@@ -153,6 +153,8 @@ pub struct Services {
     /// Blocks of all uploads together, and of one.
     upload_blocks: usize,
     upload_blocks_each: usize,
+    /// Uploads that could use a block which others hold.
+    uploads_refused: usize,
     freed: bool,
 }
 
@@ -202,6 +204,7 @@ impl Services {
             }),
             upload_blocks,
             upload_blocks_each,
+            uploads_refused: 0,
             freed: false,
         }
     }
@@ -311,6 +314,21 @@ impl Services {
     pub(crate) fn upload_allowance(&self) -> usize {
         let uploads = self.in_progress.out().max(1);
         (self.upload_blocks / uploads).clamp(1, self.upload_blocks_each)
+    }
+
+    /// Counts uploads that were refused a block for what others hold; `is` is the upload's own note of it.
+    pub(crate) fn refuse_upload(&mut self, is: &mut bool, will: bool) {
+        match (*is, will) {
+            (false, true) => self.uploads_refused += 1,
+            (true, false) => self.uploads_refused = self.uploads_refused.saturating_sub(1),
+            _ => {}
+        }
+        *is = will;
+    }
+
+    /// Whether an upload other than the one that asks was refused a block; `own`: whether that one was.
+    pub(crate) fn refuses_other_uploads(&self, own: bool) -> bool {
+        self.uploads_refused > usize::from(own)
     }
 
     pub(crate) fn end_upload(&mut self, file: UploadHandle) {

@@ -162,7 +162,7 @@ pub enum UploadState {
     Publishing,
     /// The file is there under its name, and on disk with it.
     Published(Published),
-    /// It failed, and nothing of it is left in the file system.
+    /// It failed, and nothing of it is left in the file system; but after [`UploadError::NotDurable`] the file is there.
     Failed(UploadError),
 }
 
@@ -208,6 +208,9 @@ pub enum UploadError {
     TooMany,
     /// The file system failed.
     Io(Errno),
+    /// The file system failed when the file had its name: the new version is there, for how long nobody knows. A crash
+    /// may bring the old one back.
+    NotDurable(Errno),
 }
 
 impl UploadError {

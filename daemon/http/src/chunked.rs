@@ -11,6 +11,8 @@ use core::ops::Range;
 
 use crate::status::Status;
 
+/// Digits of a size, which is 64 bits: zeros in front of it would be another way to send for ever and store nothing.
+const SIZE_DIGITS: u8 = 16;
 /// Bytes of extensions in one chunk-size line.
 const EXTENSION_BYTES: u16 = 256;
 /// Bytes of all trailer lines.
@@ -19,9 +21,9 @@ const TRAILER_BYTES: u16 = 8 * 1024;
 /// Where in the body the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size; `seen` if there was one.
+    /// In a size, behind so many digits of it.
     Size {
-        seen: bool,
+        digits: u8,
     },
     /// White space behind the size: only extensions may follow (RFC 9112 7.1.1, BWS).
     Space,
@@ -71,7 +73,7 @@ impl ChunkDecoder {
     /// At the first byte of the body.
     pub const fn new() -> ChunkDecoder {
         ChunkDecoder {
-            state: State::Size { seen: false },
+            state: State::Size { digits: 0 },
             left: 0,
             skipped: 0,
         }
@@ -94,8 +96,8 @@ impl ChunkDecoder {
     /// `buffer[..data]`, which is what the calls before made. `data` is never beyond `fresh.start`.
     ///
     /// # Errors
-    /// 400 for what is no chunked body, or one that cannot be told; 413 for a size beyond 64 bits. The
-    /// decoder is of no use after that.
+    /// 400 for what is no chunked body, or one that cannot be told, or a size of more than 16 digits that
+    /// begin with zeros; 413 for a size beyond 64 bits. The decoder is of no use after that.
     pub fn decode(
         &mut self,
         buffer: &mut [u8],
@@ -133,20 +135,23 @@ impl ChunkDecoder {
     /// Takes one byte outside of the data.
     fn step(&mut self, byte: u8) -> Result<(), Status> {
         self.state = match (self.state, byte) {
-            (State::Size { seen: true }, b'\r') | (State::Extension, b'\r') => State::SizeEnd,
-            (State::Size { seen: true } | State::Space, b';') => {
+            (State::Size { digits: 1.. } | State::Extension, b'\r') => State::SizeEnd,
+            (State::Size { digits: 1.. } | State::Space, b';') => {
                 self.skip(EXTENSION_BYTES)?;
                 State::Extension
             }
-            (State::Size { seen: true } | State::Space, b' ' | b'\t') => {
+            (State::Size { digits: 1.. } | State::Space, b' ' | b'\t') => {
                 self.skip(EXTENSION_BYTES)?;
                 State::Space
             }
-            (State::Size { .. }, _) => {
+            (State::Size { digits }, _) => {
                 let digit = hex_digit(byte).ok_or(Status::BadRequest)?;
                 let larger = self.left.checked_mul(16).ok_or(Status::ContentTooLarge)?;
+                if digits == SIZE_DIGITS {
+                    return Err(Status::BadRequest);
+                }
                 self.left = larger | u64::from(digit);
-                State::Size { seen: true }
+                State::Size { digits: digits + 1 }
             }
             (State::Extension, _) if is_text(byte) => {
                 self.skip(EXTENSION_BYTES)?;
@@ -161,7 +166,7 @@ impl ChunkDecoder {
                 }
             }
             (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { seen: false },
+            (State::DataLf, b'\n') => State::Size { digits: 0 },
             (State::Trailer, b'\r') => State::LastLf,
             (State::TrailerLine, b'\r') => State::TrailerLineEnd,
             (State::TrailerLineEnd, b'\n') => State::Trailer,

@@ -19,6 +19,10 @@ use crate::status::Status;
 /// escaped.
 pub const RESPONSE_HEAD_BYTES: usize = 512;
 
+/// Seconds after which to come again (RFC 9110 10.2.3): in this time what was held for clients that are too
+/// slow for others to wait is free.
+const RETRY_AFTER: &[u8] = b"10";
+
 /// What the file system says about an open regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -114,16 +118,19 @@ pub fn plan(
 }
 
 /// Plans an answer without a file: a head with a short text, which HEAD leaves out. 405 names the
-/// methods there are (RFC 9110 15.5.6).
+/// methods there are (RFC 9110 15.5.6), and 503 when to come again.
 ///
-/// Without a request (it could not be read, or did not come in time) the connection closes after it.
+/// Without a request (it could not be read, or did not come in time) the connection closes after it, and
+/// so it does after 411: the client may send the content that it did not announce, which would be read as
+/// the next request.
 pub fn plan_error(
     status: Status,
     request: Option<&Request<'_>>,
     context: &PlanContext<'_>,
     head: &mut Vec<u8>,
 ) -> Plan {
-    let close = request.is_none_or(|request| closes(request, context));
+    let close =
+        status == Status::LengthRequired || request.is_none_or(|request| closes(request, context));
     let text = status.line();
     let mut writer = HeadWriter::start(head, status, context);
     if status == Status::MethodNotAllowed {
@@ -133,6 +140,9 @@ pub fn plan_error(
             b"GET, HEAD"
         };
         writer.field("Allow", methods);
+    }
+    if status == Status::ServiceUnavailable {
+        writer.field("Retry-After", RETRY_AFTER);
     }
     writer.field("Content-Type", b"text/plain");
     // usize has at most 64 bits on every platform there is.

@@ -2,7 +2,7 @@
 //!
 //! Everything that a head can be refused for is found before a byte of the body is read, so that a
 //! client which waits for 100 sends no body in vain. Whether a refused body follows after all nobody
-//! knows, so every refusal of a request with a body closes the connection. A [`Put`] outlives its
+//! knows, so every refusal of a request with a body closes the connection, and so does 411. A [`Put`] outlives its
 //! request, whose bytes are gone when the body has come. The order of calls:
 //!
 //! 1. [`plan_put`]: what the head alone tells.

@@ -29,12 +29,21 @@ pub(super) enum Phase {
 }
 
 impl Exchange {
-    /// When [`Self::on_deadline`] is due; `None` while the peer waits for us, or there is nothing to wait for.
+    /// When [`Self::on_deadline`] is due; `None` while the peer waits for us, or there is nothing to wait for. Only the
+    /// wait of an upload for its first block has an end too.
     ///
     /// Moves only in [`Self::advance`] and [`Self::acknowledged`]. A peer cannot put the header deadline off by
     /// sending single bytes.
     #[must_use]
     pub fn deadline(&self, services: &Services) -> Option<Instant> {
+        let deadlines = [
+            self.phase_deadline(services),
+            self.holding_deadline(services),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn phase_deadline(&self, services: &Services) -> Option<Instant> {
         match self.phase {
             _ if self.aborted => None,
             Phase::Responding | Phase::Receiving if self.waiting_since.is_some() => None,
@@ -49,11 +58,12 @@ impl Exchange {
         }
     }
 
-    /// Ends the connection if its deadline has passed: with 408 in a request head, in silence between requests, by a
-    /// reset if its peer takes a response too slowly. [`Self::advance`] afterwards says what to send.
+    /// Ends the connection if its deadline has passed: with 408 in a request head or an upload, with 503 before the body
+    /// of one, in silence between requests, by a reset if its peer takes a response too slowly. [`Self::advance`] afterwards says what to send.
     pub fn on_deadline(&mut self, now: Instant, services: &mut Services) {
+        self.judge_holding(now, services);
         if self
-            .deadline(services)
+            .phase_deadline(services)
             .is_none_or(|deadline| now < deadline)
         {
             return;

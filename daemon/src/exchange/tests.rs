@@ -85,6 +85,7 @@ impl Site {
         );
         assert_eq!(self.services.active(), 0);
         assert!(!self.services.shares.has_line());
+        assert!(!self.services.refuses_other_uploads(false));
     }
 }
 

@@ -7,14 +7,18 @@
 //!
 //! No request behind it is looked at before: what the body leaves behind may depend on it.
 
+mod holding;
+
 use super::incoming::Incoming;
 use super::request::found;
 use super::response::Planned;
 use super::{Exchange, new_queue};
 use crate::services::Services;
+use holding::Held;
 use sluice_disk::{Published, TakeBlock, UploadError, UploadHandle, UploadState};
 use sluice_http::{Body, PlanContext, Put, Status, plan_continue, plan_put_failure, plan_stored};
 use sluice_tcp::Awaited;
+use sluice_tcp::clock::Instant;
 
 /// Blocks of a window about whose path nothing is known: two at work on the network and the disk at once.
 const FIRST_BLOCKS: usize = 2;
@@ -55,6 +59,14 @@ pub(crate) struct Upload {
     incoming: Incoming,
     /// What the peer could use, in bytes, as its transport says; `None` is as much as there is.
     wanted: Option<u32>,
+    /// It could use a block more than it got.
+    is_short: bool,
+    /// Because of what others hold; known to [`Services`].
+    is_refused: bool,
+    /// Since when its first block is awaited.
+    unserved_since: Option<Instant>,
+    /// While it holds much.
+    held: Option<Held>,
     /// The end of a chunked body left no safe way to the next request.
     close: bool,
 }
@@ -69,6 +81,10 @@ impl Upload {
             stage: Stage::Failed(Status::InternalServerError),
             incoming: Incoming::new(blocks),
             wanted: Some(0),
+            is_short: false,
+            is_refused: false,
+            unserved_since: None,
+            held: None,
             close: false,
         }
     }
@@ -83,12 +99,20 @@ impl Upload {
         self.stage = Stage::Beginning;
         self.incoming.restart(start, put.body);
         self.wanted = Some(0);
+        self.is_short = false;
+        self.unserved_since = None;
+        self.held = None;
         self.close = false;
     }
 
     /// Bytes of the body go into blocks now.
     pub(super) fn is_storing(&self) -> bool {
         self.stage == Stage::Storing
+    }
+
+    /// It could use more blocks than it has.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// It is the peer's turn.
@@ -111,6 +135,7 @@ impl Upload {
     /// Ends it, published or not.
     pub(crate) fn clear(&mut self, services: &mut Services) {
         self.incoming.clear(services);
+        services.refuse_upload(&mut self.is_refused, false);
         if let Some(file) = self.file.take() {
             services.end_upload(file);
         }
@@ -137,18 +162,27 @@ impl Upload {
                 .saturating_add(1)
                 .max(FIRST_BLOCKS),
         };
+        self.is_short = false;
+        let mut is_refused = false;
         while self.incoming.needs_blocks() && self.incoming.blocks() < useful.min(most) {
             match services.disk.upload_block(file) {
                 TakeBlock::Taken(block) => self.incoming.add(block),
+                TakeBlock::NoBlock => {
+                    self.is_short = true;
+                    is_refused = !services.disk.has_upload_share(file);
+                    break;
+                }
                 // The state says why in the next step.
-                TakeBlock::NoBlock | TakeBlock::Closed => return,
+                TakeBlock::Closed => break,
             }
         }
+        services.refuse_upload(&mut self.is_refused, is_refused);
     }
 
     fn finish(&mut self, services: &mut Services) {
         let size = self.incoming.size();
         self.incoming.pass_on_last(services);
+        services.refuse_upload(&mut self.is_refused, false);
         if let Some(file) = &self.file {
             services.disk.finish_upload(file, size);
         }
@@ -158,7 +192,7 @@ impl Upload {
 
 impl Exchange {
     /// Lets the upload go on until it waits for something or is answered.
-    pub(super) fn drive_upload(&mut self, services: &mut Services) -> Step {
+    pub(super) fn drive_upload(&mut self, now: Instant, services: &mut Services) -> Step {
         loop {
             let Some(upload) = &mut self.upload else {
                 return Step::Answered;
@@ -174,8 +208,8 @@ impl Exchange {
                     UploadState::Opening => Some(Step::Ours(Awaited::Disk)),
                     _ => self.invite(services),
                 },
-                Stage::Inviting => self.begin_storing(services),
-                Stage::Storing => self.store(services),
+                Stage::Inviting => self.begin_storing(now, services),
+                Stage::Storing => self.store(now, services),
                 Stage::Publishing => match state {
                     UploadState::Published(published) => {
                         Some(self.answer_stored(&published, services))
@@ -246,11 +280,12 @@ impl Exchange {
     }
 
     /// Moves what has come of the body into the first block; what follows goes there by itself.
-    fn begin_storing(&mut self, services: &mut Services) -> Option<Step> {
+    fn begin_storing(&mut self, now: Instant, services: &mut Services) -> Option<Step> {
         let upload = self.upload.as_mut()?;
         upload.take_blocks(services);
         let incoming = &mut upload.incoming;
         if incoming.needs_blocks() && incoming.blocks() == 0 {
+            upload.unserved_since.get_or_insert(now);
             return Some(Step::Ours(Awaited::Memory));
         }
         if let Some(input) = &mut self.input {
@@ -271,7 +306,7 @@ impl Exchange {
     }
 
     /// Hands what has come to the disk, and takes blocks for what may come.
-    fn store(&mut self, services: &mut Services) -> Option<Step> {
+    fn store(&mut self, now: Instant, services: &mut Services) -> Option<Step> {
         let upload = self.upload.as_mut()?;
         let max_size = services.uploads.map_or(0, |rules| rules.max_size);
         if let Err(status) = upload.incoming.pass_on(max_size, services) {
@@ -291,8 +326,11 @@ impl Exchange {
             return None;
         }
         upload.take_blocks(services);
+        upload.note_held(now, services);
         Some(if upload.incoming.room() > 0 {
             Step::Peer
+        } else if upload.is_short {
+            Step::Ours(Awaited::Memory)
         } else {
             Step::Ours(Awaited::Disk)
         })
@@ -392,9 +430,18 @@ impl Exchange {
 
     /// The peer sends its body too slowly: what came is worth nothing, and it hears why.
     pub(super) fn end_slow_upload(&mut self, services: &mut Services) {
-        if let Some(upload) = &mut self.upload {
+        if self.upload.is_some() {
             services.counters.too_slow += 1;
-            upload.stage = Stage::Failed(Status::RequestTimeout);
+            self.fail_upload(Status::RequestTimeout);
+        }
+    }
+
+    /// Ends the upload with `status` outside of [`Self::advance`]. What still comes belongs nowhere, also before that is
+    /// called: a transport may read first.
+    fn fail_upload(&mut self, status: Status) {
+        if let Some(upload) = &mut self.upload {
+            upload.stage = Stage::Failed(status);
+            self.take_no_more();
         }
     }
 
@@ -448,6 +495,6 @@ pub(super) fn status_of(error: UploadError) -> Status {
         UploadError::NoSpace | UploadError::Quota => Status::InsufficientStorage,
         UploadError::TooLarge => Status::ContentTooLarge,
         UploadError::TooMany => Status::ServiceUnavailable,
-        UploadError::Io(_) => Status::InternalServerError,
+        UploadError::Io(_) | UploadError::NotDurable(_) => Status::InternalServerError,
     }
 }

@@ -240,7 +240,10 @@ impl Connection {
             } else if self.writable && (progress.more || !written) {
                 Fate::Again
             } else {
-                self.fate_of_input(services)
+                match self.fate_of_input(services) {
+                    Fate::Sleep if progress.asks_again => Fate::Wait,
+                    fate => fate,
+                }
             });
         }
     }

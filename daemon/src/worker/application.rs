@@ -104,7 +104,8 @@ impl Worker {
             self.stack.abort(conn);
             return;
         }
-        if progress.waiting && !core::mem::replace(&mut self.is_waiting[conn.slot()], true) {
+        let asks = progress.waiting || progress.asks_again;
+        if asks && !core::mem::replace(&mut self.is_waiting[conn.slot()], true) {
             self.waiting.push_back(conn);
         }
         self.refill.note(conn, reach.capped && progress.more);

@@ -61,6 +61,11 @@ impl Disk {
         })
     }
 
+    /// Whether the upload has as many blocks as one may have, written ones included: then it waits for nobody else.
+    pub fn has_upload_share(&self, upload: &UploadHandle) -> bool {
+        self.uploads.has_share(upload.0)
+    }
+
     /// Has the first `len` bytes of `block` written at `offset` of the file. The order of submissions does not matter,
     /// unless they overlap: then the later one wins. How it went shows in [`Disk::upload_state`]; a block of an upload
     /// that takes no more bytes is merely returned.

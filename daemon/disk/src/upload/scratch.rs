@@ -78,7 +78,8 @@ impl Scratch {
         Ok(())
     }
 
-    /// Gives the file its length, makes it durable, and then the name of the target to it.
+    /// Gives the file its length, makes it durable, and then the name of the target to it. What fails behind that is
+    /// [`UploadError::NotDurable`]: the name may be seen, and read, already.
     pub(crate) fn publish(
         mut self,
         root: &Root,
@@ -95,10 +96,10 @@ impl Scratch {
             let created = self.take_name_of(target.leaf(), precondition)?;
             // Before the next upload replaces it, which would show in the number of links.
             let (meta, _) =
-                stat(self.file.as_fd(), Freshness::Synced).map_err(UploadError::from_errno)?;
+                stat(self.file.as_fd(), Freshness::Synced).map_err(UploadError::NotDurable)?;
             Published { created, meta }
         };
-        fsync(&self.directory).map_err(UploadError::from_errno)?;
+        fsync(&self.directory).map_err(UploadError::NotDurable)?;
         Ok(published)
     }
 
@@ -348,5 +349,32 @@ fn look(directory: &OwnedFd, leaf: &CStr) -> Result<Option<FileMeta>, UploadErro
         Ok(_) => Err(UploadError::NotAFile),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(UploadError::from_errno(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::Symlinks;
+
+    #[test]
+    fn what_fails_behind_the_name_says_that_the_file_is_there() {
+        for precondition in [Precondition::None, Precondition::Absent] {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let root = Root::open(directory.path(), Symlinks::Never).expect("the root");
+            let mut target = TargetName::new();
+            target.set(b"new").expect("a name");
+            let options = UploadOptions::default();
+            let mut scratch = Scratch::create(&root, &target, &options, true).expect("created");
+            scratch.write(b"whole", 0).expect("written");
+            // Names can be made by way of such a descriptor, but fsync(2) says EBADF.
+            let path_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            scratch.directory =
+                openat(CWD, directory.path(), path_only, Mode::empty()).expect("the directory");
+            let published = scratch.publish(&root, &target, &precondition, 5);
+            assert_eq!(published, Err(UploadError::NotDurable(Errno::BADF)));
+            let there = std::fs::read(directory.path().join("new")).expect("the file");
+            assert_eq!(there, b"whole");
+        }
     }
 }

@@ -89,7 +89,12 @@ impl UploadTable {
 
     /// Whether the upload may have one more block.
     pub(crate) fn may_have_block(&self, slot: u32) -> bool {
-        self.blocks < self.blocks_max && self.slot(slot).blocks < self.blocks_each
+        self.blocks < self.blocks_max && !self.has_share(slot)
+    }
+
+    /// Whether the upload has as many blocks as one may have.
+    pub(crate) fn has_share(&self, slot: u32) -> bool {
+        self.slot(slot).blocks >= self.blocks_each
     }
 
     /// Counts a block that is given to the upload, until [`UploadTable::block_back`].

@@ -79,8 +79,24 @@ fn what_is_no_chunk_is_400_at_its_first_byte() {
 #[test]
 fn a_size_beyond_64_bits_is_413() {
     assert!(decode(b"ffffffffffffffff\r\n").is_ok());
-    assert!(decode(b"0000000000000000001\r\na").is_ok());
     assert_eq!(decode(b"10000000000000000"), Err(Status::ContentTooLarge));
+}
+
+#[test]
+fn zeros_before_a_size_are_400_beyond_sixteen_digits() {
+    let zeros = "0".repeat(16);
+    assert_eq!(decode(zeros.as_bytes()), Ok((Vec::new(), 16, false)));
+    for more in ["0", "3", "f\r\n"] {
+        let body = format!("{zeros}{more}");
+        assert_eq!(decode(body.as_bytes()), Err(Status::BadRequest), "{body}");
+    }
+    let each = format!("{}3\r\nabc\r\n", "0".repeat(15));
+    let decoded = decode(format!("{each}{each}").as_bytes()).map(|(data, ..)| data);
+    assert_eq!(
+        decoded,
+        Ok(b"abcabc".to_vec()),
+        "each size has its own digits"
+    );
 }
 
 #[test]

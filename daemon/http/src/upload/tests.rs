@@ -97,6 +97,25 @@ fn a_body_that_says_nothing_about_its_length_is_411() {
 }
 
 #[test]
+fn a_411_closes_because_what_was_not_announced_may_follow() {
+    let input = b"PUT /a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let refused = |status| {
+        let mut head = Vec::new();
+        let plan = plan_error(status, Some(&request(input)), &CONTEXT, &mut head);
+        (plan.close, String::from_utf8(head).expect("ASCII"))
+    };
+    let (close, head) = refused(Status::LengthRequired);
+    assert!(
+        close && head.contains("\r\nConnection: close\r\n"),
+        "{head}"
+    );
+    assert!(
+        !refused(Status::Conflict).0,
+        "it has no body and no doubt about it"
+    );
+}
+
+#[test]
 fn the_largest_size_is_taken_and_one_byte_more_is_413() {
     assert!(put("Content-Length: 1000\r\n").is_ok());
     let refused = put("Content-Length: 1001\r\n");

@@ -1,5 +1,7 @@
 //! Uploads: bodies in every cut, what ends them early, and that nothing of those is left.
 
+mod holding;
+
 use super::*;
 use crate::services::UploadConfig;
 use proptest::prelude::*;
