@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::lab::{End, Lab, SERVER, STRANGER_LINK};
 use crate::link::port;
 use crate::measure::Summary;
+use crate::offloads::{OWN_CPUS, place_napi, receive_on_own_cpus};
 use crate::report::{self, Conditions, Output, Report};
 use crate::run::fetch;
 use crate::seat::Seat;
@@ -66,6 +67,10 @@ pub struct Options {
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     mtu: u16,
 
+    /// Each end receives on its own CPU, as two hosts do: the flood costs the server's, not the client's
+    #[arg(long)]
+    own_cpus: bool,
+
     #[command(flatten)]
     seat: Seat,
 
@@ -89,9 +94,15 @@ pub struct Run {
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
     let binary = options.seat.daemon()?;
-    let conditions =
+    let mut conditions =
         Conditions::with_network(options.mtu, "as the driver has them", &options.seat)?;
+    if let Some(network) = conditions.network.as_mut().filter(|_| options.own_cpus) {
+        network.napi = OWN_CPUS.to_owned();
+    }
     let lab = Lab::new(options.mtu)?;
+    if options.own_cpus {
+        receive_on_own_cpus(&lab, &options.seat)?;
+    }
     let site = Site::create(&lab, options.size << 20)?;
     let aim = aim(&lab)?;
     let mut cases = [
@@ -147,6 +158,11 @@ fn measured(
         Backend::Xdp,
         options.seat.server_cpu,
     )?;
+    // The thread that receives at the server begins when its program is attached.
+    if options.own_cpus {
+        place_napi(lab, End::Server, options.seat.server_cpu)?;
+        place_napi(lab, End::Client, options.seat.client_cpu)?;
+    }
     fetch(lab, SMALL, 1, options.seat.client_cpu)?;
     let flood = kind
         .map(|kind| {

@@ -113,6 +113,9 @@ impl OffloadSet {
     }
 }
 
+/// How packets are received after [`receive_on_own_cpus`] and [`place_napi`], for reports.
+pub const OWN_CPUS: &str = "each end on its own CPU: NAPI in a real-time thread, and RPS";
+
 /// Lets the client receive in a kernel thread pinned to `cpu` instead of in the sender's system call.
 pub fn threaded_napi(lab: &Lab, cpu: u32) -> Result<(), Error> {
     receive_in_thread(lab, End::Client)?;

@@ -34,7 +34,7 @@ pub const GOODPUT: &str = "goodput";
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab};
-use crate::offloads::{receive_on_own_cpus, threaded_napi};
+use crate::offloads::{OWN_CPUS, receive_on_own_cpus, threaded_napi};
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
 use crate::seat::Seat;
@@ -250,8 +250,7 @@ fn conditions(scenario: &Scenario, seat: &Seat) -> Result<Conditions, Error> {
             network.napi = "threaded NAPI on its own CPU".to_owned();
         }
         if scenario.link.own_cpus {
-            network.napi =
-                "each end on its own CPU: NAPI in a real-time thread, and RPS".to_owned();
+            network.napi = OWN_CPUS.to_owned();
         }
     }
     Ok(conditions)
