@@ -231,7 +231,6 @@ impl Bed<'_> {
         let mut client = loader::start(self, name, case.connections, &flags)?;
         let outcome = client.attend(
             &mut |pid| {
-                self.place()?;
                 before = Some(self.snapshot(running, Some(pid))?);
                 Ok(())
             },
@@ -264,7 +263,7 @@ impl Bed<'_> {
     }
 
     /// The bulk flows, which begin before the requests and end after them.
-    fn beside(&self, case: &Case) -> Result<Option<loader::Loader>, Error> {
+    fn beside(&self, case: &Case) -> Result<Option<loader::Loader<'_>>, Error> {
         if case.beside == 0 {
             return Ok(None);
         }
