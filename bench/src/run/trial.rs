@@ -142,6 +142,7 @@ impl Bed<'_> {
         done: &mut Done,
     ) -> Result<(), Error> {
         let cpu = self.seat.client_cpu;
+        self.place()?;
         curl::verify(self.lab, &self.objects.root, name, server.name())?;
         let before = self.snapshot(running, None)?;
         let (bytes, seconds) = curl::fetch(self.lab, name, case.connections, cpu)?;
@@ -185,6 +186,7 @@ impl Bed<'_> {
             Ok(())
         };
         let usage = if case.connections == 0 {
+            self.place()?;
             thread::sleep(Duration::from_secs_f64(self.load.warm_up_seconds));
             begin(0)?;
             thread::sleep(Duration::from_secs_f64(self.load.seconds));
