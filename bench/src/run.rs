@@ -5,6 +5,7 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `beds` | the labs that runs take place in |
 //! | `turns` | a row: its servers in turn |
 //! | `trial` | one run of one server |
 //! | `upload` | one that stores |
@@ -12,6 +13,7 @@
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
 
+mod beds;
 mod counting;
 mod curl;
 mod loader;
@@ -20,7 +22,6 @@ mod trial;
 mod turns;
 mod upload;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,14 +34,11 @@ pub const GOODPUT: &str = "goodput";
 
 use crate::contestant::Contestant;
 use crate::error::Error;
-use crate::lab::{End, Lab};
-use crate::offloads::{receive_on_own_cpus, threaded_napi};
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
 use crate::seat::Seat;
-use crate::site::Objects;
 use crate::syscalls;
-use trial::Bed;
+use beds::Beds;
 use turns::{Turns, not_run};
 
 /// Name of the reports in `--out`.
@@ -165,38 +163,15 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
     });
     let cases = scenario.cases();
     for &mtu in &scenario.link.mtu {
-        let lab = match scenario.load.direction {
-            Direction::Down => Lab::new(mtu)?,
-            Direction::Up => Lab::in_memory(mtu)?,
-        };
-        // A new connection for every request uses up the ports that are there by default.
-        let ports = "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
-        lab.run(End::Client, "sh", &["-c", ports])?;
-        if scenario.link.threaded_napi {
-            threaded_napi(&lab, seat.client_cpu)?;
-        }
-        if scenario.link.own_cpus {
-            receive_on_own_cpus(&lab, seat)?;
-        }
-        let objects = Objects::create(&lab)?;
-        let bed = Bed {
-            lab: &lab,
-            binary,
-            objects: &objects,
-            seat,
-            load: &scenario.load,
-            calls: RefCell::default(),
-            own_cpus: scenario.link.own_cpus,
-        };
+        let beds = Beds::new(scenario, binary, seat, mtu)?;
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
-            case.offloads.apply(&lab, scenario.load.direction)?;
             let rate = rate(scenario, case, &capacities);
             let mut turns = Turns::new(scenario, case, &servers);
-            turns.run(&bed, &rate)?;
+            turns.run(&beds, &rate)?;
             if let (Ok(rate), None) = (&rate, uncounted) {
-                turns.count_calls(&bed, *rate)?;
+                turns.count_calls(&beds, *rate)?;
             }
             let (row, missing) = turns.finish(rate.unwrap_or(None));
             if case.arrivals == Arrivals::Closed {
@@ -283,7 +258,7 @@ fn notes(scenario: &Scenario) -> Vec<String> {
             if load.keep_alive {
                 ""
             } else {
-                "; a new connection for every request"
+                "; a new connection for every request, new namespaces for every run: none has TIME-WAIT of the one before"
             }
         ),
     };

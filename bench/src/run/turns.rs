@@ -1,8 +1,9 @@
 //! A row in the making: its servers take turns, and one that fails has no numbers in it.
 
+use super::beds::Beds;
 use super::counting;
 use super::measures;
-use super::trial::{Bed, Done};
+use super::trial::Done;
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::report::{Contender, Latency, NotRun, Row};
@@ -43,12 +44,18 @@ impl<'a> Turns<'a> {
     ///
     /// # Errors
     /// Bytes were wrong; every other failure is that of one server.
-    pub fn run(&mut self, bed: &Bed<'_>, rate: &Result<Option<f64>, String>) -> Result<(), Error> {
+    pub fn run(
+        &mut self,
+        beds: &Beds<'_>,
+        rate: &Result<Option<f64>, String>,
+    ) -> Result<(), Error> {
         let rounds = self.scenario.rounds;
         for round in 1..=rounds {
             for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
                 let done = match rate {
-                    Ok(rate) => bed.run(entry.server, self.case, *rate, round),
+                    Ok(rate) => beds.with(self.case, |bed| {
+                        bed.run(entry.server, self.case, *rate, round)
+                    }),
                     Err(why) => {
                         entry.failure = Some(why.clone());
                         continue;
@@ -74,10 +81,13 @@ impl<'a> Turns<'a> {
     ///
     /// # Errors
     /// Bytes were wrong; a server that fails here keeps the numbers that it has.
-    pub fn count_calls(&mut self, bed: &Bed<'_>, rate: Option<f64>) -> Result<(), Error> {
+    pub fn count_calls(&mut self, beds: &Beds<'_>, rate: Option<f64>) -> Result<(), Error> {
         for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
             let name = entry.server.name();
-            match counting::run(bed, entry.server, self.case, rate) {
+            let counted = beds.with(self.case, |bed| {
+                counting::run(bed, entry.server, self.case, rate)
+            });
+            match counted {
                 Ok(values) => entry.contender.push_run(values),
                 Err(error @ Error::WrongBytes { .. }) => return Err(error),
                 Err(error) => eprintln!("{name}: its system calls are not counted: {error}"),
