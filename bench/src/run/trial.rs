@@ -289,7 +289,8 @@ impl Bed<'_> {
         let is_bulk = case.object.is_bulk();
         let answered = if rate.is_some() { ANSWERED } else { REQUESTS };
         let goodput = (GOODPUT, gbit_per_s(outcome.bytes, outcome.seconds));
-        done.work = (outcome.bytes, outcome.requests);
+        // What was answered after the end was not paid for before it.
+        done.work = (outcome.bytes, outcome.answers);
         if is_bulk {
             done.values.push(goodput);
         } else {
@@ -310,10 +311,10 @@ impl Bed<'_> {
             done.values
                 .push((CPU_PER_GB, usage.server_s / gigabytes(outcome.bytes)));
         }
-        if case.beside == 0 && !is_bulk && outcome.requests > 0 {
+        if case.beside == 0 && !is_bulk && outcome.answers > 0 {
             done.values.push((
                 CPU_PER_REQUESTS,
-                usage.server_s / float(outcome.requests) * 1e5,
+                usage.server_s / float(outcome.answers) * 1e5,
             ));
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
