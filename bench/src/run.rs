@@ -144,11 +144,25 @@ impl Options {
     }
 }
 
-/// Runs a scenario.
+/// Runs a scenario, and each server once more to count its system calls.
 pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
+    measure_and(syscalls::missing(), scenario, binary, seat)
+}
+
+/// Runs a scenario in which system calls are nobody's question.
+pub fn measure_uncounted(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
+    measure_and(Some("nobody asked"), scenario, binary, seat)
+}
+
+/// `uncounted`: why no system calls are counted, if they are not.
+fn measure_and(
+    uncounted: Option<&str>,
+    scenario: &Scenario,
+    binary: &Path,
+    seat: &Seat,
+) -> Result<Report, Error> {
     let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
     report.notes = notes(scenario);
-    let uncounted = syscalls::missing();
     report.notes.push(match uncounted {
         None => "system calls: of all threads of the server, counted at the kernel's tracepoint in a further run that is not timed".to_owned(),
         Some(why) => format!("system calls are not counted: {why}"),
