@@ -168,7 +168,8 @@ impl Driver {
         let mut table = self.table(options)?;
         loop {
             let now = Instant::now();
-            if let Some(outcome) = table.agenda.proceed(now)? {
+            if let Some(mut outcome) = table.agenda.proceed(now)? {
+                outcome.lost = self.host.lost()?;
                 return Ok((outcome, table.agenda.record.histograms()?));
             }
             self.turn(&mut table, now)?;

@@ -32,10 +32,32 @@ pub struct Outcome {
     pub unfinished: u64,
     /// The first failure.
     pub first_failure: Option<String>,
+    /// What the client itself lost of frames, from its start on: what it measures is then its own limit too.
+    #[serde(default)]
+    pub lost: Lost,
     /// Between two of `slices`.
     pub slice_s: f64,
     /// Bytes and requests of each part of that time.
     pub slices: Vec<[u64; 2]>,
+}
+
+/// Frames that the client over AF_XDP lost. That over the kernel's TCP does not know of any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// Frames that were no segment for it, or a broken one.
+    pub refused: u64,
+    /// Segments that found no free frame or no room in the ring, or that the kernel lost on their way out.
+    pub unsent: u64,
+    /// Frames that the kernel dropped for want of a buffer or of room in the ring.
+    pub dropped: u64,
+}
+
+impl Lost {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.refused + self.unsent + self.dropped
+    }
 }
 
 /// What is counted so far.
@@ -126,6 +148,7 @@ impl Record {
             failed: self.failed,
             unfinished,
             first_failure: self.first_failure.clone(),
+            lost: Lost::default(),
             slice_s: SLICE.as_secs_f64(),
             slices: self.slices.clone(),
         }

@@ -323,6 +323,7 @@ impl Bed<'_> {
             (LATE, 100.0 * (usage.seconds / outcome.seconds - 1.0).abs()),
             (PACKETS, packets),
             (FAILED, float(outcome.failed)),
+            (CLIENT_DROPS, float(outcome.lost.total())),
             (UNFINISHED, float(outcome.unfinished)),
         ]);
         if is_bulk {
