@@ -187,6 +187,7 @@ fn measure_and(
             if let (Ok(rate), None) = (&rate, uncounted) {
                 turns.count_calls(&beds, *rate)?;
             }
+            report.warnings.extend(turns.warnings());
             let (row, missing) = turns.finish(rate.unwrap_or(None));
             if case.arrivals == Arrivals::Closed {
                 capacities = row.contenders.iter().filter_map(capacity).collect();

@@ -22,6 +22,8 @@ pub struct Turns<'a> {
     case: &'a Case,
     name: String,
     entries: Vec<Entry>,
+    /// What a reader of the row has to know.
+    warnings: Vec<String>,
 }
 
 impl<'a> Turns<'a> {
@@ -37,6 +39,7 @@ impl<'a> Turns<'a> {
             case,
             name: scenario.row_name(case),
             entries: servers.iter().map(entry).collect(),
+            warnings: Vec::new(),
         }
     }
 
@@ -80,7 +83,7 @@ impl<'a> Turns<'a> {
     /// One more run of each, in which system calls are counted and nothing else.
     ///
     /// # Errors
-    /// Bytes were wrong; a server that fails here keeps the numbers that it has.
+    /// Bytes were wrong; a server that fails here keeps the numbers that it has, and the report says why these are missing.
     pub fn count_calls(&mut self, beds: &Beds<'_>, rate: Option<f64>) -> Result<(), Error> {
         for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
             let name = entry.server.name();
@@ -90,10 +93,18 @@ impl<'a> Turns<'a> {
             match counted {
                 Ok(values) => entry.contender.push_run(values),
                 Err(error @ Error::WrongBytes { .. }) => return Err(error),
-                Err(error) => eprintln!("{name}: its system calls are not counted: {error}"),
+                Err(error) => self.warnings.push(format!(
+                    "{}, {name}: its system calls are not counted: {error}",
+                    self.name
+                )),
             }
         }
         Ok(())
+    }
+
+    /// What was not as it should have been, beside servers without numbers.
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// The row of those that ran to the end, and the others.
