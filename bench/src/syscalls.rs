@@ -89,6 +89,8 @@ pub struct Counter {
     control: File,
     answers: File,
     output: PathBuf,
+    /// What perf wrote to stderr.
+    said: PathBuf,
 }
 
 /// Why calls cannot be counted here, if they cannot.
@@ -114,7 +116,8 @@ impl Counter {
             mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)
                 .map_err(|error| Error::io(path.display().to_string())(error.into()))?;
         }
-        let output = scratch.join("perf-counts");
+        let (output, said) = (scratch.join("perf-counts"), scratch.join("perf-said"));
+        let stderr = File::create(&said).map_err(Error::io(said.display().to_string()))?;
         let perf = Command::new(PERF)
             .args(["stat", "-x", ",", "-D", "-1", "-e", &events()])
             .args(["-p", &pid.to_string(), "--control"])
@@ -122,7 +125,7 @@ impl Counter {
             .arg("-o")
             .arg(&output)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .map_err(spawning(PERF))?;
         // For both directions, so that opening waits for nobody.
@@ -135,6 +138,7 @@ impl Counter {
             control: open(&control)?,
             answers: open(&answers)?,
             output,
+            said,
         })
     }
 
@@ -154,7 +158,7 @@ impl Counter {
         kill(pid, Signal::SIGINT).map_err(|error| Error::io(PERF)(error.into()))?;
         self.perf.wait().map_err(Error::io(PERF))?;
         let text = fs::read_to_string(&self.output).map_err(Error::io(PERF))?;
-        read_counts(&text).ok_or_else(|| failed(text))
+        read_counts(&text).ok_or_else(|| self.failure())
     }
 
     /// Gives a command and waits until it was obeyed.
@@ -183,9 +187,20 @@ impl Counter {
                 return Ok(());
             }
             if Instant::now() > end || self.perf.try_wait().is_ok_and(|ended| ended.is_some()) {
-                let said = fs::read_to_string(&self.output).unwrap_or_default();
-                return Err(failed(said));
+                return Err(self.failure());
             }
+        }
+    }
+}
+
+impl Counter {
+    /// With all that perf wrote.
+    fn failure(&self) -> Error {
+        let files = [&self.said, &self.output];
+        let texts = files.map(|file| fs::read_to_string(file).unwrap_or_default());
+        Error::Failed {
+            program: format!("{PERF} stat"),
+            said: texts.join("\n").trim().to_owned(),
         }
     }
 }
@@ -195,11 +210,6 @@ impl Drop for Counter {
         let _ = self.perf.kill();
         let _ = self.perf.wait();
     }
-}
-
-fn failed(said: String) -> Error {
-    let program = format!("{PERF} stat");
-    Error::Failed { program, said }
 }
 
 /// What perf is asked to count.
@@ -244,6 +254,15 @@ fn read_counts(text: &str) -> Option<Calls> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::skip::skip;
+
+    /// Whether perf lacks a permission, in the words of its several messages.
+    fn is_forbidden(error: &Error) -> bool {
+        let said = error.to_string().to_lowercase();
+        ["permission", "not permitted", "operations is limited"]
+            .iter()
+            .any(|words| said.contains(words))
+    }
 
     #[test]
     fn counts_are_read_by_their_names() {
@@ -288,8 +307,7 @@ mod tests {
     #[test]
     fn calls_count_between_begin_and_end_only() {
         if let Some(why) = missing() {
-            eprintln!("skipped: {why}");
-            return;
+            return skip("syscalls", why);
         }
         let scratch = std::env::temp_dir().join(format!("syscalls-{}", std::process::id()));
         fs::create_dir_all(&scratch).unwrap();
@@ -307,10 +325,10 @@ mod tests {
         let _ = fs::remove_dir_all(&scratch);
         let calls = match result {
             Ok(calls) => calls,
-            Err(error) => {
-                eprintln!("skipped: perf may not count here: {error}");
-                return;
+            Err(error) if is_forbidden(&error) => {
+                return skip("syscalls", "perf may not count here: run as root");
             }
+            Err(error) => panic!("{error}"),
         };
         // Other tests of this process call too, but none in a loop like this.
         let stats = calls.by_kind.iter().find(|(kind, _)| kind == "statx");
