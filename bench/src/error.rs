@@ -17,6 +17,18 @@ pub enum Error {
         /// How many of the kernel's.
         kernel: usize,
     },
+    /// More workers than CPUs.
+    #[error(
+        "--workers {asked}: this process may use {most} CPUs, and each worker needs its own -> {fix}"
+    )]
+    Workers {
+        /// How many.
+        asked: u16,
+        /// How many there can be.
+        most: usize,
+        /// What to do.
+        fix: String,
+    },
     /// A scenario that is not understood.
     #[error("{file}: {what} -> docs/BENCH.md lists every key")]
     Scenario {
