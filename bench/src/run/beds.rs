@@ -73,7 +73,10 @@ impl<'a> Beds<'a> {
         let Scenario { link, load, .. } = self.scenario;
         let lab = match load.direction {
             Direction::Down => Lab::new(self.mtu)?,
-            Direction::Up => Lab::in_memory(self.mtu)?,
+            Direction::Up => {
+                Lab::check_memory(self.scenario.uploaded_bytes())?;
+                Lab::in_memory(self.mtu)?
+            }
         };
         // A new connection for every request uses up the ports that are there by default.
         let ports = "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
