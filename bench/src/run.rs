@@ -285,6 +285,12 @@ fn notes(scenario: &Scenario) -> Vec<String> {
         ),
         "CPU is that of the whole CPU of the server, with softirqs".to_owned(),
     ];
+    if scenario.servers.contains(&Contestant::XdpNapi) {
+        notes.push(
+            "xdp-napi: the time of the thread that receives for it, on the client's CPU, is in its CPU per GB and per request"
+                .to_owned(),
+        );
+    }
     if load
         .arrivals
         .iter()

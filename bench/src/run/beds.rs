@@ -65,7 +65,8 @@ impl<'a> Beds<'a> {
             seat: self.seat,
             load: &self.scenario.load,
             calls: RefCell::default(),
-            own_cpus: self.scenario.link.own_cpus,
+            link: &self.scenario.link,
+            receivers: RefCell::default(),
         })
     }
 

@@ -65,7 +65,14 @@ impl<'a> Turns<'a> {
                     }
                 };
                 let says = match done {
-                    Ok(done) => entry.take(done),
+                    Ok(done) => {
+                        let doubts = done.doubts.iter();
+                        self.warnings.extend(doubts.map(|doubt| {
+                            let who = entry.server.name();
+                            format!("{}, {who}, round {round}: {doubt}", self.name)
+                        }));
+                        entry.take(done)
+                    }
                     Err(error @ Error::WrongBytes { .. }) => return Err(error),
                     Err(error) => entry.failure.insert(error.to_string()).clone(),
                 };
@@ -170,6 +177,7 @@ mod tests {
             intervals: Vec::new(),
             timeline: None,
             work: (0, 0),
+            doubts: Vec::new(),
         }
     }
 
