@@ -6,6 +6,7 @@
 
 pub mod raw;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
@@ -14,11 +15,12 @@ use clap::{Args, ValueEnum};
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab, spawning};
-use crate::offloads::{OffloadSet, pin_napi, threaded_napi};
+use crate::offloads::{OffloadSet, napi_threads, pin_napi, threaded_napi};
 use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use crate::run;
 use crate::scenario::{Arrivals, Client, Direction, Link, Load, Scenario, Size};
 use crate::seat::Seat;
+use crate::usage::Receiver;
 use crate::xsk::Attach;
 use raw::Count;
 
@@ -120,6 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     ];
     for case in options.cases() {
         let mut row = Contenders::default();
+        let mut ran_on = BTreeSet::new();
         for round in 1..=options.rounds {
             let lab = Lab::new(1500)?;
             OffloadSet::Wire.apply(&lab, Direction::Down)?;
@@ -128,6 +131,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
             }
             let [received, dropped] =
                 [false, true].map(|drop| transmit(&lab, &case, drop, options));
+            let receivers = napi_threads(&lab, End::Client)?;
+            ran_on.extend(Receiver::all(&receivers).iter().map(|thread| thread.cpu));
             for (name, [arrived, left]) in [(LIMIT, received?), (DROP, dropped?)] {
                 row.push(name, arrived, Some(left), case.frame);
             }
@@ -145,6 +150,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
                 options.rounds,
                 row.says()
             );
+        }
+        if case.napi == Napi::Threaded {
+            let (says, is_right) = where_it_ran(&ran_on, options.seat.client_cpu);
+            let list = match is_right {
+                true => &mut report.findings,
+                false => &mut report.warnings,
+            };
+            list.push(format!("{}: {says}", case.name()));
         }
         report.rows.push(row.finish(&case));
     }
@@ -377,6 +390,21 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<Lane
     })
 }
 
+/// On which CPUs the receiver's NAPI ran at the end of the transmitter's runs, and whether that is the one it belongs on.
+fn where_it_ran(cpus: &BTreeSet<u32>, wanted: u32) -> (String, bool) {
+    let names: Vec<String> = cpus.iter().map(u32::to_string).collect();
+    match cpus.is_empty() {
+        true => ("the receiver had no NAPI thread".to_owned(), false),
+        false => (
+            format!(
+                "the receiver's NAPI thread ran on CPU {}",
+                names.join(" and ")
+            ),
+            cpus.iter().all(|cpu| *cpu == wanted),
+        ),
+    }
+}
+
 /// The warnings of a report with one row that are about this row. Those about the machine the report around it has too.
 fn of_the_row(report: &Report) -> Vec<String> {
     let mut doubts = Vec::new();
@@ -400,6 +428,14 @@ mod tests {
         let report = report.finish();
         assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
         assert_eq!(of_the_row(&report), ["1 flow, xdp: 2 requests failed"]);
+    }
+
+    #[test]
+    fn a_thread_that_ran_elsewhere_or_not_at_all_is_doubted() {
+        for (cpus, is_right) in [(vec![1], true), (vec![0, 1], false), (Vec::new(), false)] {
+            let cpus = cpus.into_iter().collect();
+            assert_eq!(where_it_ran(&cpus, 1).1, is_right, "{cpus:?}");
+        }
     }
 
     #[test]
