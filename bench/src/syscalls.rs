@@ -64,6 +64,7 @@ const KINDS: &[&str] = &[
     "epoll_ctl",
     "accept4",
     "setsockopt",
+    "fcntl",
     "shutdown",
     "io_uring_enter",
     "sched_yield",
