@@ -12,6 +12,8 @@ use crate::seat::Seat;
 
 /// Ticks per second of /proc/stat: USER_HZ is 100 on every Linux.
 const HZ: f64 = 100.0;
+/// What two differences of counters in ticks cannot tell from nothing: in a run of 50 ms this is a lot.
+const BLUR_S: f64 = 2.0 / HZ;
 
 /// Ticks of a CPU since boot, from proc_stat(5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +56,8 @@ pub struct Usage {
     pub server_s: f64,
     /// User and system seconds of the server's threads, wherever they ran.
     pub process_s: f64,
-    /// Seconds of it in other tasks than the server and what receives for it; softirqs are nobody's.
+    /// Seconds of it in other tasks than the server and what receives for it, less what ticks cannot tell; softirqs are
+    /// nobody's.
     pub others_s: f64,
     /// Seconds of the threads that receive for the server on another CPU.
     pub elsewhere_s: f64,
@@ -128,7 +131,7 @@ impl Snapshot {
             seconds: (self.at - earlier.at).as_secs_f64(),
             server_s: server(|ticks| ticks.busy),
             process_s,
-            others_s: (server(|ticks| ticks.tasks) - process_s - here_s).max(0.0),
+            others_s: (server(|ticks| ticks.tasks) - process_s - here_s - BLUR_S).max(0.0),
             elsewhere_s,
             client_s: client(|ticks| ticks.busy),
             stolen_s: server(|ticks| ticks.stolen) + client(|ticks| ticks.stolen),
@@ -267,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn a_tick_more_than_the_server_used_is_nobody_s() {
+        let at = Instant::now();
+        let before = Snapshot {
+            at,
+            server_cpu: 0,
+            receivers: Vec::new(),
+            process_s: 1.0,
+            server: Ticks::default(),
+            client: Ticks::default(),
+            packets: 0,
+        };
+        let mut after = before.clone();
+        after.at += Duration::from_millis(8);
+        after.server.tasks = 1;
+        assert_eq!(after.since(&before).others_s, 0.0);
+    }
+
+    #[test]
     fn what_receives_for_the_server_is_its_own_wherever_it_runs() {
         let busy = |tasks| Ticks {
             busy: tasks,
@@ -289,7 +310,7 @@ mod tests {
         let end = begin + Duration::from_secs(1);
         let after = snapshot(end, 190, 1.5, [(7, 5.25, 0), (8, 2.5, 1)]);
         let usage = after.since(&before);
-        assert!((usage.others_s - 0.15).abs() < 1e-9, "{usage:?}");
+        assert!((usage.others_s - 0.13).abs() < 1e-9, "{usage:?}");
         assert!((usage.serving_s() - 1.4).abs() < 1e-9, "{usage:?}");
     }
 
