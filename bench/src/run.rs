@@ -287,7 +287,7 @@ fn notes(scenario: &Scenario) -> Vec<String> {
     ];
     if scenario.servers.contains(&Contestant::XdpNapi) {
         notes.push(
-            "xdp-napi: the time of the thread that receives for it, on the client's CPU, is in its CPU per GB and per request"
+            "xdp-napi: the time of the thread that receives for it is in its CPU per GB and per request, wherever that runs"
                 .to_owned(),
         );
     }

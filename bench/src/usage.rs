@@ -77,6 +77,11 @@ impl Usage {
 }
 
 impl Receiver {
+    /// Whether it worked for a tick at least: one that did not may show the CPU it was made on.
+    pub fn has_run(&self) -> bool {
+        self.seconds > 0.0
+    }
+
     /// Looks at the threads with these process ids. One that is gone is left out.
     pub fn all(pids: &[u32]) -> Vec<Receiver> {
         let look = |pid: &u32| {

@@ -288,7 +288,9 @@ impl Bed<'_> {
         ] {
             if is_placed {
                 let ran = Receiver::all(&napi_threads(self.lab, end)?);
-                let elsewhere = ran.iter().find(|thread| thread.cpu != cpu);
+                let elsewhere = ran
+                    .iter()
+                    .find(|thread| thread.has_run() && thread.cpu != cpu);
                 doubts.extend(elsewhere.map(|thread| {
                     let at = thread.cpu;
                     format!("{end:?}: NAPI ran on CPU {at} instead of {cpu}")
