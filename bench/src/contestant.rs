@@ -11,6 +11,7 @@ use crate::nginx::{self, Nginx};
 use crate::offloads::Offloads;
 use crate::report::Serving;
 use crate::scenario::Direction;
+use crate::seat::Seat;
 use crate::server::{Backend, Launch, Server};
 
 /// A server that takes part.
@@ -29,7 +30,7 @@ pub enum Contestant {
     XdpBusy,
     /// sluiced on AF_XDP, its worker sleeps at once
     XdpInterrupt,
-    /// sluiced on AF_XDP, the kernel receives for it in a thread on CPU 1
+    /// sluiced on AF_XDP, the kernel receives for it in a thread on the client's CPU
     XdpNapi,
     /// sluiced on kernel sockets
     Kernel,
@@ -65,15 +66,17 @@ impl Contestant {
         is_missing.then(|| "nginx is not installed -> apt-get install nginx-light".to_owned())
     }
 
-    /// Starts it with all of its threads on `cpu` and waits until it serves `root`, or stores there what goes up.
+    /// Starts it with all of its threads on the server's CPU and waits until it serves `root`, or stores there what goes up.
     pub fn start(
         self,
         lab: &Lab,
         binary: &Path,
         root: &Path,
-        cpu: u32,
+        seat: &Seat,
         direction: Direction,
     ) -> Result<Running, Error> {
+        let cpu = seat.server_cpu;
+        let threaded = format!("napi = \"threaded\"\nnapi_cores = [{}]", seat.client_cpu);
         let (backend, xdp) = match self {
             Contestant::Nginx => {
                 return Nginx::start(lab, root, cpu, direction).map(Running::Nginx);
@@ -85,7 +88,7 @@ impl Contestant {
             Contestant::XdpGeneric => (Backend::Xdp, "attach = \"generic\""),
             Contestant::XdpBusy => (Backend::Xdp, "poll = \"busy\""),
             Contestant::XdpInterrupt => (Backend::Xdp, "poll = \"interrupt\""),
-            Contestant::XdpNapi => (Backend::Xdp, "napi = \"threaded\"\nnapi_cores = [1]"),
+            Contestant::XdpNapi => (Backend::Xdp, threaded.as_str()),
         };
         let launch = Launch {
             xdp,

@@ -17,6 +17,18 @@ pub enum Error {
         /// How many of the kernel's.
         kernel: usize,
     },
+    /// More workers than CPUs.
+    #[error(
+        "--workers {asked}: this process may use {most} CPUs, and each worker needs its own -> {fix}"
+    )]
+    Workers {
+        /// How many.
+        asked: u16,
+        /// How many there can be.
+        most: usize,
+        /// What to do.
+        fix: String,
+    },
     /// A scenario that is not understood.
     #[error("{file}: {what} -> docs/BENCH.md lists every key")]
     Scenario {
@@ -42,6 +54,20 @@ pub enum Error {
     /// `netlab.sh` failed; it said why.
     #[error("the network namespaces could not be built -> see the message above")]
     Lab,
+    /// No room for what a scenario keeps in memory.
+    #[error(
+        "needs {needs_mib} MiB in {folder}, which has {free_mib} -> mount -o remount,size={size_mib}M {folder}"
+    )]
+    Room {
+        /// Where.
+        folder: &'static str,
+        /// How much is needed.
+        needs_mib: u64,
+        /// How much there is.
+        free_mib: u64,
+        /// How large the file system has to be.
+        size_mib: u64,
+    },
     /// A program could not be run.
     #[error("cannot run {program}: {source} -> make setup")]
     Spawn {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::statvfs::statvfs;
+
 use crate::error::Error;
 
 /// A tmpfs that every Linux distribution mounts.
@@ -64,6 +66,18 @@ impl Lab {
     /// The same with the scratch directory in memory.
     pub fn in_memory(mtu: u16) -> Result<Lab, Error> {
         Lab::shaped(mtu, &[], Some(MEMORY))
+    }
+
+    /// Whether the scratch directory of a lab [in memory](Lab::in_memory) has room for so much.
+    ///
+    /// # Errors
+    /// It has not; how large the file system has to be.
+    pub fn check_memory(bytes: u64) -> Result<(), Error> {
+        let failed = |error: nix::errno::Errno| Error::io(MEMORY)(error.into());
+        let room = statvfs(MEMORY).map_err(failed)?;
+        let unit = room.fragment_size();
+        let [all, free] = [room.blocks(), room.blocks_available()].map(|blocks| blocks * unit);
+        check_room(bytes, all, free)
     }
 
     /// Builds a lab with a namespace between the ends and all offloads off: nothing gets through before something
@@ -186,6 +200,19 @@ impl Drop for Lab {
     }
 }
 
+/// In a file system of so many bytes, of which so many are free.
+fn check_room(needs: u64, all: u64, free: u64) -> Result<(), Error> {
+    if needs <= free {
+        return Ok(());
+    }
+    Err(Error::Room {
+        folder: MEMORY,
+        needs_mib: needs.div_ceil(1 << 20),
+        free_mib: free >> 20,
+        size_mib: (all - free.min(all) + needs).div_ceil(1 << 20),
+    })
+}
+
 /// Runs a prepared command and gives what it printed.
 pub fn output(program: &str, command: &mut Command) -> Result<String, Error> {
     let output = command.output().map_err(spawning(program))?;
@@ -206,4 +233,20 @@ pub fn output(program: &str, command: &mut Command) -> Result<String, Error> {
 pub fn spawning(program: &str) -> impl FnOnce(std::io::Error) -> Error {
     let program = program.to_owned();
     move |source| Error::Spawn { program, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_too_small_is_told_how_large_it_has_to_be() {
+        const MIB: u64 = 1 << 20;
+        assert!(check_room(64 * MIB, 100 * MIB, 64 * MIB).is_ok());
+        let said = check_room(1088 * MIB, 64 * MIB, 60 * MIB).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "needs 1088 MiB in /dev/shm, which has 60 -> mount -o remount,size=1092M /dev/shm"
+        );
+    }
 }

@@ -6,6 +6,7 @@
 
 pub mod raw;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
@@ -14,11 +15,12 @@ use clap::{Args, ValueEnum};
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab, spawning};
-use crate::offloads::{OffloadSet, pin_napi, threaded_napi};
+use crate::offloads::{OffloadSet, napi_threads, pin_napi, threaded_napi};
 use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use crate::run;
 use crate::scenario::{Arrivals, Client, Direction, Link, Load, Scenario, Size};
 use crate::seat::Seat;
+use crate::usage::Receiver;
 use crate::xsk::Attach;
 use raw::Count;
 
@@ -120,6 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     ];
     for case in options.cases() {
         let mut row = Contenders::default();
+        let mut ran_on = BTreeSet::new();
         for round in 1..=options.rounds {
             let lab = Lab::new(1500)?;
             OffloadSet::Wire.apply(&lab, Direction::Down)?;
@@ -128,11 +131,18 @@ pub fn run(options: &Options) -> Result<(), Error> {
             }
             let [received, dropped] =
                 [false, true].map(|drop| transmit(&lab, &case, drop, options));
-            row.push(LIMIT, &received?, case.frame);
-            row.push(DROP, &dropped?, case.frame);
+            let receivers = napi_threads(&lab, End::Client)?;
+            ran_on.extend(Receiver::all(&receivers).iter().map(|thread| thread.cpu));
+            for (name, [arrived, left]) in [(LIMIT, received?), (DROP, dropped?)] {
+                row.push(name, arrived, Some(left), case.frame);
+            }
             if case.frame == full_frame() {
-                let rate = lane(&case, &binary, options)?;
-                row.push(LANE, &[rate, rate], case.frame);
+                let lane = lane(&case, &binary, options)?;
+                row.push(LANE, lane.rate, None, case.frame);
+                let doubts = lane.doubts.iter();
+                report
+                    .warnings
+                    .extend(doubts.map(|doubt| format!("{}, {LANE}: {doubt}", case.name())));
             }
             eprintln!(
                 "{}, round {round} of {}: {}",
@@ -140,6 +150,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
                 options.rounds,
                 row.says()
             );
+        }
+        if case.napi == Napi::Threaded {
+            let (says, is_right) = where_it_ran(&ran_on, options.seat.client_cpu);
+            let list = match is_right {
+                true => &mut report.findings,
+                false => &mut report.warnings,
+            };
+            list.push(format!("{}: {says}", case.name()));
         }
         report.rows.push(row.finish(&case));
     }
@@ -187,15 +205,17 @@ impl Case {
 struct Contenders(Vec<Contender>);
 
 impl Contenders {
-    /// A run: frames per second that arrived, and that left.
-    fn push(&mut self, name: &str, [arrived, left]: &[f64; 2], frame: u32) {
+    /// A run: frames per second that arrived, and that left if that was counted.
+    fn push(&mut self, name: &str, arrived: f64, left: Option<f64>, frame: u32) {
         let at = self.0.iter().position(|one| one.name == name);
         let at = at.unwrap_or_else(|| {
             self.0.push(Contender::new(name));
             self.0.len() - 1
         });
         let bits = f64::from(frame) * 8.0 / 1e9;
-        self.0[at].push_run([(FRAMES, *arrived), (WIRE, arrived * bits), (SENT, *left)]);
+        let sent = left.map(|left| (SENT, left));
+        let run = [(FRAMES, arrived), (WIRE, arrived * bits)];
+        self.0[at].push_run(run.into_iter().chain(sent));
     }
 
     fn says(&self) -> String {
@@ -247,9 +267,10 @@ fn transmit(lab: &Lab, case: &Case, drop: bool, options: &Options) -> Result<[f6
     );
     let flags = ["--to", to.trim(), "--bytes", &bytes, "--seconds", &lasts];
     let sender = Raw::start(lab, End::Server, server_cpu, "send", &flags)?;
-    let arrived = receiver.finish()?;
+    let arrived = receiver.finish();
+    // If nothing was sent the receiver knows only that nothing came.
     let left = sender.finish()?;
-    Ok([arrived.rate(), left.rate()])
+    Ok([arrived?.rate(), left.rate()])
 }
 
 /// A running end. Dropping it kills it.
@@ -318,8 +339,16 @@ impl Drop for Raw {
     }
 }
 
-/// One run of the copy lane: full frames per second that its downloads stand for.
-fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<f64, Error> {
+/// One run of the copy lane.
+struct Lane {
+    /// Full frames per second that its downloads stand for.
+    rate: f64,
+    /// What its own report warns of in that row.
+    doubts: Vec<String>,
+}
+
+/// Runs the copy lane once.
+fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<Lane, Error> {
     let scenario = Scenario {
         name: LANE.to_owned(),
         about: String::new(),
@@ -343,7 +372,7 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<f64,
             warm_up_seconds: WARM_UP,
         },
     };
-    let report = run::measure(&scenario, binary, &options.seat)?;
+    let report = run::measure_uncounted(&scenario, binary, &options.seat)?;
     let goodput = report.rows.first().and_then(|row| {
         let contender = row.contenders.first()?;
         contender.series(run::GOODPUT)?.runs.first().copied()
@@ -355,12 +384,59 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<f64,
             .first()
             .map_or_else(String::new, |one| one.why.clone()),
     })?;
-    Ok(goodput * 1e9 / 8.0 / f64::from(full_frame() - HEADERS))
+    Ok(Lane {
+        rate: goodput * 1e9 / 8.0 / f64::from(full_frame() - HEADERS),
+        doubts: of_the_row(&report),
+    })
+}
+
+/// On which CPUs the receiver's NAPI ran at the end of the transmitter's runs, and whether that is the one it belongs on.
+fn where_it_ran(cpus: &BTreeSet<u32>, wanted: u32) -> (String, bool) {
+    let names: Vec<String> = cpus.iter().map(u32::to_string).collect();
+    match cpus.is_empty() {
+        true => ("the receiver had no NAPI thread".to_owned(), false),
+        false => (
+            format!(
+                "the receiver's NAPI thread ran on CPU {}",
+                names.join(" and ")
+            ),
+            cpus.iter().all(|cpu| *cpu == wanted),
+        ),
+    }
+}
+
+/// The warnings of a report with one row that are about this row. Those about the machine the report around it has too.
+fn of_the_row(report: &Report) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for row in &report.rows {
+        let about = |warning: &&String| warning.starts_with(&row.name);
+        doubts.extend(report.warnings.iter().filter(about).cloned());
+    }
+    doubts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{known, sample};
+
+    #[test]
+    fn what_the_lane_doubts_of_itself_is_kept_and_what_it_doubts_of_the_machine_is_not() {
+        let mut report = sample::report([2.0, 2.0], [1.0, 1.0]);
+        report.conditions.load = 3.0;
+        report.rows[0].contenders[0].push_run([(Measure::plain(known::FAILED, ""), 2.0)]);
+        let report = report.finish();
+        assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+        assert_eq!(of_the_row(&report), ["1 flow, xdp: 2 requests failed"]);
+    }
+
+    #[test]
+    fn a_thread_that_ran_elsewhere_or_not_at_all_is_doubted() {
+        for (cpus, is_right) in [(vec![1], true), (vec![0, 1], false), (Vec::new(), false)] {
+            let cpus = cpus.into_iter().collect();
+            assert_eq!(where_it_ran(&cpus, 1).1, is_right, "{cpus:?}");
+        }
+    }
 
     #[test]
     fn the_share_of_the_limit_is_that_of_frames() {
@@ -371,8 +447,8 @@ mod tests {
         };
         let mut row = Contenders::default();
         for (limit, lane) in [(500_000.0, 450_000.0), (400_000.0, 320_000.0)] {
-            row.push(LIMIT, &[limit, limit], 1514);
-            row.push(LANE, &[lane, lane], 1514);
+            row.push(LIMIT, limit, Some(limit), 1514);
+            row.push(LANE, lane, None, 1514);
         }
         let row = row.finish(&case);
         assert_eq!(row.name, "1514 B, native, softirq");
@@ -380,5 +456,10 @@ mod tests {
         assert_eq!(row.comparisons[0].is_met(), Some(true));
         let rate = row.contenders[0].series(&WIRE.name).unwrap().runs[0];
         assert!((rate - 6.056).abs() < 1e-9, "{rate}");
+        assert!(row.contenders[0].series(&SENT.name).is_some());
+        assert!(
+            row.contenders[1].series(&SENT.name).is_none(),
+            "nobody counts what the copy lane sends"
+        );
     }
 }

@@ -5,9 +5,10 @@
 //! it: a server that stalls is charged for everything that had to wait (coordinated omission, Gil Tene). First one
 //! whole object is fetched and compared with the file; later the status and the length of every answer are checked.
 //!
-//! It is a process of its own so that it can have a namespace and a CPU. It says `begin` and `end` on stdout when what
-//! it measures does, so that a parent can look at clocks of its own, then the [`Outcome`] as one line of JSON. One that
-//! is attended stays until its stdin ends: of a process that is gone nothing can be read.
+//! It is a process of its own so that it can have a namespace and a CPU. It says `ready` on stdout once everything that
+//! receives for it is there, `begin` and `end` when what it measures does, so that a parent can look at clocks of its own,
+//! then the [`Outcome`] as one line of JSON. One that is attended stays until its stdin ends: of a process that is gone
+//! nothing can be read.
 //!
 //! | file | role |
 //! |---|---|
@@ -47,6 +48,12 @@ use response::Answer;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the first fetch may hang.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What it says once its sockets, or its program, receive.
+pub const READY: &str = "ready";
+/// What it says when what is measured begins.
+pub const BEGIN: &str = "begin";
+/// What it says when that ends.
+pub const END: &str = "end";
 /// What it says of an answer that is not the file.
 pub const DIFFERS: &str = "the content differs from the file";
 const BUFFER_BYTES: usize = 256 << 10;
@@ -145,6 +152,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// Gives the outcome and the histograms.
 fn over_kernel(options: &Options) -> Result<(Outcome, Vec<u8>), Error> {
     raise_file_limit()?;
+    say(READY).map_err(Error::io("stdout"))?;
     let length = verify(options)?;
     let mut driver = Driver::new(options, length).map_err(Error::io("the loader"))?;
     let outcome = driver.run().map_err(Error::io("the loader"))?;

@@ -50,6 +50,9 @@ mod scenario;
 mod seat;
 mod server;
 mod site;
+#[cfg(test)]
+#[path = "../../daemon/tests/skip.rs"]
+mod skip;
 mod syscalls;
 mod transfer;
 mod usage;

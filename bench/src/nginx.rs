@@ -37,6 +37,9 @@ impl Nginx {
         let version = version().ok_or(Error::NoNginx)?;
         let scratch = lab.scratch();
         let (config, pid) = (scratch.join("nginx.conf"), scratch.join("nginx.pid"));
+        // What it says before it has read where its log is.
+        let said = scratch.join("nginx.stderr");
+        let stderr = fs::File::create(&said).map_err(Error::io(said.display().to_string()))?;
         // What an earlier one left would look as if this one were ready.
         let _ = fs::remove_file(&pid);
         fs::write(&config, configuration(scratch, &pid, root, direction))
@@ -47,7 +50,7 @@ impl Nginx {
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .map_err(spawning(PROGRAM))?;
         let mut nginx = Nginx {
@@ -57,19 +60,19 @@ impl Nginx {
                 Direction::Up => format!("{version}, one process, dav_methods PUT"),
             },
         };
-        nginx.wait_ready(&pid, &scratch.join("nginx.log"))?;
+        nginx.wait_ready(&pid, [&said, &scratch.join("nginx.log")])?;
         Ok(nginx)
     }
 
     /// nginx writes its process id once it listens.
-    fn wait_ready(&mut self, pid: &Path, log: &Path) -> Result<(), Error> {
+    fn wait_ready(&mut self, pid: &Path, says: [&Path; 2]) -> Result<(), Error> {
         let end = Instant::now() + PATIENCE;
         while fs::read_to_string(pid).is_ok_and(|text| text.is_empty()) || !pid.exists() {
             let ended = self.child.try_wait().map_err(Error::io(PROGRAM))?.is_some();
             if ended || Instant::now() > end {
                 return Err(Error::Failed {
                     program: PROGRAM.to_owned(),
-                    said: fs::read_to_string(log).unwrap_or_default(),
+                    said: lines(&says.map(|file| fs::read_to_string(file).unwrap_or_default())),
                 });
             }
             thread::sleep(Duration::from_millis(5));
@@ -88,6 +91,17 @@ impl Drop for Nginx {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines of some files, each once: nginx says most mistakes in two places.
+fn lines(texts: &[String]) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
 }
 
 fn configuration(scratch: &Path, pid: &Path, root: &Path, direction: Direction) -> String {
@@ -114,6 +128,12 @@ fn configuration(scratch: &Path, pid: &Path, root: &Path, direction: Direction) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nginx_says_in_two_places_is_said_once() {
+        let texts = ["a\nb\n", "b\nc\n"].map(str::to_owned);
+        assert_eq!(lines(&texts), "a\nb\nc");
+    }
 
     #[test]
     fn nothing_is_written_outside_of_the_scratch_directory() {

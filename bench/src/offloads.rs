@@ -168,16 +168,26 @@ pub fn place_napi(lab: &Lab, end: End, cpu: u32) -> Result<(), Error> {
     for_each_napi(lab, end, "chrt", &["--fifo", "--pid", "1"])
 }
 
-/// Runs a program with the process id of each such thread as its last word.
-fn for_each_napi(lab: &Lab, end: End, program: &str, args: &[&str]) -> Result<(), Error> {
+/// Process ids of the kernel threads that receive at an end: none without NAPI, or if that is no thread.
+pub fn napi_threads(lab: &Lab, end: End) -> Result<Vec<u32>, Error> {
     let name = format!("^napi/{}-", lab.link(end));
-    // It fails if there is none, which is no mistake: an end without NAPI has none.
+    // It fails if there is none, which is no mistake.
     let found = Command::new("pgrep")
         .arg(name)
         .output()
         .map_err(spawning("pgrep"))?;
-    for pid in String::from_utf8_lossy(&found.stdout).split_whitespace() {
-        output(program, Command::new(program).args(args).arg(pid))?;
+    let found = String::from_utf8_lossy(&found.stdout);
+    let pids = found.split_whitespace();
+    Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Runs a program with the process id of each such thread as its last word.
+fn for_each_napi(lab: &Lab, end: End, program: &str, args: &[&str]) -> Result<(), Error> {
+    for pid in napi_threads(lab, end)? {
+        output(
+            program,
+            Command::new(program).args(args).arg(pid.to_string()),
+        )?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `beds` | the labs that runs take place in |
 //! | `turns` | a row: its servers in turn |
 //! | `trial` | one run of one server |
 //! | `upload` | one that stores |
@@ -12,6 +13,7 @@
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
 
+mod beds;
 mod counting;
 mod curl;
 mod loader;
@@ -20,7 +22,6 @@ mod trial;
 mod turns;
 mod upload;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,14 +34,12 @@ pub const GOODPUT: &str = "goodput";
 
 use crate::contestant::Contestant;
 use crate::error::Error;
-use crate::lab::{End, Lab};
-use crate::offloads::{OWN_CPUS, receive_on_own_cpus, threaded_napi};
+use crate::offloads::OWN_CPUS;
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
 use crate::seat::Seat;
-use crate::site::Objects;
 use crate::syscalls;
-use trial::Bed;
+use beds::Beds;
 use turns::{Turns, not_run};
 
 /// Name of the reports in `--out`.
@@ -146,11 +145,25 @@ impl Options {
     }
 }
 
-/// Runs a scenario.
+/// Runs a scenario, and each server once more to count its system calls.
 pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
+    measure_and(syscalls::missing(), scenario, binary, seat)
+}
+
+/// Runs a scenario in which system calls are nobody's question.
+pub fn measure_uncounted(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
+    measure_and(Some("nobody asked"), scenario, binary, seat)
+}
+
+/// `uncounted`: why no system calls are counted, if they are not.
+fn measure_and(
+    uncounted: Option<&str>,
+    scenario: &Scenario,
+    binary: &Path,
+    seat: &Seat,
+) -> Result<Report, Error> {
     let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
     report.notes = notes(scenario);
-    let uncounted = syscalls::missing();
     report.notes.push(match uncounted {
         None => "system calls: of all threads of the server, counted at the kernel's tracepoint in a further run that is not timed".to_owned(),
         Some(why) => format!("system calls are not counted: {why}"),
@@ -165,39 +178,17 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
     });
     let cases = scenario.cases();
     for &mtu in &scenario.link.mtu {
-        let lab = match scenario.load.direction {
-            Direction::Down => Lab::new(mtu)?,
-            Direction::Up => Lab::in_memory(mtu)?,
-        };
-        // A new connection for every request uses up the ports that are there by default.
-        let ports = "echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range";
-        lab.run(End::Client, "sh", &["-c", ports])?;
-        if scenario.link.threaded_napi {
-            threaded_napi(&lab, seat.client_cpu)?;
-        }
-        if scenario.link.own_cpus {
-            receive_on_own_cpus(&lab, seat)?;
-        }
-        let objects = Objects::create(&lab)?;
-        let bed = Bed {
-            lab: &lab,
-            binary,
-            objects: &objects,
-            seat,
-            load: &scenario.load,
-            calls: RefCell::default(),
-            own_cpus: scenario.link.own_cpus,
-        };
+        let beds = Beds::new(scenario, binary, seat, mtu)?;
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
-            case.offloads.apply(&lab, scenario.load.direction)?;
             let rate = rate(scenario, case, &capacities);
             let mut turns = Turns::new(scenario, case, &servers);
-            turns.run(&bed, &rate)?;
+            turns.run(&beds, &rate)?;
             if let (Ok(rate), None) = (&rate, uncounted) {
-                turns.count_calls(&bed, *rate)?;
+                turns.count_calls(&beds, *rate)?;
             }
+            report.warnings.extend(turns.warnings());
             let (row, missing) = turns.finish(rate.unwrap_or(None));
             if case.arrivals == Arrivals::Closed {
                 capacities = row.contenders.iter().filter_map(capacity).collect();
@@ -282,7 +273,7 @@ fn notes(scenario: &Scenario) -> Vec<String> {
             if load.keep_alive {
                 ""
             } else {
-                "; a new connection for every request"
+                "; a new connection for every request, new namespaces for every run: none has TIME-WAIT of the one before"
             }
         ),
     };
@@ -294,6 +285,12 @@ fn notes(scenario: &Scenario) -> Vec<String> {
         ),
         "CPU is that of the whole CPU of the server, with softirqs".to_owned(),
     ];
+    if scenario.servers.contains(&Contestant::XdpNapi) {
+        notes.push(
+            "xdp-napi: the time of the thread that receives for it is in its CPU per GB and per request, wherever that runs"
+                .to_owned(),
+        );
+    }
     if load
         .arrivals
         .iter()

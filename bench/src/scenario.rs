@@ -238,6 +238,17 @@ impl TryFrom<String> for Arrivals {
 }
 
 impl Scenario {
+    /// Bytes of all files that an upload keeps at the same time: the objects, and of the largest case what every connection
+    /// stores.
+    pub fn uploaded_bytes(&self) -> u64 {
+        let mut sizes: Vec<u64> = self.load.object.iter().map(|size| size.0).collect();
+        let stored = sizes.iter().copied().max().unwrap_or(0);
+        let connections = self.load.connections.iter().copied().max().unwrap_or(0);
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes.iter().sum::<u64>() + stored * u64::from(connections.max(1))
+    }
+
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Scenario, Error> {
         let name = path.display().to_string();
@@ -418,6 +429,12 @@ mod tests {
     fn refused(from: &str, to: &str) -> String {
         assert!(SMALL.contains(from), "{from}");
         Scenario::parse(&SMALL.replace(from, to)).unwrap_err()
+    }
+
+    #[test]
+    fn an_upload_needs_room_for_every_object_and_for_what_is_stored() {
+        let scenario = Scenario::parse(include_str!("../scenarios/upload.toml")).unwrap();
+        assert_eq!(scenario.uploaded_bytes(), (64 + 16 * 64) << 20);
     }
 
     #[test]

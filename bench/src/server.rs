@@ -65,7 +65,7 @@ impl Congestion {
 
 /// How a daemon is started.
 #[derive(Clone, Copy, Debug)]
-pub struct Launch {
+pub struct Launch<'a> {
     /// The stack.
     pub backend: Backend,
     /// CPU of its worker.
@@ -78,16 +78,16 @@ pub struct Launch {
     /// Port of the service.
     pub port: u16,
     /// What else the configuration says of `[xdp]`, as TOML.
-    pub xdp: &'static str,
+    pub xdp: &'a str,
     /// Whether PUT stores files.
     pub uploads: bool,
     /// All threads on that CPU, not only the worker: for scenarios that count what the CPU does.
     pub pinned: bool,
 }
 
-impl Launch {
+impl Launch<'_> {
     /// With the defaults of the daemon.
-    pub fn new(backend: Backend, cpu: u32) -> Launch {
+    pub fn new(backend: Backend, cpu: u32) -> Self {
         Launch {
             backend,
             cpu,
@@ -122,7 +122,12 @@ impl Server {
     }
 
     /// The same with more to say.
-    pub fn launch(lab: &Lab, binary: &Path, root: &Path, launch: &Launch) -> Result<Server, Error> {
+    pub fn launch(
+        lab: &Lab,
+        binary: &Path,
+        root: &Path,
+        launch: &Launch<'_>,
+    ) -> Result<Server, Error> {
         let Launch {
             backend, cpu, port, ..
         } = *launch;

@@ -1,7 +1,8 @@
 //! What a run costs: CPU time, memory and packets, as the kernel counts them.
 //!
 //! The CPU that a server is pinned to is counted as a whole, with the softirqs that work for it: a kernel TCP that
-//! works in softirqs is charged as one that works in a thread.
+//! works in softirqs is charged as one that works in a thread. A kernel thread that receives for the server (threaded NAPI)
+//! is the server's wherever it runs.
 
 use std::fs;
 use std::time::Instant;
@@ -11,6 +12,8 @@ use crate::seat::Seat;
 
 /// Ticks per second of /proc/stat: USER_HZ is 100 on every Linux.
 const HZ: f64 = 100.0;
+/// What two differences of counters in ticks cannot tell from nothing: in a run of 50 ms this is a lot.
+const BLUR_S: f64 = 2.0 / HZ;
 
 /// Ticks of a CPU since boot, from proc_stat(5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +24,22 @@ struct Ticks {
     stolen: u64,
 }
 
+/// A thread that receives for the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Receiver {
+    pid: u32,
+    /// CPU seconds so far.
+    seconds: f64,
+    /// Where it ran last.
+    pub cpu: u32,
+}
+
 /// Counters at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     at: Instant,
+    server_cpu: u32,
+    receivers: Vec<Receiver>,
     /// Seconds of the server's threads.
     process_s: f64,
     server: Ticks,
@@ -41,8 +56,11 @@ pub struct Usage {
     pub server_s: f64,
     /// User and system seconds of the server's threads, wherever they ran.
     pub process_s: f64,
-    /// Seconds of it in other tasks than the server; softirqs are nobody's.
+    /// Seconds of it in other tasks than the server and what receives for it, less what ticks cannot tell; softirqs are
+    /// nobody's.
     pub others_s: f64,
+    /// Seconds of the threads that receive for the server on another CPU.
+    pub elsewhere_s: f64,
     /// Seconds that the client's CPU worked.
     pub client_s: f64,
     /// Seconds that the hypervisor took of both.
@@ -51,9 +69,42 @@ pub struct Usage {
     pub packets: u64,
 }
 
+impl Usage {
+    /// Seconds that serving took: the server's CPU, and what receives for it elsewhere.
+    pub fn serving_s(&self) -> f64 {
+        self.server_s + self.elsewhere_s
+    }
+}
+
+impl Receiver {
+    /// Whether it worked for a tick at least: one that did not may show the CPU it was made on.
+    pub fn has_run(&self) -> bool {
+        self.seconds > 0.0
+    }
+
+    /// Looks at the threads with these process ids. One that is gone is left out.
+    pub fn all(pids: &[u32]) -> Vec<Receiver> {
+        let look = |pid: &u32| {
+            let stat = read(&format!("/proc/{pid}/stat")).ok()?;
+            Some(Receiver {
+                pid: *pid,
+                seconds: process(&stat)?,
+                cpu: last_cpu(&stat)?,
+            })
+        };
+        pids.iter().filter_map(look).collect()
+    }
+}
+
 impl Snapshot {
     /// Looks at the CPUs and at the server's process, and at a link as another process sees it that is in its namespace.
-    pub fn take(seat: &Seat, server: u32, link: Option<(u32, &str)>) -> Result<Self, Error> {
+    /// `receivers` are the process ids of threads that receive for the server.
+    pub fn take(
+        seat: &Seat,
+        server: u32,
+        receivers: &[u32],
+        link: Option<(u32, &str)>,
+    ) -> Result<Self, Error> {
         let process_s = process_seconds(server)?;
         let stat = read("/proc/stat")?;
         let of = |cpu| ticks(&stat, cpu).unwrap_or_default();
@@ -63,6 +114,8 @@ impl Snapshot {
         });
         Ok(Snapshot {
             at: Instant::now(),
+            server_cpu: seat.server_cpu,
+            receivers: Receiver::all(receivers),
             process_s,
             server: of(seat.server_cpu),
             client: of(seat.client_cpu),
@@ -78,15 +131,31 @@ impl Snapshot {
         let server = |of| counted(of, &self.server, &earlier.server);
         let client = |of| counted(of, &self.client, &earlier.client);
         let process_s = self.process_s - earlier.process_s;
+        let (here_s, elsewhere_s) = self.received_since(earlier);
         Usage {
             seconds: (self.at - earlier.at).as_secs_f64(),
             server_s: server(|ticks| ticks.busy),
             process_s,
-            others_s: (server(|ticks| ticks.tasks) - process_s).max(0.0),
+            others_s: (server(|ticks| ticks.tasks) - process_s - here_s - BLUR_S).max(0.0),
+            elsewhere_s,
             client_s: client(|ticks| ticks.busy),
             stolen_s: server(|ticks| ticks.stolen) + client(|ticks| ticks.stolen),
             packets: self.packets.saturating_sub(earlier.packets),
         }
+    }
+
+    /// Seconds of the threads that receive, on the server's CPU and elsewhere. They are pinned: where one is now it was.
+    fn received_since(&self, earlier: &Snapshot) -> (f64, f64) {
+        let (mut here, mut elsewhere) = (0.0, 0.0);
+        for now in &self.receivers {
+            let before = earlier.receivers.iter().find(|then| then.pid == now.pid);
+            let seconds = now.seconds - before.map_or(now.seconds, |then| then.seconds);
+            match now.cpu == self.server_cpu {
+                true => here += seconds,
+                false => elsewhere += seconds,
+            }
+        }
+        (here, elsewhere)
     }
 }
 
@@ -155,6 +224,12 @@ fn process(stat: &str) -> Option<f64> {
     Some(seconds(user + system))
 }
 
+/// Field 39 of proc_pid_stat(5).
+fn last_cpu(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(36)?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -189,6 +264,59 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 90 0 0 0 120 34 0 0 20 0 3 0 55 0 0";
         assert_eq!(process(stat), Some(1.54));
         assert_eq!(process("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_thread_ran_last_where_the_kernel_says() {
+        let own = Receiver::all(&[std::process::id(), u32::MAX]);
+        assert_eq!(own.len(), 1, "one of them exists: {own:?}");
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 90 0 0 0 120 34 0 0 20 0 3 0 55 0 0 5 6 7 8 9 10 11 12 13 14 15 16 17 18 3 0\n";
+        assert_eq!(last_cpu(stat), Some(3));
+    }
+
+    #[test]
+    fn a_tick_more_than_the_server_used_is_nobody_s() {
+        let at = Instant::now();
+        let before = Snapshot {
+            at,
+            server_cpu: 0,
+            receivers: Vec::new(),
+            process_s: 1.0,
+            server: Ticks::default(),
+            client: Ticks::default(),
+            packets: 0,
+        };
+        let mut after = before.clone();
+        after.at += Duration::from_millis(8);
+        after.server.tasks = 1;
+        assert_eq!(after.since(&before).others_s, 0.0);
+    }
+
+    #[test]
+    fn what_receives_for_the_server_is_its_own_wherever_it_runs() {
+        let busy = |tasks| Ticks {
+            busy: tasks,
+            tasks,
+            stolen: 0,
+        };
+        let snapshot = |at, tasks, process_s, receivers: [(u32, f64, u32); 2]| Snapshot {
+            at,
+            server_cpu: 0,
+            receivers: receivers
+                .map(|(pid, seconds, cpu)| Receiver { pid, seconds, cpu })
+                .to_vec(),
+            process_s,
+            server: busy(tasks),
+            client: busy(0),
+            packets: 0,
+        };
+        let begin = Instant::now();
+        let before = snapshot(begin, 100, 1.0, [(7, 5.0, 0), (8, 2.0, 1)]);
+        let end = begin + Duration::from_secs(1);
+        let after = snapshot(end, 190, 1.5, [(7, 5.25, 0), (8, 2.5, 1)]);
+        let usage = after.since(&before);
+        assert!((usage.others_s - 0.13).abs() < 1e-9, "{usage:?}");
+        assert!((usage.serving_s() - 1.4).abs() < 1e-9, "{usage:?}");
     }
 
     #[test]

@@ -69,6 +69,8 @@ fn our_tcp_as_the_client_gets_answers_from_our_tcp_and_from_the_kernels() {
         for contender in contenders {
             assert!(value(contender, "requests") > 100.0, "{contender:#}");
             assert_eq!(value(contender, "failed"), 0.0, "{contender:#}");
+            // Whoever receives on a CPU of its own, the account of the server's CPU is complete.
+            assert!(value(contender, "others") < 100.0, "{contender:#}");
         }
     }
 }
@@ -93,8 +95,11 @@ fn frames_of_the_bare_transmitter_arrive_at_a_socket_and_at_a_program_that_drops
         let is_full = row["parameters"]["frame_bytes"] == 1514;
         assert_eq!(contenders.len(), if is_full { 3 } else { 2 });
         for contender in contenders {
-            let (arrived, sent) = (value(contender, "frames"), value(contender, "sent"));
-            assert!(arrived > 1000.0 && sent > 1000.0, "{contender:#}");
+            assert!(value(contender, "frames") > 1000.0, "{contender:#}");
+            // What the daemon sends is not counted.
+            if contender["name"] != "copy lane" {
+                assert!(value(contender, "sent") > 1000.0, "{contender:#}");
+            }
         }
     }
 }

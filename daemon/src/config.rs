@@ -29,7 +29,7 @@ pub use error::{ConfigError, ConfigErrors, Position};
 /// Exit code of the process for a mistake in the configuration or on the command line.
 pub const EXIT_CONFIG: u8 = 2;
 
-/// The commented default configuration, as installed to `/etc/sluice/sluice.toml`.
+/// The commented default configuration, `deploy/sluice.toml`: what `--print-config default` prints. Nothing installs it yet.
 pub const DEFAULT_FILE: &str = include_str!("../../deploy/sluice.toml");
 
 /// Largest number of address and port pairs: the size of the endpoint table in the XDP program.
@@ -394,7 +394,7 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
-            // Below TimeoutStopSec=90 of the systemd unit, so that we end before we are killed.
+            // Below 90 s, the default of TimeoutStopSec= in systemd units, so that we end before we are killed.
             drain_timeout: Duration::from_secs(85),
             min_rate: Some(1 << 10),
             // At 1 to 2 us for the frame and its cookie, less than a tenth of a CPU.

@@ -47,6 +47,8 @@ struct Pace {
 
 /// Runs the scenario with so many workers and prints its report.
 pub fn run(workers: u16, options: &Options) -> Result<(), Error> {
+    let cpus = thread::available_parallelism().map_err(Error::io("number of CPUs"))?;
+    check(workers, cpus.get())?;
     let conditions = Conditions::gather()?;
     let pattern = Pattern::new();
     let names = ["one worker".to_owned(), format!("{workers} workers")];
@@ -81,6 +83,22 @@ pub fn run(workers: u16, options: &Options) -> Result<(), Error> {
     ));
     report.rows = rows;
     report::publish(vec![report.finish()], &options.output)
+}
+
+/// Before anything runs: a worker that finds no CPU would be found after all others had run.
+fn check(workers: u16, cpus: usize) -> Result<(), Error> {
+    if usize::from(workers) <= cpus {
+        return Ok(());
+    }
+    let fix = match cpus {
+        0 | 1 => "a machine with two CPUs, or taskset(1) with more of them".to_owned(),
+        most => format!("at most --workers {most}"),
+    };
+    Err(Error::Workers {
+        asked: workers,
+        most: cpus,
+        fix,
+    })
 }
 
 fn row(connections: u16, paces: &[Vec<Pace>; 2], names: &[String; 2], goal: Option<f64>) -> Row {
@@ -241,12 +259,12 @@ mod tests {
     use super::super::tests::options;
     use super::*;
     use crate::engine::Checksums;
+    use crate::skip::skip;
 
     #[test]
     fn workers_are_busy_until_the_last_has_its_time() {
         if thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
-            eprintln!("skipped: needs two CPUs");
-            return;
+            return skip("engine", "needs two CPUs");
         }
         let (tickets, slow_is_done) = (AtomicUsize::new(0), AtomicBool::new(false));
         let seen = on_cpus(2, |start, all_done| {
@@ -269,6 +287,15 @@ mod tests {
         let options = options(Checksums::Software);
         let pace = together(1, 3, &options, &Pattern::new()).unwrap();
         assert!(pace.server > pace.whole && pace.whole > 0.0, "{pace:?}");
+    }
+
+    #[test]
+    fn more_workers_than_cpus_are_refused_with_the_most_there_can_be() {
+        assert!(check(2, 2).is_ok());
+        let said = check(64, 2).unwrap_err().to_string();
+        assert!(said.ends_with("-> at most --workers 2"), "{said}");
+        let said = check(2, 1).unwrap_err().to_string();
+        assert!(!said.contains("at most"), "{said}");
     }
 
     #[test]

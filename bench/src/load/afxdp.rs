@@ -26,7 +26,7 @@ use sluice_xdp_prog::{Catch, Fate};
 
 use super::agenda::Agenda;
 use super::record::Outcome;
-use super::{Options, PATIENCE};
+use super::{Options, PATIENCE, READY, say};
 use crate::error::Error;
 use crate::xsk::{Interface, Xsk, link_address_of};
 use host::{Ends, Host};
@@ -86,6 +86,7 @@ pub fn run(options: &Options) -> Result<(Outcome, Vec<u8>), Error> {
     let what = Catch::SegmentsFrom(options.server);
     // The program is attached as long as this lives.
     let xsk = Xsk::open(&interface, what, Fate::ToSocket, options.attach)?;
+    say(READY).map_err(Error::io("stdout"))?;
     let clock = Clock::new(Instant::now());
     let slots = 2 * options.connections + CLOSING;
     // Processes that follow one another begin with other ports.
@@ -167,7 +168,8 @@ impl Driver {
         let mut table = self.table(options)?;
         loop {
             let now = Instant::now();
-            if let Some(outcome) = table.agenda.proceed(now)? {
+            if let Some(mut outcome) = table.agenda.proceed(now)? {
+                outcome.lost = self.host.lost()?;
                 return Ok((outcome, table.agenda.record.histograms()?));
             }
             self.turn(&mut table, now)?;

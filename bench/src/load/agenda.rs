@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{Outcome, Record};
 use super::schedule::Schedule;
-use super::{GRACE, Options, say};
+use super::{BEGIN, END, GRACE, Options, say};
 
 /// Failures after which there is nothing to measure.
 const FAILURES_MAX: u64 = 1000;
@@ -62,11 +62,11 @@ impl Agenda {
     pub fn proceed(&mut self, now: Instant) -> io::Result<Option<Outcome>> {
         if !self.has_begun && now >= self.begin {
             self.has_begun = true;
-            say("begin")?;
+            say(BEGIN)?;
         }
         if !self.has_ended && now >= self.end {
             self.has_ended = true;
-            say("end")?;
+            say(END)?;
         }
         let unfinished = self.unfinished();
         let is_over = self.schedule.is_none() || unfinished == 0 || now >= self.end + GRACE;

@@ -22,6 +22,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Answered in that time, in the open loop: due in that time and answered.
     pub requests: u64,
+    /// Answers that came in that time, whenever they were due: what the CPU time of that time was spent on.
+    pub answers: u64,
     /// Of bodies, in that time.
     pub bytes: u64,
     /// Requests that were answered wrongly or not at all.
@@ -30,10 +32,32 @@ pub struct Outcome {
     pub unfinished: u64,
     /// The first failure.
     pub first_failure: Option<String>,
+    /// What the client itself lost of frames, from its start on: what it measures is then its own limit too.
+    #[serde(default)]
+    pub lost: Lost,
     /// Between two of `slices`.
     pub slice_s: f64,
     /// Bytes and requests of each part of that time.
     pub slices: Vec<[u64; 2]>,
+}
+
+/// Frames that the client over AF_XDP lost. That over the kernel's TCP does not know of any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// Frames that were no segment for it, or a broken one.
+    pub refused: u64,
+    /// Segments that found no free frame or no room in the ring, or that the kernel lost on their way out.
+    pub unsent: u64,
+    /// Frames that the kernel dropped for want of a buffer or of room in the ring.
+    pub dropped: u64,
+}
+
+impl Lost {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.refused + self.unsent + self.dropped
+    }
 }
 
 /// What is counted so far.
@@ -43,6 +67,7 @@ pub struct Record {
     /// Whether a request belongs to the time it was due in, and not to that it was answered in.
     by_due: bool,
     requests: u64,
+    answers: u64,
     bytes: u64,
     failed: u64,
     first_failure: Option<String>,
@@ -62,6 +87,7 @@ impl Record {
             end,
             by_due,
             requests: 0,
+            answers: 0,
             bytes: 0,
             failed: 0,
             first_failure: None,
@@ -82,6 +108,7 @@ impl Record {
 
     /// A request that was due and now is answered.
     pub fn answered(&mut self, due: Instant, now: Instant) {
+        self.answers += u64::from((self.begin..self.end).contains(&now));
         let when = if self.by_due { due } else { now };
         let Some(slice) =
             part(self.begin, self.end, when, SLICE).and_then(|at| self.slices.get_mut(at))
@@ -116,10 +143,12 @@ impl Record {
         Outcome {
             seconds: (self.end - self.begin).as_secs_f64(),
             requests: self.requests,
+            answers: self.answers,
             bytes: self.bytes,
             failed: self.failed,
             unfinished,
             first_failure: self.first_failure.clone(),
+            lost: Lost::default(),
             slice_s: SLICE.as_secs_f64(),
             slices: self.slices.clone(),
         }
@@ -190,6 +219,7 @@ mod tests {
         }
         let outcome = record.outcome(0);
         assert_eq!((outcome.requests, outcome.bytes), (2, 20));
+        assert_eq!(outcome.answers, outcome.requests);
         assert_eq!(outcome.slices.len(), 15);
         assert_eq!((outcome.slices[0], outcome.slices[14]), ([10, 1], [10, 1]));
         assert_eq!(outcome.seconds, 1.5);
@@ -209,6 +239,16 @@ mod tests {
             slowest.abs_diff(1_600_000_000) < 2_000_000,
             "from when it was due: {slowest}"
         );
+    }
+
+    #[test]
+    fn the_answers_of_a_time_are_those_that_came_in_it_whenever_they_were_due() {
+        let (zero, mut record) = record(true);
+        for (due, now) in [(900, 1100), (2400, 2499), (2400, 2500), (2400, 4000)] {
+            record.answered(zero + due * MS, zero + now * MS);
+        }
+        let outcome = record.outcome(0);
+        assert_eq!((outcome.requests, outcome.answers), (3, 2));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub mod known {
     pub const LATE: &str = "counted late";
     /// Requests that did not end well.
     pub const FAILED: &str = "failed";
+    /// Frames that the client lost itself.
+    pub const CLIENT_DROPS: &str = "lost by the client";
 }
 
 /// All of them.
@@ -69,9 +71,11 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
         .series(decided_by)
         .filter(|series| series.measure.better != Better::Neither)
         .map_or(0.0, |series| series.summary.spread());
-    let failed: f64 = contender
-        .series(known::FAILED)
-        .map_or(0.0, |series| series.runs.iter().sum());
+    let sum = |name| -> f64 {
+        let series = contender.series(name);
+        series.map_or(0.0, |series| series.runs.iter().sum())
+    };
+    let (failed, lost) = (sum(known::FAILED), sum(known::CLIENT_DROPS));
     let client_bound = median(known::CLIENT_BUSY) > BUSY && median(known::SERVER_BUSY) < BUSY;
     [
         (spread > SPREAD_DOUBTFUL).then(|| {
@@ -98,6 +102,9 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
             format!("the hypervisor took {percent:.1} % of a CPU; repeat on a quiet machine")
         }),
         (failed > 0.0).then(|| format!("{failed} requests failed")),
+        (lost > 0.0).then(|| {
+            format!("the client lost {lost} frames itself: its limits are in these numbers; fewer connections, or another client")
+        }),
     ]
     .into_iter()
     .flatten()
@@ -136,6 +143,7 @@ mod tests {
             (busy(known::LATE), 12.0),
             (busy(known::STOLEN), 5.0),
             (busy(known::FAILED), 2.0),
+            (busy(known::CLIENT_DROPS), 3.0),
         ]);
         let doubts = of(&report).join("\n");
         for doubt in [
@@ -144,6 +152,7 @@ mod tests {
             "12 % too long",
             "took 5.0 %",
             "2 requests failed",
+            "lost 3 frames itself",
         ] {
             assert!(doubts.contains(doubt), "{doubt}: {doubts}");
         }

@@ -8,14 +8,15 @@ use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use super::trial::Bed;
 use crate::error::Error;
 use crate::lab::{End, SERVER, spawning};
-use crate::load::{Outcome, read_histograms};
+use crate::load::{BEGIN, END, Outcome, READY, read_histograms};
 use crate::report::Interval;
 use crate::server::PORT;
 
 const PROGRAM: &str = "sluice-bench load";
 
 /// A running loader. Dropping it kills it.
-pub struct Loader {
+pub struct Loader<'a> {
+    bed: &'a Bed<'a>,
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
@@ -26,12 +27,12 @@ pub struct Loader {
 pub type Attend<'a> = &'a mut dyn FnMut(u32) -> Result<(), Error>;
 
 /// Starts it. `flags` stand above those of the bed.
-pub fn start(
-    bed: &Bed<'_>,
+pub fn start<'a>(
+    bed: &'a Bed<'a>,
     object: &str,
     connections: u32,
     flags: &[String],
-) -> Result<Loader, Error> {
+) -> Result<Loader<'a>, Error> {
     let own = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
     let histograms = bed.lab.scratch().join(format!("histograms-{object}"));
     let cpu = bed.seat.client_cpu.to_string();
@@ -62,6 +63,7 @@ pub fn start(
         .zip(child.stderr.take())
         .ok_or(Error::Lab)?;
     Ok(Loader {
+        bed,
         child,
         stdout: BufReader::new(stdout),
         stderr,
@@ -69,28 +71,23 @@ pub fn start(
     })
 }
 
-impl Loader {
-    /// Follows it to its end.
+impl Loader<'_> {
+    /// Follows it to its end. The threads that receive are put in their places while it warms up, not when it begins: that
+    /// takes longer than nothing, and what is measured would begin without.
     pub fn attend(&mut self, begin: Attend<'_>, end: Attend<'_>) -> Result<Outcome, Error> {
         let pid = self.child.id();
         let mut outcome = None;
-        let mut line = String::new();
-        while self
-            .stdout
-            .read_line(&mut line)
-            .map_err(Error::io(PROGRAM))?
-            > 0
-        {
-            match line.trim() {
-                "begin" => begin(pid)?,
-                "end" => end(pid)?,
+        for line in self.stdout.by_ref().lines() {
+            match line.map_err(Error::io(PROGRAM))?.as_str() {
+                READY => self.bed.place()?,
+                BEGIN => begin(pid)?,
+                END => end(pid)?,
                 text => {
                     outcome = serde_json::from_str(text).ok();
                     // Now it may go.
                     drop(self.child.stdin.take());
                 }
             }
-            line.clear();
         }
         let status = self.child.wait().map_err(Error::io(PROGRAM))?;
         let mut said = String::new();
@@ -118,7 +115,7 @@ impl Loader {
     }
 }
 
-impl Drop for Loader {
+impl Drop for Loader<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

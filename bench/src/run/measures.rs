@@ -33,6 +33,8 @@ pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
 pub const PACKETS: Measure = Measure::plain("packets", "1/s").detail();
 /// Requests.
 pub const FAILED: Measure = Measure::plain(known::FAILED, "").detail();
+/// Frames.
+pub const CLIENT_DROPS: Measure = Measure::plain(known::CLIENT_DROPS, "").detail();
 /// Requests.
 pub const UNFINISHED: Measure = Measure::less("unfinished", "").detail();
 /// The bulk flows beside.

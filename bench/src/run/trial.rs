@@ -12,12 +12,12 @@ use crate::contestant::{Contestant, Running};
 use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::load::Outcome;
-use crate::offloads::place_napi;
+use crate::offloads::{napi_threads, pin_napi, place_napi};
 use crate::report::{Interval, Latency, Measure, Serving, Timeline};
-use crate::scenario::{Case, Client, Direction, Load, Size};
+use crate::scenario::{Case, Client, Direction, Link, Load, Size};
 use crate::seat::Seat;
 use crate::site::{Inbox, Objects};
-use crate::usage::{Snapshot, Usage, resident_bytes};
+use crate::usage::{Receiver, Snapshot, Usage, resident_bytes};
 
 /// What the bulk flows beside download.
 const BESIDE_OBJECT: Size = Size(64 << 20);
@@ -38,8 +38,10 @@ pub struct Bed<'a> {
     pub load: &'a Load,
     /// Counts the system calls of the present run, if they are counted.
     pub calls: RefCell<Option<Counting>>,
-    /// Whether each end receives on its own CPU.
-    pub own_cpus: bool,
+    /// How the ends receive.
+    pub link: &'a Link,
+    /// Threads that receive for the server in the present run.
+    pub receivers: RefCell<Vec<u32>>,
 }
 
 /// One run.
@@ -54,6 +56,8 @@ pub struct Done {
     pub timeline: Option<Timeline>,
     /// Body bytes and answers of what is measured.
     pub work: (u64, u64),
+    /// What was not as it should have been.
+    pub doubts: Vec<String>,
 }
 
 impl Done {
@@ -65,6 +69,7 @@ impl Done {
             intervals: Vec::new(),
             timeline: None,
             work: (0, 0),
+            doubts: Vec::new(),
         }
     }
 
@@ -91,7 +96,6 @@ impl Bed<'_> {
         rate: Option<f64>,
         round: u32,
     ) -> Result<Done, Error> {
-        let Seat { server_cpu, .. } = *self.seat;
         let name = self.objects.of(case.object.0)?;
         let direction = self.load.direction;
         let inbox = match direction {
@@ -101,7 +105,7 @@ impl Bed<'_> {
         let root = inbox
             .as_ref()
             .map_or(&self.objects.root, |inbox| &inbox.root);
-        let running = server.start(self.lab, self.binary, root, server_cpu, direction)?;
+        let running = server.start(self.lab, self.binary, root, self.seat, direction)?;
         let mut done = Done::new(running.serving(self.lab)?);
         if round == COUNTED {
             let counting = Counting::of(running.pid(), self.lab)?;
@@ -130,7 +134,7 @@ impl Bed<'_> {
         if let Some(counting) = self.calls.borrow_mut().as_mut() {
             counting.step()?;
         }
-        Snapshot::take(self.seat, running.pid(), link)
+        Snapshot::take(self.seat, running.pid(), &self.receivers.borrow(), link)
     }
 
     fn curl(
@@ -142,6 +146,7 @@ impl Bed<'_> {
         done: &mut Done,
     ) -> Result<(), Error> {
         let cpu = self.seat.client_cpu;
+        self.place()?;
         curl::verify(self.lab, &self.objects.root, name, server.name())?;
         let before = self.snapshot(running, None)?;
         let (bytes, seconds) = curl::fetch(self.lab, name, case.connections, cpu)?;
@@ -168,7 +173,7 @@ impl Bed<'_> {
         done.work = (bytes, u64::from(case.connections));
         done.values.push((GOODPUT, gbit_per_s(bytes, seconds)));
         done.values
-            .push((CPU_PER_GB, usage.server_s / gigabytes(bytes)));
+            .push((CPU_PER_GB, usage.serving_s() / gigabytes(bytes)));
         self.common(running, usage, done)
     }
 
@@ -185,6 +190,7 @@ impl Bed<'_> {
             Ok(())
         };
         let usage = if case.connections == 0 {
+            self.place()?;
             thread::sleep(Duration::from_secs_f64(self.load.warm_up_seconds));
             begin(0)?;
             thread::sleep(Duration::from_secs_f64(self.load.seconds));
@@ -231,7 +237,6 @@ impl Bed<'_> {
         let mut client = loader::start(self, name, case.connections, &flags)?;
         let outcome = client.attend(
             &mut |pid| {
-                self.place()?;
                 before = Some(self.snapshot(running, Some(pid))?);
                 Ok(())
             },
@@ -254,17 +259,49 @@ impl Bed<'_> {
         self.common(running, &usage, done)
     }
 
-    /// Puts the threads that receive where they belong. They begin when a program is attached, so this is done in every run.
+    /// Puts the threads that receive where they belong, and remembers those of the server. They begin when a program is
+    /// attached, so this is done in every run.
     pub(super) fn place(&self) -> Result<(), Error> {
-        if self.own_cpus {
+        if self.link.own_cpus {
             place_napi(self.lab, End::Server, self.seat.server_cpu)?;
             place_napi(self.lab, End::Client, self.seat.client_cpu)?;
         }
+        if self.link.threaded_napi {
+            pin_napi(self.lab, End::Client, self.seat.client_cpu)?;
+        }
+        let receivers = napi_threads(self.lab, End::Server)?;
+        self.receivers.replace(receivers);
         Ok(())
     }
 
+    /// Threads that receive and did not run where they belong.
+    fn misplaced(&self) -> Result<Vec<String>, Error> {
+        let Link {
+            own_cpus,
+            threaded_napi,
+            ..
+        } = *self.link;
+        let mut doubts = Vec::new();
+        for (end, cpu, is_placed) in [
+            (End::Server, self.seat.server_cpu, own_cpus),
+            (End::Client, self.seat.client_cpu, own_cpus || threaded_napi),
+        ] {
+            if is_placed {
+                let ran = Receiver::all(&napi_threads(self.lab, end)?);
+                let elsewhere = ran
+                    .iter()
+                    .find(|thread| thread.has_run() && thread.cpu != cpu);
+                doubts.extend(elsewhere.map(|thread| {
+                    let at = thread.cpu;
+                    format!("{end:?}: NAPI ran on CPU {at} instead of {cpu}")
+                }));
+            }
+        }
+        Ok(doubts)
+    }
+
     /// The bulk flows, which begin before the requests and end after them.
-    fn beside(&self, case: &Case) -> Result<Option<loader::Loader>, Error> {
+    fn beside(&self, case: &Case) -> Result<Option<loader::Loader<'_>>, Error> {
         if case.beside == 0 {
             return Ok(None);
         }
@@ -288,7 +325,8 @@ impl Bed<'_> {
         let is_bulk = case.object.is_bulk();
         let answered = if rate.is_some() { ANSWERED } else { REQUESTS };
         let goodput = (GOODPUT, gbit_per_s(outcome.bytes, outcome.seconds));
-        done.work = (outcome.bytes, outcome.requests);
+        // What was answered after the end was not paid for before it.
+        done.work = (outcome.bytes, outcome.answers);
         if is_bulk {
             done.values.push(goodput);
         } else {
@@ -307,12 +345,12 @@ impl Bed<'_> {
         // The CPU of bulk beside is not that of the requests.
         if case.beside == 0 && is_bulk && outcome.bytes > 0 {
             done.values
-                .push((CPU_PER_GB, usage.server_s / gigabytes(outcome.bytes)));
+                .push((CPU_PER_GB, usage.serving_s() / gigabytes(outcome.bytes)));
         }
-        if case.beside == 0 && !is_bulk && outcome.requests > 0 {
+        if case.beside == 0 && !is_bulk && outcome.answers > 0 {
             done.values.push((
                 CPU_PER_REQUESTS,
-                usage.server_s / float(outcome.requests) * 1e5,
+                usage.serving_s() / float(outcome.answers) * 1e5,
             ));
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -321,6 +359,7 @@ impl Bed<'_> {
             (LATE, 100.0 * (usage.seconds / outcome.seconds - 1.0).abs()),
             (PACKETS, packets),
             (FAILED, float(outcome.failed)),
+            (CLIENT_DROPS, float(outcome.lost.total())),
             (UNFINISHED, float(outcome.unfinished)),
         ]);
         if is_bulk {
@@ -339,11 +378,9 @@ impl Bed<'_> {
             (THREADS_BUSY, percent(usage.process_s)),
             (STOLEN, percent(usage.stolen_s)),
             (MEMORY, memory),
+            (OTHERS, percent(usage.others_s)),
         ]);
-        // Of the threads that receive for the server nobody knows whose they are.
-        if !self.own_cpus {
-            done.values.push((OTHERS, percent(usage.others_s)));
-        }
+        done.doubts = self.misplaced()?;
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! A row in the making: its servers take turns, and one that fails has no numbers in it.
 
+use super::beds::Beds;
 use super::counting;
 use super::measures;
-use super::trial::{Bed, Done};
+use super::trial::Done;
 use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::report::{Contender, Latency, NotRun, Row};
@@ -21,6 +22,8 @@ pub struct Turns<'a> {
     case: &'a Case,
     name: String,
     entries: Vec<Entry>,
+    /// What a reader of the row has to know.
+    warnings: Vec<String>,
 }
 
 impl<'a> Turns<'a> {
@@ -36,6 +39,7 @@ impl<'a> Turns<'a> {
             case,
             name: scenario.row_name(case),
             entries: servers.iter().map(entry).collect(),
+            warnings: Vec::new(),
         }
     }
 
@@ -43,19 +47,32 @@ impl<'a> Turns<'a> {
     ///
     /// # Errors
     /// Bytes were wrong; every other failure is that of one server.
-    pub fn run(&mut self, bed: &Bed<'_>, rate: &Result<Option<f64>, String>) -> Result<(), Error> {
+    pub fn run(
+        &mut self,
+        beds: &Beds<'_>,
+        rate: &Result<Option<f64>, String>,
+    ) -> Result<(), Error> {
         let rounds = self.scenario.rounds;
         for round in 1..=rounds {
             for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
                 let done = match rate {
-                    Ok(rate) => bed.run(entry.server, self.case, *rate, round),
+                    Ok(rate) => beds.with(self.case, |bed| {
+                        bed.run(entry.server, self.case, *rate, round)
+                    }),
                     Err(why) => {
                         entry.failure = Some(why.clone());
                         continue;
                     }
                 };
                 let says = match done {
-                    Ok(done) => entry.take(done),
+                    Ok(done) => {
+                        let doubts = done.doubts.iter();
+                        self.warnings.extend(doubts.map(|doubt| {
+                            let who = entry.server.name();
+                            format!("{}, {who}, round {round}: {doubt}", self.name)
+                        }));
+                        entry.take(done)
+                    }
                     Err(error @ Error::WrongBytes { .. }) => return Err(error),
                     Err(error) => entry.failure.insert(error.to_string()).clone(),
                 };
@@ -73,17 +90,28 @@ impl<'a> Turns<'a> {
     /// One more run of each, in which system calls are counted and nothing else.
     ///
     /// # Errors
-    /// Bytes were wrong; a server that fails here keeps the numbers that it has.
-    pub fn count_calls(&mut self, bed: &Bed<'_>, rate: Option<f64>) -> Result<(), Error> {
+    /// Bytes were wrong; a server that fails here keeps the numbers that it has, and the report says why these are missing.
+    pub fn count_calls(&mut self, beds: &Beds<'_>, rate: Option<f64>) -> Result<(), Error> {
         for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
             let name = entry.server.name();
-            match counting::run(bed, entry.server, self.case, rate) {
+            let counted = beds.with(self.case, |bed| {
+                counting::run(bed, entry.server, self.case, rate)
+            });
+            match counted {
                 Ok(values) => entry.contender.push_run(values),
                 Err(error @ Error::WrongBytes { .. }) => return Err(error),
-                Err(error) => eprintln!("{name}: its system calls are not counted: {error}"),
+                Err(error) => self.warnings.push(format!(
+                    "{}, {name}: its system calls are not counted: {error}",
+                    self.name
+                )),
             }
         }
         Ok(())
+    }
+
+    /// What was not as it should have been, beside servers without numbers.
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// The row of those that ran to the end, and the others.
@@ -149,6 +177,7 @@ mod tests {
             intervals: Vec::new(),
             timeline: None,
             work: (0, 0),
+            doubts: Vec::new(),
         }
     }
 

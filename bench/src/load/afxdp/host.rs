@@ -20,6 +20,7 @@ use sluice_wire::{
     ChecksumPolicy, Ecn, LinkHeader, Packet, ParseConfig, TcpEmit, TcpHeader, TcpPacket, parse,
 };
 
+use crate::load::record::Lost;
 use crate::xsk;
 
 /// Frames taken from the ring before the stack has its turn, as the daemon takes them.
@@ -62,6 +63,8 @@ pub struct Host {
     next_tuple: u32,
     /// Frames that were no segment of ours, or a broken one.
     refused: u64,
+    /// Segments that found no frame or no room.
+    unsent: u64,
 }
 
 impl Host {
@@ -99,12 +102,26 @@ impl Host {
             request,
             next_tuple: first_tuple,
             refused: 0,
+            unsent: 0,
         }
     }
 
     /// The stack, to be told and asked about connections.
     pub fn stack(&mut self) -> &mut Stack {
         &mut self.stack
+    }
+
+    /// What was lost on this side so far.
+    ///
+    /// # Errors
+    /// The kernel does not say what it dropped.
+    pub fn lost(&self) -> io::Result<Lost> {
+        let (counters, kernel) = (self.queue.counters(), self.queue.statistics()?);
+        Ok(Lost {
+            refused: self.refused + counters.rx_broken_packets,
+            unsent: self.unsent + counters.kicks_frame_lost,
+            dropped: kernel.rx_dropped + kernel.rx_ring_full,
+        })
     }
 
     /// Begins a connection whose first request leaves with the end of the handshake.
@@ -244,9 +261,10 @@ impl Host {
         }
     }
 
-    /// Queues a segment. Without a frame or room it is lost, and TCP repeats it.
+    /// Queues a segment. Without a frame or room it is lost and counted, and TCP repeats it.
     fn send(&mut self, src: IpAddr, dst: IpAddr, header: &TcpHeader, payload: &Range<u64>) {
         let Some(mut frame) = self.queue.tx_frame() else {
+            self.unsent += 1;
             return;
         };
         let emit = TcpEmit {
@@ -263,6 +281,7 @@ impl Host {
             None => Err(frame),
         };
         if let Err(frame) = sent {
+            self.unsent += 1;
             self.queue.unused(frame);
         }
     }

@@ -34,6 +34,8 @@ fn body() -> Vec<u8> {
 struct Faults {
     /// It loses one frame in so many, either way.
     loses_each: Option<u32>,
+    /// It does not lose that frame on its way to the client, but a bit of it is another.
+    spoils: bool,
     /// It closes behind every answer.
     closes: bool,
     /// A byte of its answers is another.
@@ -153,7 +155,11 @@ impl Server {
             from,
         );
         unsealed.seal_full(&mut frame, sum);
-        if self.passes() {
+        let passes = self.passes();
+        if !passes && self.faults.spoils {
+            frame[end - 1] ^= 1;
+        }
+        if passes || self.faults.spoils {
             self.nic.inject(&frame[..end]);
         }
     }
@@ -233,6 +239,7 @@ fn run(options: &Options, faults: Faults) -> io::Result<(Outcome, Vec<u8>)> {
 fn every_connection_is_answered_again_and_again() {
     let (outcome, _) = run(&options(false), Faults::default()).unwrap();
     assert_eq!(outcome.failed, 0, "{outcome:?}");
+    assert_eq!(outcome.lost.total(), 0, "{outcome:?}");
     assert!(outcome.requests > u64::from(CONNECTIONS), "{outcome:?}");
     // What is at its beginning or end is in one of them only.
     let bodies = outcome.requests * BODY as u64;
@@ -260,6 +267,18 @@ fn what_the_link_loses_comes_again() {
     let (outcome, _) = run(&options(false), faults).unwrap();
     assert_eq!(outcome.failed, 0, "{outcome:?}");
     assert!(outcome.requests > u64::from(CONNECTIONS), "{outcome:?}");
+}
+
+#[test]
+fn frames_that_the_client_does_not_take_are_said_at_the_end() {
+    let faults = Faults {
+        loses_each: Some(37),
+        spoils: true,
+        ..Faults::default()
+    };
+    let (outcome, _) = run(&options(false), faults).unwrap();
+    assert_eq!(outcome.failed, 0, "{outcome:?}");
+    assert!(outcome.lost.refused > 0, "{outcome:?}");
 }
 
 #[test]
