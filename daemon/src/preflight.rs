@@ -17,6 +17,7 @@ mod ports;
 mod privileges;
 mod render;
 mod root;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
@@ -196,6 +197,7 @@ pub fn judge(config: &Config, facts: &Facts) -> Preflight {
     checks.push(privileges::descriptors(config, facts));
     checks.extend(ports::checks(config, facts));
     checks.push(root::check(config, facts));
+    checks.extend(uploads::checks(config, facts));
     let mut preflight = Preflight {
         checks,
         backend: config.xdp.backend,

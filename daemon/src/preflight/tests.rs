@@ -74,6 +74,7 @@ fn good(config: &Config) -> Facts {
             initial_user_namespace: true,
             memlock: Some(8 << 20),
             descriptors: Some(1 << 20),
+            file_size: None,
         },
         interface: Some(Ok(good_link())),
         xdp_ports: free(&[address("192.0.2.10")]),
@@ -719,6 +720,32 @@ mod problems {
                 "root /srv/files is unreadable: /srv does not exist -> create it, or correct site.root or --root"
             ]
         );
+    }
+
+    fn judged_with_uploads(change: impl FnOnce(&mut Facts)) -> Preflight {
+        let mut config = config("");
+        config.upload.enabled = true;
+        config.upload.max_size = 1 << 40;
+        let mut facts = good(&config);
+        change(&mut facts);
+        judge(&config, &facts)
+    }
+
+    #[test]
+    fn files_that_may_not_get_as_large_as_uploads() {
+        let limited = |limit| judged_with_uploads(move |facts| facts.privileges.file_size = limit);
+        assert_eq!(
+            warnings(&limited(Some(1 << 30))),
+            [
+                "upload.max_size is 1TiB, but RLIMIT_FSIZE is 1GiB: longer uploads are answered 413 when they get there \
+              -> LimitFSIZE=infinity in the unit, or max_size = \"1GiB\""
+            ]
+        );
+        for enough in [None, Some(1 << 40)] {
+            assert_eq!(warnings(&limited(enough)), Vec::<String>::new());
+        }
+        let off = judged("", |facts| facts.privileges.file_size = Some(1));
+        assert_eq!(warnings(&off), Vec::<String>::new(), "nobody uploads");
     }
 
     #[test]
