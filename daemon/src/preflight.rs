@@ -33,6 +33,7 @@ pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_in
 pub use napi::{Napi, napis};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};
+pub use uploads::upload_remedy;
 
 use crate::config::{Backend, Config};
 use crate::limits::ActiveBackend;

@@ -14,12 +14,13 @@ pub use counters::Counters;
 use crate::clock::WallClock;
 use crate::exchange::{INPUT_BYTES, Input, ResponseQueue, Upload};
 use crate::histograms::WorkerHistograms;
+use crate::upload_troubles::UploadTroubles;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
 use pool::{Buffers, Pool};
 use sluice_disk::{
-    BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadHandle,
-    UploadLimits,
+    BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadError,
+    UploadHandle, UploadLimits,
 };
 use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
@@ -155,6 +156,7 @@ pub struct Services {
     upload_blocks_each: usize,
     /// Uploads that could use a block which others hold.
     uploads_refused: usize,
+    troubles: Option<UploadTroubles>,
     freed: bool,
 }
 
@@ -205,8 +207,16 @@ impl Services {
             upload_blocks,
             upload_blocks_each,
             uploads_refused: 0,
+            troubles: None,
             freed: false,
         }
+    }
+
+    /// Has the log hear of uploads that fail because of this machine.
+    #[must_use]
+    pub fn with_upload_troubles(mut self, troubles: UploadTroubles) -> Services {
+        self.troubles = Some(troubles);
+        self
     }
 
     /// Begins a turn of the worker's loop: takes finished disk work and sets the wall clock to `unix_seconds`. True if
@@ -329,6 +339,14 @@ impl Services {
     /// Whether an upload other than the one that asks was refused a block; `own`: whether that one was.
     pub(crate) fn refuses_other_uploads(&self, own: bool) -> bool {
         self.uploads_refused > usize::from(own)
+    }
+
+    /// The disk failed an upload.
+    pub(crate) fn note_upload_failure(&mut self, error: UploadError) {
+        self.counters.count_upload_failure(error);
+        if let Some(troubles) = &self.troubles {
+            troubles.note(error);
+        }
     }
 
     pub(crate) fn end_upload(&mut self, file: UploadHandle) {

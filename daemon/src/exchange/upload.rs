@@ -202,6 +202,7 @@ impl Exchange {
                 && !matches!(upload.stage, Stage::Failed(_))
             {
                 upload.stage = Stage::Failed(status_of(error));
+                services.note_upload_failure(error);
             }
             let waits = match upload.stage {
                 Stage::Beginning => match state {

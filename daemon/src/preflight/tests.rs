@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
+use sluice_disk::UploadError;
 use sluice_xdp_prog::ForeignProgram;
 
 use super::*;
@@ -81,6 +82,7 @@ fn good(config: &Config) -> Facts {
         kernel_ports: free(&config.kernel_addresses()),
         listening: BTreeSet::new(),
         roots: vec![Ok(())],
+        uploads: Vec::new(),
         cpus: vec![0, 1, 2, 3],
     }
 }
@@ -746,6 +748,40 @@ mod problems {
         }
         let off = judged("", |facts| facts.privileges.file_size = Some(1));
         assert_eq!(warnings(&off), Vec::<String>::new(), "nobody uploads");
+    }
+
+    #[test]
+    fn a_root_that_takes_no_uploads() {
+        let refused = |error| judged_with_uploads(move |facts| facts.uploads = vec![Err(error)]);
+        for (error, expected) in [
+            (
+                UploadError::ReadOnly,
+                "files cannot be stored in /srv/files: it is mounted read-only for this process \
+                 -> ReadWritePaths= for it in the unit (ProtectSystem=strict), or mount it read-write",
+            ),
+            (
+                UploadError::Denied,
+                "files cannot be stored in /srv/files: uid 998 may not write there \
+                 -> chown or chmod it, or `setfacl -m u:998:rwx` on it",
+            ),
+            (
+                UploadError::Io(Errno::NOENT),
+                "files cannot be stored in /srv/files: a file without a name cannot get one without /proc \
+                 -> mount /proc for the service",
+            ),
+        ] {
+            let preflight = refused(error);
+            assert_eq!(warnings(&preflight), [expected]);
+            // Directories below it may take some.
+            assert_eq!(serves(&preflight), Some(ActiveBackend::Xdp));
+        }
+        let taken = judged_with_uploads(|facts| facts.uploads = vec![Ok(())]);
+        assert_eq!(warnings(&taken), Vec::<String>::new());
+        assert!(
+            taken
+                .render()
+                .contains("PASS files can be stored in /srv/files\n")
+        );
     }
 
     #[test]

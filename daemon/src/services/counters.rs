@@ -1,6 +1,6 @@
 //! What the application of one worker did so far: plain integers of one thread, added up by the reader.
 
-use sluice_disk::ReadError;
+use sluice_disk::{ReadError, UploadError};
 use sluice_http::Status;
 
 /// Counters of requests and responses. Every number only grows.
@@ -42,6 +42,12 @@ pub struct Counters {
     pub upload_bytes: u64,
     /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
     pub uploads_discarded: u64,
+    /// Of them: refused by permissions, or by a read-only mount (403).
+    pub uploads_denied: u64,
+    /// Of them: no space or quota was left (507).
+    pub uploads_no_space: u64,
+    /// Of them: the file system failed (500).
+    pub uploads_io: u64,
     /// Connections reset because they held blocks without taking them while others waited for blocks.
     pub ended_for_blocks: u64,
 }
@@ -49,7 +55,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 19] {
+    pub fn rows(&self) -> [(&'static str, u64); 22] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -69,6 +75,9 @@ impl Counters {
             ("uploads", self.uploads),
             ("upload bytes", self.upload_bytes),
             ("uploads discarded", self.uploads_discarded),
+            ("uploads denied", self.uploads_denied),
+            ("uploads without space", self.uploads_no_space),
+            ("uploads failed by the disk", self.uploads_io),
             ("reset for their blocks", self.ended_for_blocks),
         ]
     }
@@ -94,6 +103,9 @@ impl Counters {
             uploads,
             upload_bytes,
             uploads_discarded,
+            uploads_denied,
+            uploads_no_space,
+            uploads_io,
             ended_for_blocks,
         } = other;
         self.responses_2xx += responses_2xx;
@@ -114,6 +126,9 @@ impl Counters {
         self.uploads += uploads;
         self.upload_bytes += upload_bytes;
         self.uploads_discarded += uploads_discarded;
+        self.uploads_denied += uploads_denied;
+        self.uploads_no_space += uploads_no_space;
+        self.uploads_io += uploads_io;
         self.ended_for_blocks += ended_for_blocks;
     }
 
@@ -129,6 +144,16 @@ impl Counters {
             300..400 => self.responses_3xx += 1,
             400..500 => self.responses_4xx += 1,
             500.. => self.responses_5xx += 1,
+        }
+    }
+
+    /// Counts why an upload failed, where the reason is this machine's.
+    pub(crate) fn count_upload_failure(&mut self, error: UploadError) {
+        match error {
+            UploadError::Denied | UploadError::ReadOnly => self.uploads_denied += 1,
+            UploadError::NoSpace | UploadError::Quota => self.uploads_no_space += 1,
+            UploadError::Io(_) | UploadError::NotDurable(_) => self.uploads_io += 1,
+            _ => {}
         }
     }
 

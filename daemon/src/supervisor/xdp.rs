@@ -25,6 +25,7 @@ use crate::preflight::{
     Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
     no_mac, reserve, served_addresses, served_queues,
 };
+use crate::upload_troubles::UploadTroubles;
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
 /// What a full frame costs of a socket buffer: 1,514 bytes and the kernel's overhead, as measured.
@@ -46,7 +47,11 @@ struct XdpService {
 }
 
 /// Starts the service.
-pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, Failure> {
+pub(super) fn start(
+    config: &Config,
+    facts: &Facts,
+    troubles: &UploadTroubles,
+) -> Result<Box<dyn Service>, Failure> {
     let Some(Ok(link)) = &facts.interface else {
         return Err(Problem::new(
             "no interface",
@@ -94,6 +99,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         tx_metadata: hears_tx_metadata(facts.kernel_version(), link.driver()),
         secret: random()?,
         hash_key: random()?,
+        troubles,
     };
     let mut handoffs = handoff_ring(queues.len(), parcel_len(link))
         .map_err(|error| disk_problem("cannot connect the workers", &error))?

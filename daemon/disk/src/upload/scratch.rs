@@ -254,6 +254,27 @@ impl Scratch {
     }
 }
 
+impl Root {
+    /// Whether a file can be stored right below this root, as far as can be said now: makes an empty one as an upload
+    /// does, gives it a name with [`TEMPORARY_PREFIX`] and takes it away. Directories below may be another matter. May
+    /// block.
+    ///
+    /// # Errors
+    /// What an upload would fail with. [`UploadError::Io`] with ENOENT: a file without a name needs /proc to get one,
+    /// unless the process has CAP_DAC_READ_SEARCH or the kernel is Linux 6.10.
+    pub fn try_upload(&self) -> Result<(), UploadError> {
+        let directory = self.open_directory(c".").map_err(UploadError::from_errno)?;
+        let (file, name) = make_file(&directory, Mode::RUSR | Mode::WUSR, true)?;
+        let mut scratch = Scratch {
+            file,
+            directory,
+            name,
+            reserved: false,
+        };
+        scratch.take_temporary_name()
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
@@ -356,6 +377,26 @@ fn look(directory: &OwnedFd, leaf: &CStr) -> Result<Option<FileMeta>, UploadErro
 mod tests {
     use super::*;
     use crate::root::Symlinks;
+
+    #[test]
+    fn a_trial_of_uploads_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = Root::open(directory.path(), Symlinks::Never).expect("the root");
+        assert_eq!(root.try_upload(), Ok(()));
+        let entries = std::fs::read_dir(directory.path()).expect("the directory");
+        assert_eq!(entries.count(), 0);
+    }
+
+    #[test]
+    fn a_trial_of_uploads_says_what_an_upload_would_fail_with() {
+        // Nobody makes files there, whoever they are.
+        let root = Root::open(std::path::Path::new("/proc/self"), Symlinks::Never);
+        let error = root.expect("proc is mounted").try_upload();
+        assert!(
+            matches!(error, Err(UploadError::Denied | UploadError::NoDirectory)),
+            "{error:?}"
+        );
+    }
 
     #[test]
     fn what_fails_behind_the_name_says_that_the_file_is_there() {

@@ -236,6 +236,29 @@ fn what_cannot_be_stored_is_refused_without_100() {
 }
 
 #[test]
+fn failures_that_are_this_machines_are_counted_by_reason() {
+    let mut site = site(16);
+    // A name that leads elsewhere is nothing to write to (403).
+    std::os::unix::fs::symlink("there", site.directory.path().join("a")).expect("a link");
+    for (path, expected) in [("/a", "403"), ("/none/a", "409")] {
+        let peer = uploaded(&mut site, &with_length(path, b"hello"), 1000);
+        assert_eq!(peer.statuses(), [expected]);
+        peer.end(&mut site);
+    }
+    let counters = site.services.counters;
+    assert_eq!(counters.uploads_discarded, 2);
+    assert_eq!(
+        (
+            counters.uploads_denied,
+            counters.uploads_no_space,
+            counters.uploads_io
+        ),
+        (1, 0, 0)
+    );
+    site.assert_at_rest();
+}
+
+#[test]
 fn without_uploads_put_is_405_and_names_the_methods() {
     let mut site = Site::new();
     let mut peer = Peer::new(&site);
