@@ -33,10 +33,12 @@ pub use patience::LINGER;
 pub use response::{Holding, RESPONSES_MAX};
 
 use crate::services::Services;
+use crate::services::upload_slots::Source;
+use core::net::IpAddr;
 use core::time::Duration;
 pub(crate) use input::Input;
 use patience::Phase;
-use request::{Taken, take_request};
+use request::{Asking, Taken, take_request};
 use response::Fill;
 pub(crate) use response::ResponseQueue;
 use sluice_disk::OpenTicket;
@@ -84,6 +86,8 @@ pub struct Exchange {
     queue: Option<Box<ResponseQueue>>,
     ticket: Option<OpenTicket>,
     upload: Option<Box<Upload>>,
+    /// Where the connection comes from.
+    source: Source,
     /// Where the request stream goes on; an input knows better.
     request_offset: u64,
     /// Where the response stream goes on; a queue knows better.
@@ -114,6 +118,7 @@ impl Exchange {
             queue: None,
             ticket: None,
             upload: None,
+            source: Source::UNKNOWN,
             request_offset: 0,
             response_offset: 0,
             phase: Phase::Idle,
@@ -126,6 +131,13 @@ impl Exchange {
             lingered: false,
             aborted: false,
         }
+    }
+
+    /// The same of a connection from `peer`, whose network is to hold no more than its share of the uploads.
+    #[must_use]
+    pub fn with_peer(self, peer: Option<IpAddr>) -> Exchange {
+        let source = peer.map_or(Source::UNKNOWN, Source::of);
+        Exchange { source, ..self }
     }
 
     /// Request bytes that can be placed from the delivered end of the stream on: 0 while no input is free, in
@@ -379,8 +391,11 @@ impl Exchange {
             queue,
             &mut self.ticket,
             &mut self.upload,
-            self.drained_at,
-            now,
+            &Asking {
+                source: self.source,
+                drained_at: self.drained_at,
+                now,
+            },
             services,
         )
     }

@@ -8,6 +8,7 @@
 pub(crate) mod block_shares;
 mod counters;
 pub(crate) mod pool;
+pub(crate) mod upload_slots;
 
 pub use counters::Counters;
 
@@ -24,6 +25,7 @@ use sluice_disk::{
 };
 use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
+use upload_slots::{Source, UploadSlots};
 
 /// Name of the file that stands for its directory.
 pub(crate) const INDEX_FILE: &[u8] = b"index.html";
@@ -151,6 +153,7 @@ pub struct Services {
     inputs: Pool<Box<Input>>,
     queues: Pool<Box<ResponseQueue>>,
     in_progress: Pool<Box<Upload>>,
+    upload_slots: UploadSlots,
     /// Blocks of all uploads together, and of one.
     upload_blocks: usize,
     upload_blocks_each: usize,
@@ -204,6 +207,7 @@ impl Services {
             in_progress: Pool::new(UPLOADS_WARM, uploads.uploads, || {
                 Box::new(Upload::new(upload_blocks_each))
             }),
+            upload_slots: UploadSlots::new(uploads.uploads),
             upload_blocks,
             upload_blocks_each,
             uploads_refused: 0,
@@ -304,17 +308,21 @@ impl Services {
         self.freed = true;
     }
 
-    /// Whether one more upload can be taken.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.in_progress.has_one()
+    /// Whether one more upload of this source can be taken.
+    pub(crate) fn has_upload(&self, source: Source) -> bool {
+        self.in_progress.has_one() && self.upload_slots.has_one_for(source)
     }
 
-    pub(crate) fn take_upload(&mut self) -> Option<Box<Upload>> {
+    pub(crate) fn take_upload(&mut self, source: Source) -> Option<Box<Upload>> {
+        if !self.has_upload(source) || !self.upload_slots.take(source) {
+            return None;
+        }
         let blocks = self.upload_blocks_each;
         self.in_progress.take(|| Box::new(Upload::new(blocks)))
     }
 
-    pub(crate) fn give_back_upload(&mut self, upload: Box<Upload>) {
+    pub(crate) fn give_back_upload(&mut self, upload: Box<Upload>, source: Source) {
+        self.upload_slots.give_back(source);
         self.in_progress.give_back(upload);
         // The others' shares grow.
         self.freed = true;

@@ -399,7 +399,7 @@ impl Exchange {
         services.counters.uploads += 1;
         services.counters.upload_bytes += published.meta.size;
         upload.clear(services);
-        services.give_back_upload(upload);
+        services.give_back_upload(upload, self.source);
         if plan.close {
             self.take_no_more();
         }
@@ -450,7 +450,7 @@ impl Exchange {
     pub(super) fn discard_upload(&mut self, services: &mut Services) {
         if let Some(mut upload) = self.upload.take() {
             upload.clear(services);
-            services.give_back_upload(upload);
+            services.give_back_upload(upload, self.source);
             services.counters.uploads_discarded += 1;
         }
     }

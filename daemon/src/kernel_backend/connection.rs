@@ -11,6 +11,7 @@ use super::counters::KernelCounters;
 use crate::clock::monotonic;
 use crate::exchange::Exchange;
 use crate::services::Services;
+use core::net::IpAddr;
 use core::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -85,10 +86,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, now: Instant) -> Connection {
+    pub(super) fn new(socket: OwnedFd, peer: Option<IpAddr>, now: Instant) -> Connection {
         Connection {
             socket,
-            exchange: Exchange::new(now),
+            exchange: Exchange::new(now).with_peer(peer),
             received: 0,
             sent: 0,
             readable: false,

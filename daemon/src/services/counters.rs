@@ -40,6 +40,8 @@ pub struct Counters {
     pub uploads: u64,
     /// Bytes of their files.
     pub upload_bytes: u64,
+    /// Uploads refused because every slot was taken, or too many of them by their network (503).
+    pub uploads_refused: u64,
     /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
     pub uploads_discarded: u64,
     /// Of them: refused by permissions, or by a read-only mount (403).
@@ -55,7 +57,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 22] {
+    pub fn rows(&self) -> [(&'static str, u64); 23] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -74,6 +76,7 @@ impl Counters {
             ("reset, too slow", self.too_slow),
             ("uploads", self.uploads),
             ("upload bytes", self.upload_bytes),
+            ("uploads refused", self.uploads_refused),
             ("uploads discarded", self.uploads_discarded),
             ("uploads denied", self.uploads_denied),
             ("uploads without space", self.uploads_no_space),
@@ -102,6 +105,7 @@ impl Counters {
             too_slow,
             uploads,
             upload_bytes,
+            uploads_refused,
             uploads_discarded,
             uploads_denied,
             uploads_no_space,
@@ -125,6 +129,7 @@ impl Counters {
         self.too_slow += too_slow;
         self.uploads += uploads;
         self.upload_bytes += upload_bytes;
+        self.uploads_refused += uploads_refused;
         self.uploads_discarded += uploads_discarded;
         self.uploads_denied += uploads_denied;
         self.uploads_no_space += uploads_no_space;

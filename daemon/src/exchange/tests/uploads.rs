@@ -557,12 +557,46 @@ fn more_uploads_than_slots_are_503() {
         .collect();
     let peer = uploaded(&mut site, &request, 1000);
     assert_eq!(peer.statuses(), ["503"]);
+    assert_eq!(site.services.counters.uploads_refused, 1);
     peer.end(&mut site);
     for peer in begun {
         peer.end(&mut site);
     }
     site.assert_at_rest();
     assert_eq!(uploaded(&mut site, &request, 1000).statuses(), ["201"]);
+}
+
+#[test]
+fn one_network_leaves_slots_for_others() {
+    let mut site = site(16);
+    let request = with_length("/a", b"hello");
+    let unfinished = |address: [u8; 4], site: &mut Site| {
+        let mut peer = Peer::new(site);
+        peer.exchange = Exchange::new(site.now).with_peer(Some(address.into()));
+        peer.send(&request[..request.len() - 1], site);
+        peer.run(site);
+        peer
+    };
+    let mut begun = vec![
+        unfinished([192, 0, 2, 1], &mut site),
+        unfinished([192, 0, 2, 1], &mut site),
+    ];
+    let refused = unfinished([192, 0, 2, 7], &mut site);
+    assert_eq!(refused.statuses(), ["503"], "two of four are its half");
+    begun.push(unfinished([198, 51, 100, 1], &mut site));
+    assert!(begun.iter().all(|peer| peer.received.is_empty()));
+    assert_eq!(site.services.counters.uploads_refused, 1);
+    refused.end(&mut site);
+    for mut peer in begun {
+        peer.send(b"o", &mut site);
+        peer.run(&mut site);
+        assert_eq!(peer.statuses().len(), 1, "it goes on to its end");
+        peer.end(&mut site);
+    }
+    let next = unfinished([192, 0, 2, 7], &mut site);
+    assert!(next.received.is_empty(), "they were given back");
+    next.end(&mut site);
+    site.assert_at_rest();
 }
 
 #[test]
