@@ -14,7 +14,7 @@
 //! a server does not know it (RFC 9110 14.5).
 
 use crate::conditional::{Validators, put_precondition_holds};
-use crate::etag::settled_etag;
+use crate::etag::{is_exact, settled_etag};
 use crate::head::HeadWriter;
 use crate::plan::{Found, Plan, PlanContext, plan_error};
 use crate::request::{Body, Method, Request, Version};
@@ -91,12 +91,17 @@ pub fn plan_put(
 }
 
 /// Whether the preconditions of a PUT (RFC 9110 13.2.2) hold for the file at `path`, `None` if there is
-/// none. If not, the answer is 412.
+/// none, when the clock shows `now_s`. If not, the answer is 412.
 ///
-/// The tag of the file is compared as that of a file at rest, which is what [`plan_stored`] told: an
+/// A young file goes by two tags: the weak one that GET shows, and the one that [`plan_stored`] told, strong already. An
 /// upload that follows another within two seconds shall not be refused for being quick.
-pub fn precondition_holds(request: &Request<'_>, path: &[u8], found: Option<&Found>) -> bool {
-    let validators = found.map(|found| Validators::settled(path, found));
+pub fn precondition_holds(
+    request: &Request<'_>,
+    path: &[u8],
+    found: Option<&Found>,
+    now_s: i64,
+) -> bool {
+    let validators = found.map(|found| Validators::new(path, found, now_s));
     put_precondition_holds(request, validators.as_ref())
 }
 
@@ -108,8 +113,9 @@ pub fn plan_continue(head: &mut Vec<u8>) {
 /// Plans the answer to an upload that is on disk as `stored` at `path`: 201 if there was no file before,
 /// else 204, with the tag that the file will have.
 ///
-/// The tag is the strong one although the file is younger than two seconds: the caller vouches that no
-/// other upload can have left the same size and modification time (RFC 9110 9.3.4, 8.8.1).
+/// The tag is the strong one although the file is younger than two seconds: the caller vouches that no other upload was
+/// given the same modification time, to the nanosecond and never a multiple of 100 (RFC 9110 9.3.4, 8.8.1). If the time
+/// in `stored` is one, the file system has rounded it: then the next upload may look the same, and no tag is told.
 pub fn plan_stored(
     put: &Put,
     path: &[u8],
@@ -125,8 +131,10 @@ pub fn plan_stored(
     };
     let close = context.close || !put.keep_alive;
     let mut writer = HeadWriter::start(head, status, context);
-    let tag = settled_etag(path, stored.size, stored.mtime_s, stored.mtime_ns);
-    writer.field("ETag", tag.as_bytes());
+    if is_exact(stored.mtime_ns) {
+        let tag = settled_etag(path, stored.size, stored.mtime_s, stored.mtime_ns);
+        writer.field("ETag", tag.as_bytes());
+    }
     // 204 has no content and must not say how long that is (RFC 9110 8.6).
     if created {
         writer.content_length(0);

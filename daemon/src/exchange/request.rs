@@ -364,7 +364,7 @@ impl Tools<'_> {
             Err(error) => return Err(status_of(error)),
         };
         let found = meta.as_ref().map(found);
-        if !precondition_holds(request, self.path, found.as_ref()) {
+        if !precondition_holds(request, self.path, found.as_ref(), self.context.now_s) {
             return Err(Status::PreconditionFailed);
         }
         Ok(meta.map_or(Precondition::Absent, Precondition::Version))

@@ -10,9 +10,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timestamps, fallocate,
-    fdatasync, fstatvfs, fsync, ftruncate, futimens, linkat, openat, renameat, renameat_with,
-    unlinkat,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps,
+    fallocate, fdatasync, fstatvfs, fsync, ftruncate, futimens, linkat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -142,7 +142,7 @@ impl Scratch {
     /// Sets the time of the last change to the nanosecond. The kernel's own stamp advances by ticks of some milliseconds,
     /// so two uploads of one length could share it, and an entity tag made of both would not tell them apart.
     fn stamp(&self) -> Result<(), Errno> {
-        let now = realtime();
+        let now = unrounded(realtime());
         let (last_access, last_modification) = (now, now);
         let times = Timestamps {
             last_access,
@@ -301,6 +301,15 @@ impl Precondition {
     }
 }
 
+/// A time that every coarser file system has to change: the finest step below the nanosecond's is 100 ns (NTFS, SMB). So
+/// what it stored shows whether it rounded.
+fn unrounded(mut time: Timespec) -> Timespec {
+    if time.tv_nsec % 100 == 0 {
+        time.tv_nsec += 1;
+    }
+    time
+}
+
 /// A name of our own in the directory of the target.
 #[derive(Debug)]
 struct TemporaryName([u8; TemporaryName::BYTES]);
@@ -377,6 +386,17 @@ fn look(directory: &OwnedFd, leaf: &CStr) -> Result<Option<FileMeta>, UploadErro
 mod tests {
     use super::*;
     use crate::root::Symlinks;
+
+    #[test]
+    fn no_upload_is_given_a_time_that_a_coarse_file_system_could_have() {
+        let stamped = |tv_nsec| {
+            let time = Timespec { tv_sec: 7, tv_nsec };
+            (unrounded(time).tv_sec, unrounded(time).tv_nsec)
+        };
+        assert_eq!(stamped(0), (7, 1));
+        assert_eq!(stamped(999_999_900), (7, 999_999_901));
+        assert_eq!(stamped(123_456_789), (7, 123_456_789));
+    }
 
     #[test]
     fn a_trial_of_uploads_leaves_nothing() {
