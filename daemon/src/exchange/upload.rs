@@ -110,6 +110,11 @@ impl Upload {
         self.stage == Stage::Storing
     }
 
+    /// It is whole and with the disk, and mostly past being called back.
+    pub(super) fn is_publishing(&self) -> bool {
+        self.stage == Stage::Publishing
+    }
+
     /// It could use more blocks than it has.
     pub(super) fn is_short(&self) -> bool {
         self.is_short
@@ -449,9 +454,14 @@ impl Exchange {
     /// Gives up the upload, if there is one, and all that belongs to it.
     pub(super) fn discard_upload(&mut self, services: &mut Services) {
         if let Some(mut upload) = self.upload.take() {
+            let counters = &mut services.counters;
+            if upload.is_publishing() {
+                counters.uploads_unanswered += 1;
+            } else {
+                counters.uploads_discarded += 1;
+            }
             upload.clear(services);
             services.give_back_upload(upload, self.source);
-            services.counters.uploads_discarded += 1;
         }
     }
 

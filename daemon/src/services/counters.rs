@@ -50,6 +50,8 @@ pub struct Counters {
     pub uploads_no_space: u64,
     /// Of them: the file system failed (500).
     pub uploads_io: u64,
+    /// Uploads whose client left when they were whole and being published: most of their files are there.
+    pub uploads_unanswered: u64,
     /// Connections reset because they held blocks without taking them while others waited for blocks.
     pub ended_for_blocks: u64,
 }
@@ -57,7 +59,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 23] {
+    pub fn rows(&self) -> [(&'static str, u64); 24] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -78,6 +80,7 @@ impl Counters {
             ("upload bytes", self.upload_bytes),
             ("uploads refused", self.uploads_refused),
             ("uploads discarded", self.uploads_discarded),
+            ("uploads unanswered", self.uploads_unanswered),
             ("uploads denied", self.uploads_denied),
             ("uploads without space", self.uploads_no_space),
             ("uploads failed by the disk", self.uploads_io),
@@ -107,6 +110,7 @@ impl Counters {
             upload_bytes,
             uploads_refused,
             uploads_discarded,
+            uploads_unanswered,
             uploads_denied,
             uploads_no_space,
             uploads_io,
@@ -131,6 +135,7 @@ impl Counters {
         self.upload_bytes += upload_bytes;
         self.uploads_refused += uploads_refused;
         self.uploads_discarded += uploads_discarded;
+        self.uploads_unanswered += uploads_unanswered;
         self.uploads_denied += uploads_denied;
         self.uploads_no_space += uploads_no_space;
         self.uploads_io += uploads_io;

@@ -395,6 +395,36 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
 }
 
 #[test]
+fn an_upload_whose_client_leaves_while_it_is_published_is_not_counted_as_discarded() {
+    let mut site = site(16);
+    let mut peer = Peer::new(&site);
+    peer.send_within_window(&with_length("/a", b"hello"), 1000, &mut site);
+    let is_publishing = |peer: &Peer| {
+        let upload = peer.exchange.upload.as_ref();
+        upload.is_some_and(|upload| upload.is_publishing())
+    };
+    while !is_publishing(&peer) {
+        peer.turn(&mut site);
+        if !is_publishing(&peer) {
+            site.wait_for_disk();
+        }
+    }
+    // The disk goes on; the exchange does not look at what it answers.
+    for _ in 0..TURNS_MAX {
+        if names(&site) == ["a"] {
+            break;
+        }
+        site.wait_for_disk();
+    }
+    peer.end(&mut site);
+    site.assert_at_rest();
+    assert_eq!(stored(&site, "a"), b"hello");
+    let counters = site.services.counters;
+    assert_eq!((counters.uploads, counters.uploads_unanswered), (0, 1));
+    assert_eq!(counters.uploads_discarded, 0);
+}
+
+#[test]
 fn a_fin_in_the_middle_of_a_body_is_400_and_leaves_nothing() {
     let mut site = site(16);
     let body = content("a", 100_000);
