@@ -11,7 +11,7 @@
 //! 4. [`plan_stored`] when the file is on disk, or [`plan_put_failure`] when it will never be.
 //!
 //! A part of a file is not taken: `Content-Range` on a PUT is how half a file becomes the whole one where
-//! a server does not know it (RFC 9110 14.5).
+//! a server does not know it (RFC 9110 14.5). Nor is a coded one: it would be served without the word that it is.
 
 use crate::conditional::{Validators, put_precondition_holds};
 use crate::etag::{is_exact, settled_etag};
@@ -57,7 +57,7 @@ impl Put {
 ///
 /// # Errors
 /// 405 without uploads, 400 for a target that is none or a `Content-Range`, 403 for a name that is
-/// never served, 409 for a directory, 411 without a length, 413 for a length above the limit.
+/// never served, 409 for a directory, 411 without a length, 413 for a length above the limit, 415 for a coded body.
 pub fn plan_put(
     request: &Request<'_>,
     rules: Option<&UploadRules>,
@@ -74,6 +74,9 @@ pub fn plan_put(
     }
     if request.has_content_range() {
         return Err(Status::BadRequest);
+    }
+    if request.has_content_coding() {
+        return Err(Status::UnsupportedMediaType);
     }
     match request.body {
         // RFC 9112 6.3 takes it for an empty body. A client that forgot the length means another file.

@@ -126,6 +126,28 @@ fn a_part_of_a_file_is_400() {
 }
 
 #[test]
+fn a_coded_body_is_415_and_hears_what_is_accepted() {
+    // RFC 9110 8.4, 15.5.16.
+    let coded = |value: &str| {
+        let fields = format!("Content-Length: 5\r\nContent-Encoding: {value}\r\n");
+        put(&fields).map(|_| ())
+    };
+    for value in ["gzip", "br", "identity, gzip", "GZIP", "x"] {
+        assert_eq!(coded(value), Err(Status::UnsupportedMediaType), "{value}");
+    }
+    for value in ["identity", "Identity", "", "identity , identity"] {
+        assert_eq!(coded(value), Ok(()), "{value}");
+    }
+    let input = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nContent-Encoding: gzip\r\n\r\n";
+    let mut head = Vec::new();
+    let status = Status::UnsupportedMediaType;
+    let plan = plan_error(status, Some(&request(input)), &CONTEXT, &mut head);
+    let head = String::from_utf8(head).expect("ASCII");
+    assert!(plan.close, "its body may follow");
+    assert!(head.contains("\r\nAccept-Encoding: identity\r\n"), "{head}");
+}
+
+#[test]
 fn a_body_that_says_nothing_about_its_length_is_411() {
     assert_eq!(put(""), Err(Status::LengthRequired));
     assert!(put("Content-Length: 0\r\n").is_ok(), "an empty file is one");

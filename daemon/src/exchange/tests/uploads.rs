@@ -222,6 +222,7 @@ fn what_cannot_be_stored_is_refused_without_100() {
         ("/there", "If-Match: \"other\"\r\n", "412"),
         ("/a", "If-Match: *\r\n", "412"),
         ("/a", "Content-Range: bytes 0-4/10\r\n", "400"),
+        ("/a", "Content-Encoding: gzip\r\n", "415"),
     ] {
         let mut peer = Peer::new(&site);
         let fields = format!("Content-Length: 5\r\nExpect: 100-continue\r\n{fields}");
