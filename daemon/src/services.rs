@@ -23,7 +23,7 @@ use sluice_disk::{
     BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadError,
     UploadHandle, UploadLimits,
 };
-use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
+use sluice_http::{PlanContext, RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
 use upload_slots::{Source, UploadSlots};
 
@@ -308,6 +308,14 @@ impl Services {
         self.freed = true;
     }
 
+    /// What a response depends on now; `close`: whether the connection ends with it. Beside it the head to write, since
+    /// both are parts of `self`.
+    pub(crate) fn plan_context(&mut self, close: bool) -> (PlanContext<'_>, &mut Vec<u8>) {
+        self.head.clear();
+        let context = plan_context(&self.wall, self.uploads.as_ref(), close);
+        (context, &mut self.head)
+    }
+
     /// Whether one more upload of this source can be taken.
     pub(crate) fn has_upload(&self, source: Source) -> bool {
         self.in_progress.has_one() && self.upload_slots.has_one_for(source)
@@ -408,6 +416,20 @@ impl Services {
             self.histograms
                 .record_request(body_bytes, now.saturating_since(at));
         }
+    }
+}
+
+/// The same for who needs other parts of [`Services`] meanwhile.
+pub(crate) fn plan_context<'a>(
+    wall: &'a WallClock,
+    uploads: Option<&UploadRules>,
+    close: bool,
+) -> PlanContext<'a> {
+    PlanContext {
+        date: wall.date(),
+        now_s: wall.seconds(),
+        close,
+        uploads: uploads.is_some(),
     }
 }
 

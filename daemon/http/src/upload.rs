@@ -8,7 +8,8 @@
 //! 1. [`plan_put`]: what the head alone tells.
 //! 2. With [`Put::is_guarded`], [`precondition_holds`] for the file that is there.
 //! 3. [`plan_continue`] if [`Put::expects_continue`] and no byte of the body has come.
-//! 4. [`plan_stored`] when the file is on disk, or [`plan_put_failure`] when it will never be.
+//! 4. [`plan_stored`] when the file is on disk, or [`plan_error`](crate::plan_error) without the request when it will
+//!    never be: the rest of the body is on its way, so the connection ends.
 //!
 //! A part of a file is not taken: `Content-Range` on a PUT is how half a file becomes the whole one where
 //! a server does not know it (RFC 9110 14.5). Nor is a coded one: it would be served without the word that it is.
@@ -16,7 +17,7 @@
 use crate::conditional::{Validators, put_precondition_holds};
 use crate::etag::{is_exact, settled_etag};
 use crate::head::HeadWriter;
-use crate::plan::{Found, Plan, PlanContext, plan_error};
+use crate::plan::{Found, Plan, PlanContext};
 use crate::request::{Body, Method, Request, Version};
 use crate::status::Status;
 use crate::target::{TargetKind, decode_target};
@@ -148,12 +149,6 @@ pub fn plan_stored(
         body: None,
         close,
     }
-}
-
-/// Plans the answer to an upload that failed: with its connection, since the rest of the body is on its
-/// way.
-pub fn plan_put_failure(status: Status, context: &PlanContext<'_>, head: &mut Vec<u8>) -> Plan {
-    plan_error(status, None, context, head)
 }
 
 #[cfg(test)]

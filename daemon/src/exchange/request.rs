@@ -8,7 +8,7 @@ use super::upload::{Upload, status_of as status_of_upload};
 use crate::exchange::input::Input;
 use crate::exchange::response::{Planned, ResponseQueue};
 use crate::services::upload_slots::Source;
-use crate::services::{INDEX_FILE, Services};
+use crate::services::{INDEX_FILE, Services, plan_context};
 use sluice_disk::{
     Disk, FileHandle, FileKind, FileMeta, OpenError, OpenTicket, Opening, Precondition, Space,
     UploadError, UploadHandle, UploadOptions,
@@ -97,12 +97,7 @@ pub(super) fn take_request(
         },
     };
     services.head.clear();
-    let context = PlanContext {
-        date: services.wall.date(),
-        now_s: services.wall.seconds(),
-        close: services.draining,
-        uploads: services.uploads.is_some(),
-    };
+    let context = plan_context(&services.wall, services.uploads.as_ref(), services.draining);
     let (answer, consumed) = match parse_request(input.pending(), &services.http) {
         Parsed::Complete { request, consumed } => {
             let context = PlanContext {
@@ -185,14 +180,8 @@ pub(super) fn take_request(
 
 /// Queues an answer to no request in particular, after which the connection ends.
 pub(super) fn take_error(status: Status, queue: &mut ResponseQueue, services: &mut Services) {
-    services.head.clear();
-    let context = PlanContext {
-        date: services.wall.date(),
-        now_s: services.wall.seconds(),
-        close: true,
-        uploads: services.uploads.is_some(),
-    };
-    let plan = plan_error(status, None, &context, &mut services.head);
+    let (context, head) = services.plan_context(true);
+    let plan = plan_error(status, None, &context, head);
     queue.push(
         &services.head,
         Planned {

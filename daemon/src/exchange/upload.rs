@@ -10,13 +10,13 @@
 mod holding;
 
 use super::incoming::Incoming;
-use super::request::found;
+use super::request::{found, take_error};
 use super::response::Planned;
 use super::{Exchange, new_queue};
 use crate::services::Services;
 use holding::Held;
 use sluice_disk::{Published, TakeBlock, UploadError, UploadHandle, UploadState};
-use sluice_http::{Body, PlanContext, Put, Status, plan_continue, plan_put_failure, plan_stored};
+use sluice_http::{Body, Put, Status, plan_continue, plan_stored};
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 
@@ -384,20 +384,14 @@ impl Exchange {
         let Some(put) = upload.put else {
             return Step::Answered;
         };
-        services.head.clear();
-        let context = PlanContext {
-            date: services.wall.date(),
-            now_s: services.wall.seconds(),
-            close: upload.close || services.draining,
-            uploads: true,
-        };
+        let (context, head) = services.plan_context(upload.close || services.draining);
         let plan = plan_stored(
             &put,
             &upload.path,
             &found(&published.meta),
             published.created,
             &context,
-            &mut services.head,
+            head,
         );
         self.push_head(services);
         services.counters.count_response(plan.status);
@@ -421,16 +415,9 @@ impl Exchange {
             return step;
         }
         self.discard_upload(services);
-        services.head.clear();
-        let context = PlanContext {
-            date: services.wall.date(),
-            now_s: services.wall.seconds(),
-            close: true,
-            uploads: true,
-        };
-        let plan = plan_put_failure(status, &context, &mut services.head);
-        self.push_head(services);
-        services.counters.count_response(plan.status);
+        if let Some(queue) = &mut self.queue {
+            take_error(status, queue, services);
+        }
         Step::Answered
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client::{Client, PATIENCE};
 use crate::daemon::{Daemon, Settings};
 use crate::lab::{Lab, Shape, eventually};
+use crate::names::names;
 use crate::site::{KIB, MIB, Site, assert_same};
 
 const ON: (&str, &str) = ("upload.enabled", "true");
@@ -41,22 +42,6 @@ impl Client<'_> {
         assert_same(&local.path(name), &site.path(name));
         said
     }
-}
-
-/// What is in the served directory, hidden names included.
-fn names(site: &Site) -> Vec<String> {
-    let entries = fs::read_dir(site.root()).expect("a directory");
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
 }
 
 fn every_size_is_stored(shape: Shape, settings: Settings) {
@@ -230,7 +215,7 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
         });
         assert_eq!(report.get("uploads"), 0);
         daemon.finish();
-        assert_eq!(names(&site), ["there.bin"]);
+        assert_eq!(names(site.root()), ["there.bin"]);
     });
 }
 
@@ -264,7 +249,7 @@ fn a_refused_upload_is_answered_although_its_body_comes() {
             assert_eq!(said, expected, "{name}: {output:?}");
         }
         daemon.finish();
-        assert_eq!(names(&site), Vec::<String>::new());
+        assert_eq!(names(site.root()), Vec::<String>::new());
     });
 }
 

@@ -1,6 +1,7 @@
 //! Heads of uploads and their answers.
 
 use super::*;
+use crate::plan::plan_error;
 use crate::request::{Parsed, RequestLimits, parse_request};
 
 const CONTEXT: PlanContext<'_> = PlanContext {
@@ -73,7 +74,14 @@ fn get_young(fields: &str, found: &Found) -> Status {
         ..CONTEXT
     };
     let mut head = Vec::new();
-    crate::plan(&request(input.as_bytes()), b"a.txt", found, &context, &mut head).status
+    crate::plan(
+        &request(input.as_bytes()),
+        b"a.txt",
+        found,
+        &context,
+        &mut head,
+    )
+    .status
 }
 
 fn young_tag(found: &Found) -> String {
@@ -138,7 +146,8 @@ fn a_coded_body_is_415_and_hears_what_is_accepted() {
     for value in ["identity", "Identity", "", "identity , identity"] {
         assert_eq!(coded(value), Ok(()), "{value}");
     }
-    let input = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nContent-Encoding: gzip\r\n\r\n";
+    let input =
+        b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nContent-Encoding: gzip\r\n\r\n";
     let mut head = Vec::new();
     let status = Status::UnsupportedMediaType;
     let plan = plan_error(status, Some(&request(input)), &CONTEXT, &mut head);

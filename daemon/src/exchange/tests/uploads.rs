@@ -1,9 +1,12 @@
 //! Uploads: bodies in every cut, what ends them early, and that nothing of those is left.
 
 mod holding;
+#[path = "../../../tests/names/mod.rs"]
+mod names;
 
 use super::*;
 use crate::services::UploadConfig;
+use names::names;
 use proptest::prelude::*;
 use sluice_disk::UploadLimits;
 use sluice_http::UploadRules;
@@ -53,22 +56,6 @@ fn with_chunks(path: &str, body: &[u8], size: usize) -> Vec<u8> {
     let mut request = put_head(path, "Transfer-Encoding: chunked\r\n").into_bytes();
     request.extend_from_slice(&chunked(body, size));
     request
-}
-
-/// What is in the served directory, hidden names included.
-fn names(site: &Site) -> Vec<String> {
-    let entries = fs::read_dir(site.directory.path()).expect("a directory");
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
 }
 
 fn stored(site: &Site, name: &str) -> Vec<u8> {
@@ -134,7 +121,7 @@ fn an_upload_is_a_file_when_it_is_answered_and_the_connection_goes_on() {
     assert_eq!(responses[1].1, body);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), ["a"]);
+    assert_eq!(names(site.directory.path()), ["a"]);
     assert_eq!(site.services.counters.uploads, 1);
     assert_eq!(site.services.counters.upload_bytes, 300_000);
     assert_eq!(site.services.counters.uploads_discarded, 0);
@@ -233,7 +220,7 @@ fn what_cannot_be_stored_is_refused_without_100() {
         peer.end(&mut site);
     }
     site.assert_at_rest();
-    assert_eq!(names(&site), ["d", "there"]);
+    assert_eq!(names(site.directory.path()), ["d", "there"]);
 }
 
 #[test]
@@ -391,7 +378,7 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
         peer.end(&mut site);
     }
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
     assert_eq!(site.services.counters.uploads_discarded, 3);
 }
 
@@ -412,7 +399,7 @@ fn an_upload_whose_client_leaves_while_it_is_published_is_not_counted_as_discard
     }
     // The disk goes on; the exchange does not look at what it answers.
     for _ in 0..TURNS_MAX {
-        if names(&site) == ["a"] {
+        if names(site.directory.path()) == ["a"] {
             break;
         }
         site.wait_for_disk();
@@ -436,7 +423,7 @@ fn a_fin_in_the_middle_of_a_body_is_400_and_leaves_nothing() {
     assert!(peer.last.finish);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -465,7 +452,7 @@ fn a_chunked_body_beyond_the_limit_is_413_in_its_middle() {
     assert_eq!(whole.statuses(), ["201"], "the limit itself is allowed");
     whole.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), ["a"]);
+    assert_eq!(names(site.directory.path()), ["a"]);
 }
 
 #[test]
@@ -486,7 +473,7 @@ fn chunks_that_are_none_are_400_and_leave_nothing() {
     assert_eq!(peer.statuses(), ["400"]);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -648,7 +635,7 @@ fn a_body_that_stops_coming_is_408_and_leaves_nothing() {
     assert!(peer.last.finish);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
     assert_eq!(site.services.counters.too_slow, 1);
 }
 

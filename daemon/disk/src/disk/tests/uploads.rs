@@ -1,5 +1,8 @@
 //! Uploads to real directories, by both kinds of scratch file.
 
+#[path = "../../../../tests/names/mod.rs"]
+mod names;
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
@@ -7,6 +10,7 @@ use crate::upload::{
     Precondition, Published, Space, TEMPORARY_PREFIX, TakeBlock, UploadError, UploadHandle,
     UploadOptions, UploadState,
 };
+use names::names;
 
 const LIMITS: UploadLimits = UploadLimits {
     uploads: 3,
@@ -97,13 +101,10 @@ impl Rig {
         self.put_as(name, bytes, &UploadOptions::default())
     }
 
-    fn temporary_names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.dir.path()).expect("a directory");
-        let names = entries.map(|entry| entry.expect("an entry").file_name());
-        let names = names.map(|name| name.to_string_lossy().into_owned());
+    pub(super) fn temporary_names(&self) -> Vec<String> {
+        let mut names = names(self.dir.path());
+        names.retain(|name| name.starts_with(TEMPORARY_PREFIX));
         names
-            .filter(|name| name.starts_with(TEMPORARY_PREFIX))
-            .collect()
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::uploads::rig_with;
 use super::*;
 use crate::upload::{
-    Precondition, TEMPORARY_PREFIX, TakeBlock, UploadBlock, UploadHandle, UploadOptions,
+    Precondition, TakeBlock, UploadBlock, UploadHandle, UploadOptions,
     UploadState,
 };
 
@@ -220,9 +220,6 @@ proptest! {
         }
         rig.disk.helpers.gate().set_closed(false);
         rig.poll_until("every upload is cleared away", |rig| rig.disk.ledger().at_rest());
-        for entry in fs::read_dir(rig.dir.path()).expect("a directory") {
-            let name = entry.expect("an entry").file_name();
-            prop_assert!(!name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-        }
+        prop_assert_eq!(rig.temporary_names(), Vec::<String>::new());
     }
 }
