@@ -29,7 +29,7 @@ mod tests;
 mod upload;
 
 pub use input::INPUT_BYTES;
-pub use patience::LINGER;
+pub use patience::{LINGER, LINGER_MOST};
 pub use response::{Holding, RESPONSES_MAX};
 
 use crate::services::Services;
@@ -97,6 +97,8 @@ pub struct Exchange {
     since: Instant,
     /// What the peer had, or had sent, then.
     had: u64,
+    /// When the peer last sent something that nobody reads; not before [`Self::since`].
+    heard_at: Instant,
     /// Since when the peer has been waiting for us, while it does.
     waiting_since: Option<Instant>,
     /// How far the request stream had come when the worker began to drain.
@@ -124,6 +126,7 @@ impl Exchange {
             phase: Phase::Idle,
             since: now,
             had: 0,
+            heard_at: now,
             waiting_since: None,
             drained_at: None,
             peer_finished: false,
@@ -270,6 +273,7 @@ impl Exchange {
             self.aborted = true;
         }
         self.settle(now, services);
+        self.linger_on(now);
         let progress = self.progress(fill, awaited);
         self.stop_clock(progress.waiting, now);
         progress
