@@ -1,8 +1,8 @@
 //! The AF_XDP service: program, queues, workers, in the order of start-up that loses no packet.
 //!
-//! Program loaded with empty slots (everything passes) -> port reservation -> per queue UMEM, socket, slot ->
-//! threads running -> attach -> enabled: from then on our traffic without a socket is dropped instead of
-//! reaching the kernel, which would answer RST. Down in reverse: the link goes last.
+//! Port reservation -> program loaded with empty slots -> attach (everything passes) -> threaded NAPI -> per queue UMEM,
+//! socket, slot -> threads running -> enabled: from then on our traffic without a socket is dropped instead of reaching the
+//! kernel, which would answer RST. Down: the workers end, NAPI is put back, the link goes, then the ports.
 
 use core::net::SocketAddr;
 use std::collections::BTreeSet;
