@@ -469,16 +469,27 @@ fn reserved_space_that_was_not_needed_comes_back() {
     });
 }
 
+/// The umask of this process, which is not ours to change: other tests make files.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").expect("proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let digits = line.expect("proc_pid_status(5)").trim();
+    u32::from_str_radix(digits, 8).expect("octal digits")
+}
+
 #[test]
 fn the_file_has_the_mode_asked_for_without_the_umask() {
     on_both(|rig| {
-        let options = UploadOptions {
-            mode: 0o600,
-            ..UploadOptions::default()
-        };
-        rig.put_as("file", b"x", &options).expect("published");
-        let there = fs::metadata(rig.path("file")).expect("the file");
-        assert_eq!(there.permissions().mode() & 0o7777, 0o600);
+        for mode in [0o666, 0o640, 0o777] {
+            let options = UploadOptions {
+                mode,
+                ..UploadOptions::default()
+            };
+            rig.put_as("file", b"x", &options).expect("published");
+            let there = fs::metadata(rig.path("file")).expect("the file");
+            let expected = mode & !umask();
+            assert_eq!(there.permissions().mode() & 0o7777, expected, "{mode:o}");
+        }
     });
 }
 
