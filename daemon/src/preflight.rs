@@ -20,6 +20,9 @@ mod root;
 mod uploads;
 
 #[cfg(test)]
+#[path = "../tests/skip.rs"]
+mod skip;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

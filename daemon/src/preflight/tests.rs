@@ -874,7 +874,7 @@ mod machine {
     #[test]
     fn a_veth_is_seen_as_it_is() {
         let Some(veth) = Veth::new() else {
-            eprintln!("skipped: creating a veth needs root and ip(8)");
+            skip::skip("preflight", "creating a veth needs root and ip(8)");
             return;
         };
         let mut config = config("");
