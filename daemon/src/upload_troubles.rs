@@ -90,8 +90,8 @@ mod tests {
         let line = book.line(Instant::ZERO).expect("the first one");
         assert_eq!(
             line,
-            "warning: an upload failed: uid 998 may not write there -> chown or chmod it, or \
-             `setfacl -m u:998:rwx` on it"
+            "warning: an upload failed: uid 998 may not write there, or a symbolic link is in the way \
+             -> chown or chmod it, or `setfacl -m u:998:rwx` on it"
         );
         worker.note(UploadError::ReadOnly);
         assert_eq!(book.line(Instant::ZERO + PAUSE / 2), None);

@@ -761,7 +761,7 @@ mod problems {
             ),
             (
                 UploadError::Denied,
-                "files cannot be stored in /srv/files: uid 998 may not write there \
+                "files cannot be stored in /srv/files: uid 998 may not write there, or a symbolic link is in the way \
                  -> chown or chmod it, or `setfacl -m u:998:rwx` on it",
             ),
             (

@@ -54,7 +54,7 @@ pub fn upload_remedy(error: UploadError, uid: u32) -> (String, String) {
                 .to_owned(),
         ),
         UploadError::Denied => (
-            format!("uid {uid} may not write there"),
+            format!("uid {uid} may not write there, or a symbolic link is in the way"),
             format!("chown or chmod it, or `setfacl -m u:{uid}:rwx` on it"),
         ),
         UploadError::NoSpace | UploadError::Quota => (
