@@ -5,7 +5,7 @@ SHELL := /bin/bash -o pipefail
 
 # Debian packages the build and the tests need. `make setup` installs what is missing and is silent otherwise.
 PACKAGES := build-essential pkgconf clang libelf-dev zlib1g-dev linux-libc-dev iproute2 ethtool nftables \
-	curl wget aria2 ca-certificates python3 bpftool shellcheck
+	curl wget aria2 ca-certificates python3 bpftool shellcheck procps
 # The oldest Rust that builds it: rust-version in Cargo.toml.
 RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -61,8 +61,11 @@ QUICK := quick quick-latency quick-connect quick-afxdp
 # Where the reports go.
 BENCH_OUT ?= target/bench
 
-setup-bench: setup ## Install nginx, which the benchmarks compare with; its service stays off (Debian 12, root)
-	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || deploy/setup.sh $(RUST) nginx-light
+setup-bench: setup ## Install nginx, which the benchmarks compare with, its service off, and perf (Debian 12, root)
+	@PATH="$$PATH:/usr/sbin"; set --; \
+	command -v nginx >/dev/null || set -- nginx-light; \
+	command -v perf >/dev/null || set -- "$$@" linux-perf; \
+	[ "$$#" -eq 0 ] || deploy/setup.sh $(RUST) "$$@"
 
 bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 25 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: setup.sh RUST PACKAGE...
 # Installs the given Debian packages that are missing and sees that Rust is at least RUST. Quick and quiet when all is
-# there. No service of them is started, now or at the next boot.
+# there. No service that comes with them is started, now or at the next boot; what was there before is left alone.
 set -euo pipefail
 
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -9,7 +9,8 @@ readonly POLICY=/usr/sbin/policy-rc.d
 missing() {
     local package
     for package in "$@"; do
-        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || echo "$package"
+        # A package that was removed is still known by its configuration files.
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
     done
 }
 
@@ -31,7 +32,8 @@ packages() {
     apt-get update -qq
     forbid_starts
     apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
-    if command -v systemctl >/dev/null && dpkg-query -W nginx-light >/dev/null 2>&1; then
+    # Only one that was not here before: an nginx of the user's own is to start with the machine as it did.
+    if [[ " ${wanted[*]} " == *" nginx-light "* ]] && command -v systemctl >/dev/null; then
         systemctl disable --quiet nginx || true
     fi
 }

@@ -29,14 +29,16 @@ mod tests;
 mod upload;
 
 pub use input::INPUT_BYTES;
-pub use patience::LINGER;
+pub use patience::{LINGER, LINGER_MOST};
 pub use response::{Holding, RESPONSES_MAX};
 
 use crate::services::Services;
+use crate::services::upload_slots::Source;
+use core::net::IpAddr;
 use core::time::Duration;
 pub(crate) use input::Input;
 use patience::Phase;
-use request::{Taken, take_request};
+use request::{Asking, Taken, take_request};
 use response::Fill;
 pub(crate) use response::ResponseQueue;
 use sluice_disk::OpenTicket;
@@ -84,6 +86,8 @@ pub struct Exchange {
     queue: Option<Box<ResponseQueue>>,
     ticket: Option<OpenTicket>,
     upload: Option<Box<Upload>>,
+    /// Where the connection comes from.
+    source: Source,
     /// Where the request stream goes on; an input knows better.
     request_offset: u64,
     /// Where the response stream goes on; a queue knows better.
@@ -93,6 +97,8 @@ pub struct Exchange {
     since: Instant,
     /// What the peer had, or had sent, then.
     had: u64,
+    /// When the peer last sent something that nobody reads; not before [`Self::since`].
+    heard_at: Instant,
     /// Since when the peer has been waiting for us, while it does.
     waiting_since: Option<Instant>,
     /// How far the request stream had come when the worker began to drain.
@@ -114,11 +120,13 @@ impl Exchange {
             queue: None,
             ticket: None,
             upload: None,
+            source: Source::UNKNOWN,
             request_offset: 0,
             response_offset: 0,
             phase: Phase::Idle,
             since: now,
             had: 0,
+            heard_at: now,
             waiting_since: None,
             drained_at: None,
             peer_finished: false,
@@ -126,6 +134,13 @@ impl Exchange {
             lingered: false,
             aborted: false,
         }
+    }
+
+    /// The same of a connection from `peer`, whose network is to hold no more than its share of the uploads.
+    #[must_use]
+    pub fn with_peer(self, peer: Option<IpAddr>) -> Exchange {
+        let source = peer.map_or(Source::UNKNOWN, Source::of);
+        Exchange { source, ..self }
     }
 
     /// Request bytes that can be placed from the delivered end of the stream on: 0 while no input is free, in
@@ -258,6 +273,7 @@ impl Exchange {
             self.aborted = true;
         }
         self.settle(now, services);
+        self.linger_on(now);
         let progress = self.progress(fill, awaited);
         self.stop_clock(progress.waiting, now);
         progress
@@ -379,8 +395,11 @@ impl Exchange {
             queue,
             &mut self.ticket,
             &mut self.upload,
-            self.drained_at,
-            now,
+            &Asking {
+                source: self.source,
+                drained_at: self.drained_at,
+                now,
+            },
             services,
         )
     }

@@ -22,6 +22,7 @@ use crate::clock::{monotonic, unix_seconds};
 use crate::control::{Command, WorkerControl};
 use crate::services::{ServiceReport, Services};
 use connection::{Connection, Fate, Overdue};
+use core::net::IpAddr;
 use core::time::Duration;
 use listener::Accepted;
 use rustix::buffer::spare_capacity;
@@ -320,7 +321,7 @@ impl KernelWorker {
                 return false;
             };
             match listener.accept() {
-                Accepted::Connection(socket) => self.admit(socket, now),
+                Accepted::Connection(socket, peer) => self.admit(socket, peer, now),
                 Accepted::Gone => {}
                 Accepted::Nothing => return false,
                 Accepted::NoDescriptor => {
@@ -334,11 +335,11 @@ impl KernelWorker {
         true
     }
 
-    fn admit(&mut self, socket: OwnedFd, now: Instant) {
+    fn admit(&mut self, socket: OwnedFd, peer: Option<IpAddr>, now: Instant) {
         if self.table.len() == self.table.capacity() {
             self.evict_idle();
         }
-        let key = match self.table.insert(Connection::new(socket, now)) {
+        let key = match self.table.insert(Connection::new(socket, peer, now)) {
             Ok(key) => key,
             Err(refused) => {
                 self.counters.refused_full += 1;
@@ -394,7 +395,7 @@ impl KernelWorker {
         };
         drop(self.reserve.take());
         let accepted = listener.accept();
-        let shed = if let Accepted::Connection(socket) = accepted {
+        let shed = if let Accepted::Connection(socket, _) = accepted {
             self.counters.refused_descriptors += 1;
             // If it fails the peer gets a FIN instead of a RST.
             let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));

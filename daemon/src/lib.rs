@@ -33,4 +33,5 @@ pub mod preflight;
 pub mod report;
 pub mod services;
 pub mod supervisor;
+pub mod upload_troubles;
 pub mod worker;

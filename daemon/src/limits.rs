@@ -43,8 +43,8 @@ const FILES_MAX: u32 = 4096;
 /// Reads queued for the helper threads of a worker; a power of two.
 const DISK_QUEUE: u32 = 1024;
 
-/// Helper threads of the process at most, unless there are more workers: enough for the queues of several NVMe drives,
-/// and a machine with 128 CPUs does not get 512 of them.
+/// Helper threads of the process for reads at most, unless there are more workers, and again as many for uploads: enough
+/// for the queues of several NVMe drives, and a machine with 128 CPUs does not get 512 of them.
 const DISK_THREADS_PROCESS: u32 = 64;
 
 /// Uploads of a worker at once, each with two descriptors and some 5 KiB.

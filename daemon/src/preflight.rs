@@ -17,7 +17,11 @@ mod ports;
 mod privileges;
 mod render;
 mod root;
+mod uploads;
 
+#[cfg(test)]
+#[path = "../tests/skip.rs"]
+mod skip;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +36,7 @@ pub use link::{DeviceFacts, InterfaceFacts, XdpFeatures, interface as look_at_in
 pub use napi::{Napi, napis};
 pub use ports::reserve;
 pub use privileges::{Privileges, raise_soft_limits};
+pub use uploads::upload_remedy;
 
 use crate::config::{Backend, Config};
 use crate::limits::ActiveBackend;
@@ -196,6 +201,7 @@ pub fn judge(config: &Config, facts: &Facts) -> Preflight {
     checks.push(privileges::descriptors(config, facts));
     checks.extend(ports::checks(config, facts));
     checks.push(root::check(config, facts));
+    checks.extend(uploads::checks(config, facts));
     let mut preflight = Preflight {
         checks,
         backend: config.xdp.backend,

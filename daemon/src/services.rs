@@ -8,21 +8,24 @@
 pub(crate) mod block_shares;
 mod counters;
 pub(crate) mod pool;
+pub(crate) mod upload_slots;
 
 pub use counters::Counters;
 
 use crate::clock::WallClock;
 use crate::exchange::{INPUT_BYTES, Input, ResponseQueue, Upload};
 use crate::histograms::WorkerHistograms;
+use crate::upload_troubles::UploadTroubles;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
 use pool::{Buffers, Pool};
 use sluice_disk::{
-    BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadHandle,
-    UploadLimits,
+    BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadError,
+    UploadHandle, UploadLimits,
 };
-use sluice_http::{RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
+use sluice_http::{PlanContext, RESPONSE_HEAD_BYTES, RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
+use upload_slots::{Source, UploadSlots};
 
 /// Name of the file that stands for its directory.
 pub(crate) const INDEX_FILE: &[u8] = b"index.html";
@@ -150,11 +153,13 @@ pub struct Services {
     inputs: Pool<Box<Input>>,
     queues: Pool<Box<ResponseQueue>>,
     in_progress: Pool<Box<Upload>>,
+    upload_slots: UploadSlots,
     /// Blocks of all uploads together, and of one.
     upload_blocks: usize,
     upload_blocks_each: usize,
     /// Uploads that could use a block which others hold.
     uploads_refused: usize,
+    troubles: Option<UploadTroubles>,
     freed: bool,
 }
 
@@ -202,11 +207,20 @@ impl Services {
             in_progress: Pool::new(UPLOADS_WARM, uploads.uploads, || {
                 Box::new(Upload::new(upload_blocks_each))
             }),
+            upload_slots: UploadSlots::new(uploads.uploads),
             upload_blocks,
             upload_blocks_each,
             uploads_refused: 0,
+            troubles: None,
             freed: false,
         }
+    }
+
+    /// Has the log hear of uploads that fail because of this machine.
+    #[must_use]
+    pub fn with_upload_troubles(mut self, troubles: UploadTroubles) -> Services {
+        self.troubles = Some(troubles);
+        self
     }
 
     /// Begins a turn of the worker's loop: takes finished disk work and sets the wall clock to `unix_seconds`. True if
@@ -294,17 +308,29 @@ impl Services {
         self.freed = true;
     }
 
-    /// Whether one more upload can be taken.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.in_progress.has_one()
+    /// What a response depends on now; `close`: whether the connection ends with it. Beside it the head to write, since
+    /// both are parts of `self`.
+    pub(crate) fn plan_context(&mut self, close: bool) -> (PlanContext<'_>, &mut Vec<u8>) {
+        self.head.clear();
+        let context = plan_context(&self.wall, self.uploads.as_ref(), close);
+        (context, &mut self.head)
     }
 
-    pub(crate) fn take_upload(&mut self) -> Option<Box<Upload>> {
+    /// Whether one more upload of this source can be taken.
+    pub(crate) fn has_upload(&self, source: Source) -> bool {
+        self.in_progress.has_one() && self.upload_slots.has_one_for(source)
+    }
+
+    pub(crate) fn take_upload(&mut self, source: Source) -> Option<Box<Upload>> {
+        if !self.has_upload(source) || !self.upload_slots.take(source) {
+            return None;
+        }
         let blocks = self.upload_blocks_each;
         self.in_progress.take(|| Box::new(Upload::new(blocks)))
     }
 
-    pub(crate) fn give_back_upload(&mut self, upload: Box<Upload>) {
+    pub(crate) fn give_back_upload(&mut self, upload: Box<Upload>, source: Source) {
+        self.upload_slots.give_back(source);
         self.in_progress.give_back(upload);
         // The others' shares grow.
         self.freed = true;
@@ -329,6 +355,14 @@ impl Services {
     /// Whether an upload other than the one that asks was refused a block; `own`: whether that one was.
     pub(crate) fn refuses_other_uploads(&self, own: bool) -> bool {
         self.uploads_refused > usize::from(own)
+    }
+
+    /// The disk failed an upload.
+    pub(crate) fn note_upload_failure(&mut self, error: UploadError) {
+        self.counters.count_upload_failure(error);
+        if let Some(troubles) = &self.troubles {
+            troubles.note(error);
+        }
     }
 
     pub(crate) fn end_upload(&mut self, file: UploadHandle) {
@@ -382,6 +416,20 @@ impl Services {
             self.histograms
                 .record_request(body_bytes, now.saturating_since(at));
         }
+    }
+}
+
+/// The same for who needs other parts of [`Services`] meanwhile.
+pub(crate) fn plan_context<'a>(
+    wall: &'a WallClock,
+    uploads: Option<&UploadRules>,
+    close: bool,
+) -> PlanContext<'a> {
+    PlanContext {
+        date: wall.date(),
+        now_s: wall.seconds(),
+        close,
+        uploads: uploads.is_some(),
     }
 }
 

@@ -23,6 +23,8 @@ use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
 use crate::services::{ServicesConfig, UploadConfig};
+use crate::upload_troubles::{TroubleBook, UploadTroubles, upload_troubles};
+use rustix::process::geteuid;
 use sluice_disk::UploadLimits;
 use sluice_http::{RequestLimits, UploadRules};
 use sluice_tcp::clock::Instant;
@@ -98,9 +100,10 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
             "raise the limit of open files (ulimit -n)",
         )
     })?;
-    let mut service = start(config)?;
+    let (troubles, mut book) = upload_troubles(geteuid().as_raw());
+    let mut service = start(config, &troubles)?;
     log(&format!("ready: {}", service.describe()));
-    let end = watch(&mut *service, &signals);
+    let end = watch(&mut *service, &signals, &mut book);
     drain(&mut *service, &signals, patience(&end, config));
     let Ended { report, problems } = service.stop();
     say(stdout(), &report);
@@ -114,7 +117,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
 }
 
 /// Serves until there is a reason to stop.
-fn watch(service: &mut dyn Service, signals: &Signals) -> End {
+fn watch(service: &mut dyn Service, signals: &Signals, book: &mut TroubleBook) -> End {
     loop {
         match signals.wait(&service.team().wake_fds(), CHECK_INTERVAL) {
             Some(Signal::Report) => say(stdout(), &service.report()),
@@ -128,7 +131,11 @@ fn watch(service: &mut dyn Service, signals: &Signals) -> End {
         if service.team().failed() {
             return End::WorkerGone;
         }
-        service.tend(monotonic());
+        let now = monotonic();
+        service.tend(now);
+        if let Some(line) = book.line(now) {
+            log(&line);
+        }
     }
 }
 
@@ -164,7 +171,7 @@ fn drain(service: &mut dyn Service, signals: &Signals, patience: Duration) {
 }
 
 /// Chooses the backend and starts it. `backend = "auto"` falls back to kernel sockets with one warning.
-fn start(config: &Config) -> Result<Box<dyn Service>, Failure> {
+fn start(config: &Config, troubles: &UploadTroubles) -> Result<Box<dyn Service>, Failure> {
     let (facts, preflight) = preflight::run(config);
     let backend = match preflight.decide() {
         Decision::Refuse(problems) => return Err(Failure { problems }),
@@ -177,14 +184,14 @@ fn start(config: &Config) -> Result<Box<dyn Service>, Failure> {
     };
     warn(&preflight, backend);
     match backend {
-        ActiveBackend::Kernel => kernel::start(config, &facts),
-        ActiveBackend::Xdp => match xdp::start(config, &facts) {
+        ActiveBackend::Kernel => kernel::start(config, &facts, troubles),
+        ActiveBackend::Xdp => match xdp::start(config, &facts, troubles) {
             Err(failure) if config.xdp.backend == Backend::Auto => {
                 log(&format!(
                     "warning: {}",
                     preflight::fallback(&failure.problems)
                 ));
-                kernel::start(config, &facts)
+                kernel::start(config, &facts, troubles)
             }
             other => other,
         },

@@ -21,6 +21,7 @@ mod generator;
 mod lab;
 #[path = "veth/lifecycle.rs"]
 mod lifecycle;
+mod names;
 #[path = "veth/napi.rs"]
 mod napi;
 #[path = "veth/path_mtu.rs"]

@@ -171,7 +171,8 @@ pub enum UploadState {
 pub struct Published {
     /// Whether there was no file of that name before (201, not 200 or 204).
     pub created: bool,
-    /// The new version: what an open of it will say, so that its entity tag can be told.
+    /// The new version: what an open of it will say, so that its entity tag can be told. Its modification time is a
+    /// multiple of 100 ns only where the file system rounded it: then another upload may have left the same.
     pub meta: FileMeta,
 }
 

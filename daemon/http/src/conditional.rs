@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
-use crate::etag::{ETag, etag, settled_etag};
+use crate::etag::{ETag, etag, is_exact, settled_etag};
 use crate::plan::Found;
 use crate::request::{FieldValues, Method, Request, Singleton};
 
@@ -18,7 +18,10 @@ const HTTP_DATE_MAX_S: u64 = 253_402_300_799;
 /// What a version of a file is recognised by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validators {
+    /// The one to be shown.
     pub(crate) etag: ETag,
+    /// The one that a young file will have, if an upload may have been told it already: as strong as it will be then.
+    settled: Option<ETag>,
     /// `None` where no HTTP date can name the time.
     pub(crate) last_modified: Option<LastModified>,
 }
@@ -26,19 +29,20 @@ pub(crate) struct Validators {
 impl Validators {
     /// The validators of the file `found` at `path` when the clock shows `now_s`.
     pub(crate) fn new(path: &[u8], found: &Found, now_s: i64) -> Validators {
+        let etag = etag(path, found.size, found.mtime_s, found.mtime_ns, now_s);
+        let may_be_told = etag.is_weak() && is_exact(found.mtime_ns);
         Validators {
-            etag: etag(path, found.size, found.mtime_s, found.mtime_ns, now_s),
+            etag,
+            settled: may_be_told
+                .then(|| settled_etag(path, found.size, found.mtime_s, found.mtime_ns)),
             // Never later than the answer itself (RFC 9110 8.8.2.1).
             last_modified: LastModified::from_unix(found.mtime_s.min(now_s)),
         }
     }
 
-    /// Those that it will have when it is at rest.
-    pub(crate) fn settled(path: &[u8], found: &Found) -> Validators {
-        Validators {
-            etag: settled_etag(path, found.size, found.mtime_s, found.mtime_ns),
-            last_modified: LastModified::from_unix(found.mtime_s),
-        }
+    /// Every tag that this version of the file is known by.
+    fn tags(&self) -> impl Iterator<Item = &ETag> {
+        core::iter::once(&self.etag).chain(&self.settled)
     }
 }
 
@@ -81,7 +85,7 @@ pub(crate) enum Verdict {
 pub(crate) fn evaluate(request: &Request<'_>, validators: &Validators) -> Verdict {
     // 1 and 2: guards, on behalf of clients that must not get another version.
     let guarded = match request.if_match() {
-        Some(tags) => any_tag(tags, |tag| tag.matches_strongly(&validators.etag)),
+        Some(tags) => any_tag(tags, |tag| tag.matches_strongly(validators)),
         None => unmodified_since(request.if_unmodified_since(), validators),
     };
     if !guarded {
@@ -89,7 +93,7 @@ pub(crate) fn evaluate(request: &Request<'_>, validators: &Validators) -> Verdic
     }
     // 3 and 4: does the client already have this version?
     let current = match request.if_none_match() {
-        Some(tags) => any_tag(tags, |tag| tag.matches_weakly(&validators.etag)),
+        Some(tags) => any_tag(tags, |tag| tag.matches_weakly(validators)),
         None => not_modified_since(request.if_modified_since(), validators),
     };
     if current {
@@ -108,16 +112,14 @@ pub(crate) fn put_precondition_holds(
 ) -> bool {
     // 1 and 2. Without a file there is nothing that could match, and nothing that was modified.
     let guarded = match (request.if_match(), validators) {
-        (Some(tags), Some(validators)) => {
-            any_tag(tags, |tag| tag.matches_strongly(&validators.etag))
-        }
+        (Some(tags), Some(validators)) => any_tag(tags, |tag| tag.matches_strongly(validators)),
         (Some(_), None) => false,
         (None, Some(validators)) => unmodified_since(request.if_unmodified_since(), validators),
         (None, None) => true,
     };
     // 3: `*` is matched by any file.
     let matched = match (request.if_none_match(), validators) {
-        (Some(tags), Some(validators)) => any_tag(tags, |tag| tag.matches_weakly(&validators.etag)),
+        (Some(tags), Some(validators)) => any_tag(tags, |tag| tag.matches_weakly(validators)),
         _ => false,
     };
     guarded && !matched
@@ -150,7 +152,7 @@ fn if_range_holds(field: Singleton<'_>, validators: &Validators) -> bool {
     };
     let mut rest = value;
     if let Some(tag) = EntityTag::next(&mut rest) {
-        return rest.is_empty() && tag.matches_strongly(&validators.etag);
+        return rest.is_empty() && tag.matches_strongly(validators);
     }
     // A date is a strong validator only for a file at rest (RFC 9110 8.8.2.2); whether it already was
     // at the time of the first answer is for the client to know.
@@ -198,13 +200,14 @@ impl<'a> EntityTag<'a> {
     }
 
     /// Strong comparison (RFC 9110 8.8.3.2).
-    fn matches_strongly(&self, etag: &ETag) -> bool {
-        !self.weak && !etag.is_weak() && self.opaque == etag.opaque()
+    fn matches_strongly(&self, file: &Validators) -> bool {
+        let matches = |etag: &ETag| !etag.is_weak() && self.opaque == etag.opaque();
+        !self.weak && file.tags().any(matches)
     }
 
     /// Weak comparison (RFC 9110 8.8.3.2).
-    fn matches_weakly(&self, etag: &ETag) -> bool {
-        self.opaque == etag.opaque()
+    fn matches_weakly(&self, file: &Validators) -> bool {
+        file.tags().any(|etag| self.opaque == etag.opaque())
     }
 }
 

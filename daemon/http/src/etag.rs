@@ -8,6 +8,10 @@
 //! While the file is younger than two seconds the tag is weak, and has another value: a second write
 //! may fall into the same tick of the file system's clock and change neither size nor time. What was
 //! fetched in that time is never resumed, and never confirmed afterwards.
+//!
+//! An upload is told the tag that its file will have, since no other upload leaves the same time: its time is set to the
+//! nanosecond. That holds only where the file system keeps it ([`is_exact`]); ext4 with inodes of 128 bytes, FAT and
+//! some NFS servers round it.
 
 use core::hash::Hasher;
 
@@ -56,6 +60,12 @@ pub fn etag(path: &[u8], size: u64, mtime_s: i64, mtime_ns: u32, now_s: i64) -> 
     // settled.
     let age_ns = (i128::from(now_s) - i128::from(mtime_s)) * 1_000_000_000 - i128::from(mtime_ns);
     tag(path, size, mtime_s, mtime_ns, age_ns < SETTLED_NS)
+}
+
+/// Whether a file system that stores times in coarser steps cannot have stored this one. The coarsest step below a
+/// microsecond is 100 ns (NTFS, SMB), which all others are multiples of; uploads are never given a multiple of it.
+pub(crate) fn is_exact(mtime_ns: u32) -> bool {
+    !mtime_ns.is_multiple_of(100)
 }
 
 /// The tag that [`etag`] gives to the same file once it is settled.

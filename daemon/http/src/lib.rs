@@ -47,6 +47,4 @@ pub use request::{
 };
 pub use status::Status;
 pub use target::{TargetKind, decode_target};
-pub use upload::{
-    Put, UploadRules, plan_continue, plan_put, plan_put_failure, plan_stored, precondition_holds,
-};
+pub use upload::{Put, UploadRules, plan_continue, plan_put, plan_stored, precondition_holds};

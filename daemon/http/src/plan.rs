@@ -118,7 +118,7 @@ pub fn plan(
 }
 
 /// Plans an answer without a file: a head with a short text, which HEAD leaves out. 405 names the
-/// methods there are (RFC 9110 15.5.6), and 503 when to come again.
+/// methods there are (RFC 9110 15.5.6), 415 the coding that is accepted, and 503 when to come again.
 ///
 /// Without a request (it could not be read, or did not come in time) the connection closes after it, and
 /// so it does after 411: the client may send the content that it did not announce, which would be read as
@@ -140,6 +140,10 @@ pub fn plan_error(
             b"GET, HEAD"
         };
         writer.field("Allow", methods);
+    }
+    if status == Status::UnsupportedMediaType {
+        // What is accepted instead (RFC 9110 12.5.3).
+        writer.field("Accept-Encoding", b"identity");
     }
     if status == Status::ServiceUnavailable {
         writer.field("Retry-After", RETRY_AFTER);

@@ -191,6 +191,11 @@ impl<'a> Request<'a> {
         self.known.content_range
     }
 
+    /// The content is coded, by anything but `identity` (RFC 9110 8.4).
+    pub(crate) fn has_content_coding(&self) -> bool {
+        self.known.content_coding
+    }
+
     /// The peer waits for 100 before it sends the body (RFC 9110 10.1.1).
     pub(crate) fn expects_continue(&self) -> bool {
         self.known.expects_continue && self.version == Version::Http11
@@ -406,6 +411,8 @@ struct KnownFields<'a> {
     if_match: bool,
     if_none_match: bool,
     content_range: bool,
+    /// A coding other than `identity` was named.
+    content_coding: bool,
     expects_continue: bool,
     connection: ConnectionOptions,
     body: BodyFraming,
@@ -428,6 +435,7 @@ impl<'a> KnownFields<'a> {
             if_match: false,
             if_none_match: false,
             content_range: false,
+            content_coding: false,
             expects_continue: false,
             connection: ConnectionOptions::default(),
             body: BodyFraming::default(),
@@ -446,6 +454,7 @@ impl<'a> KnownFields<'a> {
                 Some(KnownName::IfMatch) => known.if_match = true,
                 Some(KnownName::IfNoneMatch) => known.if_none_match = true,
                 Some(KnownName::ContentRange) => known.content_range = true,
+                Some(KnownName::ContentEncoding) => known.content_coding |= is_coded(field.value),
                 Some(KnownName::Expect) => {
                     known.expects_continue |= asks(field.value, b"100-continue");
                 }
@@ -480,11 +489,12 @@ enum KnownName {
     IfMatch,
     IfNoneMatch,
     ContentRange,
+    ContentEncoding,
     Expect,
 }
 
 impl KnownName {
-    const TABLE: [(&'static str, KnownName); 12] = [
+    const TABLE: [(&'static str, KnownName); 13] = [
         ("host", KnownName::Host),
         ("connection", KnownName::Connection),
         ("content-length", KnownName::ContentLength),
@@ -496,6 +506,7 @@ impl KnownName {
         ("if-match", KnownName::IfMatch),
         ("if-none-match", KnownName::IfNoneMatch),
         ("content-range", KnownName::ContentRange),
+        ("content-encoding", KnownName::ContentEncoding),
         ("expect", KnownName::Expect),
     ];
 
@@ -532,6 +543,12 @@ fn asks(value: &[u8], option: &[u8]) -> bool {
     value
         .split(|&byte| byte == b',')
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(option))
+}
+
+/// Whether the list of codings `value` names one that changes the bytes.
+fn is_coded(value: &[u8]) -> bool {
+    let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// The parts of `bytes` before and behind the first `separator`.

@@ -41,6 +41,8 @@ pub enum Status {
     ContentTooLarge = 413,
     /// The request target is longer than the limit (RFC 9110 15.5.15).
     UriTooLong = 414,
+    /// An upload in a content coding, which would be served without it (RFC 9110 15.5.16).
+    UnsupportedMediaType = 415,
     /// The range lies outside the file (RFC 9110 15.5.17).
     RangeNotSatisfiable = 416,
     /// The head is longer, or has more fields, than the limits (RFC 6585 section 5).
@@ -76,6 +78,7 @@ impl Status {
         Status::PreconditionFailed,
         Status::ContentTooLarge,
         Status::UriTooLong,
+        Status::UnsupportedMediaType,
         Status::RangeNotSatisfiable,
         Status::RequestHeaderFieldsTooLarge,
         Status::InternalServerError,
@@ -109,6 +112,7 @@ impl Status {
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
+            Status::UnsupportedMediaType => "415 Unsupported Media Type",
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::RequestHeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Status::InternalServerError => "500 Internal Server Error",

@@ -8,15 +8,16 @@
 //! 1. [`plan_put`]: what the head alone tells.
 //! 2. With [`Put::is_guarded`], [`precondition_holds`] for the file that is there.
 //! 3. [`plan_continue`] if [`Put::expects_continue`] and no byte of the body has come.
-//! 4. [`plan_stored`] when the file is on disk, or [`plan_put_failure`] when it will never be.
+//! 4. [`plan_stored`] when the file is on disk, or [`plan_error`](crate::plan_error) without the request when it will
+//!    never be: the rest of the body is on its way, so the connection ends.
 //!
 //! A part of a file is not taken: `Content-Range` on a PUT is how half a file becomes the whole one where
-//! a server does not know it (RFC 9110 14.5).
+//! a server does not know it (RFC 9110 14.5). Nor is a coded one: it would be served without the word that it is.
 
 use crate::conditional::{Validators, put_precondition_holds};
-use crate::etag::settled_etag;
+use crate::etag::{is_exact, settled_etag};
 use crate::head::HeadWriter;
-use crate::plan::{Found, Plan, PlanContext, plan_error};
+use crate::plan::{Found, Plan, PlanContext};
 use crate::request::{Body, Method, Request, Version};
 use crate::status::Status;
 use crate::target::{TargetKind, decode_target};
@@ -57,7 +58,7 @@ impl Put {
 ///
 /// # Errors
 /// 405 without uploads, 400 for a target that is none or a `Content-Range`, 403 for a name that is
-/// never served, 409 for a directory, 411 without a length, 413 for a length above the limit.
+/// never served, 409 for a directory, 411 without a length, 413 for a length above the limit, 415 for a coded body.
 pub fn plan_put(
     request: &Request<'_>,
     rules: Option<&UploadRules>,
@@ -75,6 +76,9 @@ pub fn plan_put(
     if request.has_content_range() {
         return Err(Status::BadRequest);
     }
+    if request.has_content_coding() {
+        return Err(Status::UnsupportedMediaType);
+    }
     match request.body {
         // RFC 9112 6.3 takes it for an empty body. A client that forgot the length means another file.
         Body::Unannounced => return Err(Status::LengthRequired),
@@ -91,12 +95,17 @@ pub fn plan_put(
 }
 
 /// Whether the preconditions of a PUT (RFC 9110 13.2.2) hold for the file at `path`, `None` if there is
-/// none. If not, the answer is 412.
+/// none, when the clock shows `now_s`. If not, the answer is 412.
 ///
-/// The tag of the file is compared as that of a file at rest, which is what [`plan_stored`] told: an
+/// A young file goes by two tags: the weak one that GET shows, and the one that [`plan_stored`] told, strong already. An
 /// upload that follows another within two seconds shall not be refused for being quick.
-pub fn precondition_holds(request: &Request<'_>, path: &[u8], found: Option<&Found>) -> bool {
-    let validators = found.map(|found| Validators::settled(path, found));
+pub fn precondition_holds(
+    request: &Request<'_>,
+    path: &[u8],
+    found: Option<&Found>,
+    now_s: i64,
+) -> bool {
+    let validators = found.map(|found| Validators::new(path, found, now_s));
     put_precondition_holds(request, validators.as_ref())
 }
 
@@ -108,8 +117,9 @@ pub fn plan_continue(head: &mut Vec<u8>) {
 /// Plans the answer to an upload that is on disk as `stored` at `path`: 201 if there was no file before,
 /// else 204, with the tag that the file will have.
 ///
-/// The tag is the strong one although the file is younger than two seconds: the caller vouches that no
-/// other upload can have left the same size and modification time (RFC 9110 9.3.4, 8.8.1).
+/// The tag is the strong one although the file is younger than two seconds: the caller vouches that no other upload was
+/// given the same modification time, to the nanosecond and never a multiple of 100 (RFC 9110 9.3.4, 8.8.1). If the time
+/// in `stored` is one, the file system has rounded it: then the next upload may look the same, and no tag is told.
 pub fn plan_stored(
     put: &Put,
     path: &[u8],
@@ -125,8 +135,10 @@ pub fn plan_stored(
     };
     let close = context.close || !put.keep_alive;
     let mut writer = HeadWriter::start(head, status, context);
-    let tag = settled_etag(path, stored.size, stored.mtime_s, stored.mtime_ns);
-    writer.field("ETag", tag.as_bytes());
+    if is_exact(stored.mtime_ns) {
+        let tag = settled_etag(path, stored.size, stored.mtime_s, stored.mtime_ns);
+        writer.field("ETag", tag.as_bytes());
+    }
     // 204 has no content and must not say how long that is (RFC 9110 8.6).
     if created {
         writer.content_length(0);
@@ -137,12 +149,6 @@ pub fn plan_stored(
         body: None,
         close,
     }
-}
-
-/// Plans the answer to an upload that failed: with its connection, since the rest of the body is on its
-/// way.
-pub fn plan_put_failure(status: Status, context: &PlanContext<'_>, head: &mut Vec<u8>) -> Plan {
-    plan_error(status, None, context, head)
 }
 
 #[cfg(test)]

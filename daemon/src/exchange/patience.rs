@@ -11,9 +11,12 @@ use core::time::Duration;
 use sluice_http::Status;
 use sluice_tcp::clock::Instant;
 
-/// After the last response what the peer sends is read away for this long. A reset at once could destroy the end of the
-/// response, or an error that it explains, before its client has read it (RFC 9112 section 9.6).
+/// After the last response what the peer sends is read away until nothing has come for this long. A reset at once could
+/// destroy the end of the response, or an error that it explains, before its client has read it (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// But not for longer than this, however much of a body still comes (nginx has the same two limits).
+pub const LINGER_MOST: Duration = Duration::from_secs(30);
 
 /// What a connection is waiting for, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +52,8 @@ impl Exchange {
             Phase::Responding | Phase::Receiving if self.waiting_since.is_some() => None,
             Phase::Responding => services.min_rate.map(|_| self.since + RATE_TIME),
             _ if self.last_taken => {
-                let is_lingering = self.phase == Phase::Idle && !self.lingered;
-                is_lingering.then(|| self.since + LINGER)
+                let deadline = (self.heard_at + LINGER).min(self.since + LINGER_MOST);
+                self.is_lingering().then_some(deadline)
             }
             Phase::Receiving => Some(self.since + services.body_time()),
             Phase::Idle => Some(self.since + services.idle_timeout),
@@ -76,6 +79,7 @@ impl Exchange {
             Phase::Idle => {
                 services.counters.idle_timeouts += 1;
                 self.since = now;
+                self.heard_at = now;
                 self.take_no_more();
             }
         }
@@ -86,6 +90,19 @@ impl Exchange {
     #[must_use]
     pub fn has_lingered(&self) -> bool {
         self.lingered
+    }
+
+    /// Nothing more is answered, and the peer has time to read.
+    fn is_lingering(&self) -> bool {
+        self.last_taken && self.phase == Phase::Idle && !self.lingered
+    }
+
+    /// A peer that still sends has not read the end yet.
+    pub(super) fn linger_on(&mut self, now: Instant) {
+        if self.is_lingering() && self.request_offset > self.had {
+            self.had = self.request_offset;
+            self.heard_at = now;
+        }
     }
 
     /// A new phase begins at `now`, if what it waits for is another now.
@@ -108,9 +125,11 @@ impl Exchange {
         if phase != self.phase {
             self.phase = phase;
             self.since = now;
+            self.heard_at = now;
             self.had = match phase {
                 Phase::Receiving => self.body_received(),
-                _ => self.released(),
+                Phase::Idle => self.request_offset,
+                Phase::Head | Phase::Responding => self.released(),
             };
             self.waiting_since = None;
         }

@@ -7,10 +7,11 @@
 use super::upload::{Upload, status_of as status_of_upload};
 use crate::exchange::input::Input;
 use crate::exchange::response::{Planned, ResponseQueue};
-use crate::services::{INDEX_FILE, Services};
+use crate::services::upload_slots::Source;
+use crate::services::{INDEX_FILE, Services, plan_context};
 use sluice_disk::{
     Disk, FileHandle, FileKind, FileMeta, OpenError, OpenTicket, Opening, Precondition, Space,
-    UploadHandle, UploadOptions,
+    UploadError, UploadHandle, UploadOptions,
 };
 use sluice_http::{
     Found, Method, Parsed, Plan, PlanContext, Put, Request, RequestLimits, Status, TargetKind,
@@ -53,19 +54,30 @@ enum Answer {
     NoFileSlot,
 }
 
+/// Who asks, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) source: Source,
+    /// How far the request stream had come when the worker began to drain. The response to the last whole request before
+    /// it says `Connection: close`, since after that word nothing more may be answered (RFC 9112 section 9.6).
+    pub(super) drained_at: Option<u64>,
+    pub(super) now: Instant,
+}
+
 /// Takes one request from the input and queues its response.
-///
-/// `drained_at` is how far the request stream had come when the worker began to drain. The response to the last whole
-/// request before it says `Connection: close`, since after that word nothing more may be answered (RFC 9112 section 9.6).
 pub(super) fn take_request(
     input: &mut Input,
     queue: &mut ResponseQueue,
     ticket: &mut Option<OpenTicket>,
     upload: &mut Option<Box<Upload>>,
-    drained_at: Option<u64>,
-    now: Instant,
+    asking: &Asking,
     services: &mut Services,
 ) -> Taken {
+    let Asking {
+        source,
+        drained_at,
+        now,
+    } = *asking;
     if !queue.has_room() {
         return if input.worth_parsing() {
             Taken::Full
@@ -85,12 +97,7 @@ pub(super) fn take_request(
         },
     };
     services.head.clear();
-    let context = PlanContext {
-        date: services.wall.date(),
-        now_s: services.wall.seconds(),
-        close: services.draining,
-        uploads: services.uploads.is_some(),
-    };
+    let context = plan_context(&services.wall, services.uploads.as_ref(), services.draining);
     let (answer, consumed) = match parse_request(input.pending(), &services.http) {
         Parsed::Complete { request, consumed } => {
             let context = PlanContext {
@@ -98,7 +105,7 @@ pub(super) fn take_request(
                     .is_some_and(|until| !another_follows(input, consumed, until, &services.http)),
                 ..context
             };
-            let has_upload = services.has_upload();
+            let has_upload = services.has_upload(source);
             let tools = Tools {
                 disk: &mut services.disk,
                 root: &services.root,
@@ -106,6 +113,7 @@ pub(super) fn take_request(
                 head: &mut services.head,
                 uploads: services.uploads,
                 has_upload,
+                refused: &mut services.counters.uploads_refused,
                 context,
             };
             (tools.answer(&request, opened), consumed)
@@ -138,7 +146,7 @@ pub(super) fn take_request(
             return Taken::Opening;
         }
         Answer::Upload { put, file } => {
-            let Some(mut taken) = services.take_upload() else {
+            let Some(mut taken) = services.take_upload(source) else {
                 services.end_upload(file);
                 return Taken::NoQueue;
             };
@@ -172,14 +180,8 @@ pub(super) fn take_request(
 
 /// Queues an answer to no request in particular, after which the connection ends.
 pub(super) fn take_error(status: Status, queue: &mut ResponseQueue, services: &mut Services) {
-    services.head.clear();
-    let context = PlanContext {
-        date: services.wall.date(),
-        now_s: services.wall.seconds(),
-        close: true,
-        uploads: services.uploads.is_some(),
-    };
-    let plan = plan_error(status, None, &context, &mut services.head);
+    let (context, head) = services.plan_context(true);
+    let plan = plan_error(status, None, &context, head);
     queue.push(
         &services.head,
         Planned {
@@ -239,6 +241,8 @@ struct Tools<'a> {
     uploads: Option<UploadRules>,
     /// Memory for one more upload is free.
     has_upload: bool,
+    /// Counts uploads for which there is none.
+    refused: &'a mut u64,
     context: PlanContext<'a>,
 }
 
@@ -292,6 +296,7 @@ impl Tools<'_> {
             Ok(put) if self.has_upload => put,
             Ok(_) => {
                 close_opened(opened, self.disk);
+                *self.refused += 1;
                 return self.refuse(Status::ServiceUnavailable, request);
             }
             Err(status) => {
@@ -323,7 +328,10 @@ impl Tools<'_> {
         };
         match self.disk.begin_upload(self.root, self.path, &options) {
             Ok(file) => Answer::Upload { put, file },
-            Err(error) => self.refuse(status_of_upload(error), request),
+            Err(error) => {
+                *self.refused += u64::from(error == UploadError::TooMany);
+                self.refuse(status_of_upload(error), request)
+            }
         }
     }
 
@@ -345,7 +353,7 @@ impl Tools<'_> {
             Err(error) => return Err(status_of(error)),
         };
         let found = meta.as_ref().map(found);
-        if !precondition_holds(request, self.path, found.as_ref()) {
+        if !precondition_holds(request, self.path, found.as_ref(), self.context.now_s) {
             return Err(Status::PreconditionFailed);
         }
         Ok(meta.map_or(Precondition::Absent, Precondition::Version))

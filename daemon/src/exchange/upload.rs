@@ -10,13 +10,13 @@
 mod holding;
 
 use super::incoming::Incoming;
-use super::request::found;
+use super::request::{found, take_error};
 use super::response::Planned;
 use super::{Exchange, new_queue};
 use crate::services::Services;
 use holding::Held;
 use sluice_disk::{Published, TakeBlock, UploadError, UploadHandle, UploadState};
-use sluice_http::{Body, PlanContext, Put, Status, plan_continue, plan_put_failure, plan_stored};
+use sluice_http::{Body, Put, Status, plan_continue, plan_stored};
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 
@@ -108,6 +108,11 @@ impl Upload {
     /// Bytes of the body go into blocks now.
     pub(super) fn is_storing(&self) -> bool {
         self.stage == Stage::Storing
+    }
+
+    /// It is whole and with the disk, and mostly past being called back.
+    pub(super) fn is_publishing(&self) -> bool {
+        self.stage == Stage::Publishing
     }
 
     /// It could use more blocks than it has.
@@ -202,6 +207,7 @@ impl Exchange {
                 && !matches!(upload.stage, Stage::Failed(_))
             {
                 upload.stage = Stage::Failed(status_of(error));
+                services.note_upload_failure(error);
             }
             let waits = match upload.stage {
                 Stage::Beginning => match state {
@@ -378,27 +384,21 @@ impl Exchange {
         let Some(put) = upload.put else {
             return Step::Answered;
         };
-        services.head.clear();
-        let context = PlanContext {
-            date: services.wall.date(),
-            now_s: services.wall.seconds(),
-            close: upload.close || services.draining,
-            uploads: true,
-        };
+        let (context, head) = services.plan_context(upload.close || services.draining);
         let plan = plan_stored(
             &put,
             &upload.path,
             &found(&published.meta),
             published.created,
             &context,
-            &mut services.head,
+            head,
         );
         self.push_head(services);
         services.counters.count_response(plan.status);
         services.counters.uploads += 1;
         services.counters.upload_bytes += published.meta.size;
         upload.clear(services);
-        services.give_back_upload(upload);
+        services.give_back_upload(upload, self.source);
         if plan.close {
             self.take_no_more();
         }
@@ -415,16 +415,9 @@ impl Exchange {
             return step;
         }
         self.discard_upload(services);
-        services.head.clear();
-        let context = PlanContext {
-            date: services.wall.date(),
-            now_s: services.wall.seconds(),
-            close: true,
-            uploads: true,
-        };
-        let plan = plan_put_failure(status, &context, &mut services.head);
-        self.push_head(services);
-        services.counters.count_response(plan.status);
+        if let Some(queue) = &mut self.queue {
+            take_error(status, queue, services);
+        }
         Step::Answered
     }
 
@@ -448,9 +441,14 @@ impl Exchange {
     /// Gives up the upload, if there is one, and all that belongs to it.
     pub(super) fn discard_upload(&mut self, services: &mut Services) {
         if let Some(mut upload) = self.upload.take() {
+            let counters = &mut services.counters;
+            if upload.is_publishing() {
+                counters.uploads_unanswered += 1;
+            } else {
+                counters.uploads_discarded += 1;
+            }
             upload.clear(services);
-            services.give_back_upload(upload);
-            services.counters.uploads_discarded += 1;
+            services.give_back_upload(upload, self.source);
         }
     }
 

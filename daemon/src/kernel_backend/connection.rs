@@ -9,8 +9,9 @@
 
 use super::counters::KernelCounters;
 use crate::clock::monotonic;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, LINGER, LINGER_MOST};
 use crate::services::Services;
+use core::net::IpAddr;
 use core::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,10 +29,6 @@ const TURN_BYTES: u64 = 1024 * 1024;
 
 /// Pieces per write: a full queue of short responses, head and body each.
 const PIECES: usize = 32;
-
-/// How long an ended connection stays open to read what the peer still sends. Closing with unread data would reset
-/// the connection and take away the last response (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(5);
 
 /// A peer that takes no bytes for so long is reset. With 4 MiB of socket buffer, whose last third must be free before
 /// the kernel says writable, 120 s is a client of about 12 KiB/s; TCP_USER_TIMEOUT ends dead ones sooner.
@@ -59,6 +56,20 @@ pub(super) enum Overdue {
     End,
 }
 
+/// The end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Lingering {
+    since: Instant,
+    /// When the peer last sent something; at first [`Self::since`].
+    heard_at: Instant,
+}
+
+impl Lingering {
+    fn deadline(self) -> Instant {
+        (self.heard_at + LINGER).min(self.since + LINGER_MOST)
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -74,8 +85,9 @@ pub(super) struct Connection {
     fin_read: bool,
     /// When the socket last refused bytes, while it does.
     stalled: Option<Instant>,
-    /// Our FIN is sent: until when what still comes is read away.
-    lingering: Option<Instant>,
+    /// Our FIN is sent, and what still comes is read away. Closing with unread data would reset the connection and take
+    /// away the last response (RFC 9112 section 9.6).
+    lingering: Option<Lingering>,
     /// Ended in order: close without a reset.
     in_order: bool,
     /// In the worker's queue of those with something to do.
@@ -85,10 +97,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, now: Instant) -> Connection {
+    pub(super) fn new(socket: OwnedFd, peer: Option<IpAddr>, now: Instant) -> Connection {
         Connection {
             socket,
-            exchange: Exchange::new(now),
+            exchange: Exchange::new(now).with_peer(peer),
             received: 0,
             sent: 0,
             readable: false,
@@ -123,7 +135,7 @@ impl Connection {
         counters: &mut KernelCounters,
     ) -> Fate {
         if self.lingering.is_some() {
-            return self.read_away(scratch);
+            return self.read_away(now, scratch);
         }
         let served = self
             .read(scratch, services)
@@ -144,6 +156,7 @@ impl Connection {
     /// When [`Self::overdue`] is due.
     pub(super) fn deadline(&self, services: &Services) -> Option<Instant> {
         self.lingering
+            .map(|lingering| lingering.deadline())
             .or_else(|| self.stalled.map(|since| since + STALL))
             .or_else(|| self.exchange.deadline(services))
     }
@@ -317,19 +330,28 @@ impl Connection {
             return Fate::End;
         }
         self.stalled = None;
-        self.lingering = Some(now + LINGER);
+        self.lingering = Some(Lingering {
+            since: now,
+            heard_at: now,
+        });
         Fate::Again
     }
 
-    fn read_away(&mut self, scratch: &mut [u8]) -> Fate {
+    fn read_away(&mut self, now: Instant, scratch: &mut [u8]) -> Fate {
         if !self.readable {
             return Fate::Sleep;
         }
         match receive(&self.socket, self.fin_seen, &mut self.readable, scratch) {
-            Ok(Some(0)) | Err(_) => Fate::End,
-            Ok(None) => Fate::Sleep,
-            Ok(Some(_)) if self.readable => Fate::Again,
-            Ok(Some(_)) => Fate::Sleep,
+            Ok(Some(0)) | Err(_) => return Fate::End,
+            Ok(None) => return Fate::Sleep,
+            Ok(Some(_)) => {}
+        }
+        if let Some(lingering) = &mut self.lingering {
+            lingering.heard_at = now;
+        }
+        match self.readable {
+            true => Fate::Again,
+            false => Fate::Sleep,
         }
     }
 }
@@ -385,4 +407,35 @@ enum Broken {
 
 fn as_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    /// RFC 9112 section 9.6.
+    #[test]
+    fn an_ended_connection_is_read_away_until_its_peer_is_silent_but_thirty_seconds_at_most() {
+        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        let began = Instant::from_nanos(1_000_000_000);
+        let mut connection = Connection::new(ours.into(), None, began);
+        assert_eq!(connection.finish(began), Fate::Again);
+        let deadline = |connection: &Connection| connection.lingering.map(Lingering::deadline);
+        assert_eq!(deadline(&connection), Some(began + LINGER));
+        for seconds in [4, 8, 12, 16, 20, 24, 28] {
+            let now = began + Duration::from_secs(seconds);
+            theirs.write_all(b"what was under way").expect("it is read");
+            connection.readable = true;
+            assert_eq!(connection.read_away(now, &mut [0; 64]), Fate::Sleep);
+            let silent_until = (now + LINGER).min(began + LINGER_MOST);
+            assert_eq!(deadline(&connection), Some(silent_until));
+        }
+        drop(theirs);
+        connection.readable = true;
+        let now = began + Duration::from_secs(29);
+        assert_eq!(connection.read_away(now, &mut [0; 64]), Fate::End);
+    }
 }

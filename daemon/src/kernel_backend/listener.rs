@@ -6,13 +6,13 @@
 //! the system's.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with,
-    sockopt,
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
+    socket_with, sockopt,
 };
 
 /// Handshakes and accepted connections that may wait; the kernel cuts it to `net.core.somaxconn`.
@@ -62,7 +62,7 @@ impl core::error::Error for BindError {}
 /// What [`Listener::accept`] found.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Connection(OwnedFd),
+    Connection(OwnedFd, Option<IpAddr>),
     /// The queue is empty.
     Nothing,
     /// A connection died while it waited, or was interrupted: ask again.
@@ -97,8 +97,11 @@ impl Listener {
     }
 
     pub(super) fn accept(&self) -> Accepted {
-        match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) => Accepted::Connection(socket),
+        match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, peer)) => {
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                Accepted::Connection(socket, peer.map(|peer| peer.ip()))
+            }
             Err(Errno::AGAIN) => Accepted::Nothing,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 Accepted::NoDescriptor
@@ -143,7 +146,7 @@ mod tests {
 
     fn accept(listener: &Listener) -> OwnedFd {
         for _ in 0..1000 {
-            if let Accepted::Connection(socket) = listener.accept() {
+            if let Accepted::Connection(socket, _) = listener.accept() {
                 return socket;
             }
             std::thread::sleep(Duration::from_millis(1));

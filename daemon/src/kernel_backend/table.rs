@@ -127,7 +127,7 @@ mod tests {
 
     fn connection() -> Connection {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("socket");
-        Connection::new(socket, Instant::ZERO)
+        Connection::new(socket, None, Instant::ZERO)
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::system::uname;
+use sluice_disk::UploadError;
 
 use super::kernel::Release;
 use super::link::{self, InterfaceFacts};
 use super::ports;
 use super::privileges::Privileges;
-use super::root;
+use super::{root, uploads};
 use crate::config::Config;
 use crate::placement::allowed_cpus;
 
@@ -36,12 +37,15 @@ pub struct Facts {
     pub listening: BTreeSet<u16>,
     /// Whether each served directory can be read: the path component that fails, and how.
     pub roots: Vec<Result<(), (PathBuf, Errno)>>,
+    /// Whether a file can be stored right below each of them; empty where uploads are off.
+    pub uploads: Vec<Result<(), UploadError>>,
     /// CPUs the process may use.
     pub cpus: Vec<u32>,
 }
 
 impl Facts {
-    /// Looks at the machine. Changes nothing; sockets that are opened on the way are closed again.
+    /// Looks at the machine. Changes nothing; sockets that are opened on the way are closed again, and where uploads are
+    /// on a temporary name comes and goes in each root.
     #[must_use]
     pub fn gather(config: &Config) -> Self {
         let interface = config.xdp.interface.as_deref().map(link::interface);
@@ -62,6 +66,7 @@ impl Facts {
                 .iter()
                 .map(|site| root::probe(&site.root))
                 .collect(),
+            uploads: uploads::probe(config),
             // Without a mask the scheduler would not have started us; then placement reports the lack.
             cpus: allowed_cpus().unwrap_or_default(),
         }

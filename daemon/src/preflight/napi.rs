@@ -82,6 +82,7 @@ fn field(answer: &[u8], kind: u16) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::skip::skip;
     use super::*;
 
     fn answer(fields: &[(u16, u32)]) -> Vec<u8> {
@@ -128,7 +129,7 @@ mod tests {
     fn the_loopback_interface_has_none() {
         match napis(1) {
             Ok(found) => assert_eq!(found, []),
-            Err(error) => eprintln!("skipped: the kernel does not tell: {error}"),
+            Err(error) => skip("preflight", &format!("the kernel does not tell: {error}")),
         }
     }
 }

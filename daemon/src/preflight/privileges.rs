@@ -35,6 +35,8 @@ pub struct Privileges {
     pub memlock: Option<u64>,
     /// Hard `RLIMIT_NOFILE`; `None` is unlimited.
     pub descriptors: Option<u64>,
+    /// Soft `RLIMIT_FSIZE` in bytes, which stays as it is; `None` is unlimited.
+    pub file_size: Option<u64>,
 }
 
 impl Privileges {
@@ -51,6 +53,7 @@ impl Privileges {
             initial_user_namespace: initial_user_namespace(),
             memlock: getrlimit(Resource::Memlock).maximum,
             descriptors: getrlimit(Resource::Nofile).maximum,
+            file_size: getrlimit(Resource::Fsize).current,
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
+use sluice_disk::UploadError;
 use sluice_xdp_prog::ForeignProgram;
 
 use super::*;
@@ -74,12 +75,14 @@ fn good(config: &Config) -> Facts {
             initial_user_namespace: true,
             memlock: Some(8 << 20),
             descriptors: Some(1 << 20),
+            file_size: None,
         },
         interface: Some(Ok(good_link())),
         xdp_ports: free(&[address("192.0.2.10")]),
         kernel_ports: free(&config.kernel_addresses()),
         listening: BTreeSet::new(),
         roots: vec![Ok(())],
+        uploads: Vec::new(),
         cpus: vec![0, 1, 2, 3],
     }
 }
@@ -721,6 +724,66 @@ mod problems {
         );
     }
 
+    fn judged_with_uploads(change: impl FnOnce(&mut Facts)) -> Preflight {
+        let mut config = config("");
+        config.upload.enabled = true;
+        config.upload.max_size = 1 << 40;
+        let mut facts = good(&config);
+        change(&mut facts);
+        judge(&config, &facts)
+    }
+
+    #[test]
+    fn files_that_may_not_get_as_large_as_uploads() {
+        let limited = |limit| judged_with_uploads(move |facts| facts.privileges.file_size = limit);
+        assert_eq!(
+            warnings(&limited(Some(1 << 30))),
+            [
+                "upload.max_size is 1TiB, but RLIMIT_FSIZE is 1GiB: longer uploads are answered 413 when they get there \
+              -> LimitFSIZE=infinity in the unit, or max_size = \"1GiB\""
+            ]
+        );
+        for enough in [None, Some(1 << 40)] {
+            assert_eq!(warnings(&limited(enough)), Vec::<String>::new());
+        }
+        let off = judged("", |facts| facts.privileges.file_size = Some(1));
+        assert_eq!(warnings(&off), Vec::<String>::new(), "nobody uploads");
+    }
+
+    #[test]
+    fn a_root_that_takes_no_uploads() {
+        let refused = |error| judged_with_uploads(move |facts| facts.uploads = vec![Err(error)]);
+        for (error, expected) in [
+            (
+                UploadError::ReadOnly,
+                "files cannot be stored in /srv/files: it is mounted read-only for this process \
+                 -> ReadWritePaths= for it in the unit (ProtectSystem=strict), or mount it read-write",
+            ),
+            (
+                UploadError::Denied,
+                "files cannot be stored in /srv/files: uid 998 may not write there, or a symbolic link is in the way \
+                 -> chown or chmod it, or `setfacl -m u:998:rwx` on it",
+            ),
+            (
+                UploadError::Io(Errno::NOENT),
+                "files cannot be stored in /srv/files: a file without a name cannot get one without /proc \
+                 -> mount /proc for the service",
+            ),
+        ] {
+            let preflight = refused(error);
+            assert_eq!(warnings(&preflight), [expected]);
+            // Directories below it may take some.
+            assert_eq!(serves(&preflight), Some(ActiveBackend::Xdp));
+        }
+        let taken = judged_with_uploads(|facts| facts.uploads = vec![Ok(())]);
+        assert_eq!(warnings(&taken), Vec::<String>::new());
+        assert!(
+            taken
+                .render()
+                .contains("PASS files can be stored in /srv/files\n")
+        );
+    }
+
     #[test]
     fn few_descriptors_are_a_warning_of_the_kernel_backend() {
         let preflight = judged("backend = \"kernel\"", |facts| {
@@ -811,7 +874,7 @@ mod machine {
     #[test]
     fn a_veth_is_seen_as_it_is() {
         let Some(veth) = Veth::new() else {
-            eprintln!("skipped: creating a veth needs root and ip(8)");
+            skip::skip("preflight", "creating a veth needs root and ip(8)");
             return;
         };
         let mut config = config("");

@@ -1,6 +1,6 @@
 //! What the application of one worker did so far: plain integers of one thread, added up by the reader.
 
-use sluice_disk::ReadError;
+use sluice_disk::{ReadError, UploadError};
 use sluice_http::Status;
 
 /// Counters of requests and responses. Every number only grows.
@@ -40,8 +40,18 @@ pub struct Counters {
     pub uploads: u64,
     /// Bytes of their files.
     pub upload_bytes: u64,
+    /// Uploads refused because every slot was taken, or too many of them by their network (503).
+    pub uploads_refused: u64,
     /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
     pub uploads_discarded: u64,
+    /// Of them: refused by permissions, or by a read-only mount (403).
+    pub uploads_denied: u64,
+    /// Of them: no space or quota was left (507).
+    pub uploads_no_space: u64,
+    /// Of them: the file system failed (500).
+    pub uploads_io: u64,
+    /// Uploads whose client left when they were whole and being published: most of their files are there.
+    pub uploads_unanswered: u64,
     /// Connections reset because they held blocks without taking them while others waited for blocks.
     pub ended_for_blocks: u64,
 }
@@ -49,7 +59,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 19] {
+    pub fn rows(&self) -> [(&'static str, u64); 24] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -68,7 +78,12 @@ impl Counters {
             ("reset, too slow", self.too_slow),
             ("uploads", self.uploads),
             ("upload bytes", self.upload_bytes),
+            ("uploads refused", self.uploads_refused),
             ("uploads discarded", self.uploads_discarded),
+            ("uploads unanswered", self.uploads_unanswered),
+            ("uploads denied", self.uploads_denied),
+            ("uploads without space", self.uploads_no_space),
+            ("uploads failed by the disk", self.uploads_io),
             ("reset for their blocks", self.ended_for_blocks),
         ]
     }
@@ -93,7 +108,12 @@ impl Counters {
             too_slow,
             uploads,
             upload_bytes,
+            uploads_refused,
             uploads_discarded,
+            uploads_unanswered,
+            uploads_denied,
+            uploads_no_space,
+            uploads_io,
             ended_for_blocks,
         } = other;
         self.responses_2xx += responses_2xx;
@@ -113,7 +133,12 @@ impl Counters {
         self.too_slow += too_slow;
         self.uploads += uploads;
         self.upload_bytes += upload_bytes;
+        self.uploads_refused += uploads_refused;
         self.uploads_discarded += uploads_discarded;
+        self.uploads_unanswered += uploads_unanswered;
+        self.uploads_denied += uploads_denied;
+        self.uploads_no_space += uploads_no_space;
+        self.uploads_io += uploads_io;
         self.ended_for_blocks += ended_for_blocks;
     }
 
@@ -129,6 +154,16 @@ impl Counters {
             300..400 => self.responses_3xx += 1,
             400..500 => self.responses_4xx += 1,
             500.. => self.responses_5xx += 1,
+        }
+    }
+
+    /// Counts why an upload failed, where the reason is this machine's.
+    pub(crate) fn count_upload_failure(&mut self, error: UploadError) {
+        match error {
+            UploadError::Denied | UploadError::ReadOnly => self.uploads_denied += 1,
+            UploadError::NoSpace | UploadError::Quota => self.uploads_no_space += 1,
+            UploadError::Io(_) | UploadError::NotDurable(_) => self.uploads_io += 1,
+            _ => {}
         }
     }
 

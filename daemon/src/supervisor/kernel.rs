@@ -17,6 +17,7 @@ use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement::{self, kernel_queues};
 use crate::preflight::{Facts, Problem};
 use crate::services::Services;
+use crate::upload_troubles::UploadTroubles;
 
 struct KernelService {
     workers: Team<KernelReport, Result<KernelWorker, Errno>>,
@@ -24,7 +25,11 @@ struct KernelService {
 }
 
 /// Starts the service.
-pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, Failure> {
+pub(super) fn start(
+    config: &Config,
+    facts: &Facts,
+    troubles: &UploadTroubles,
+) -> Result<Box<dyn Service>, Failure> {
     let cores = config.xdp.cores.as_deref();
     let queues = kernel_queues(&facts.cpus, cores);
     let plan =
@@ -45,7 +50,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
     let built: Vec<KernelWorker> = plan
         .seats
         .iter()
-        .map(|_| worker(config, &limits, &root, &endpoints, &mut refused))
+        .map(|_| worker(config, &limits, &root, &endpoints, troubles, &mut refused))
         .collect::<Result<_, _>>()?;
     for problem in &refused {
         super::log(&format!("warning: {problem}"));
@@ -70,6 +75,7 @@ fn worker(
     limits: &Limits,
     root: &Root,
     endpoints: &[SocketAddr],
+    troubles: &UploadTroubles,
     refused: &mut Vec<Problem>,
 ) -> Result<KernelWorker, Failure> {
     let listeners: Vec<Listener> = listeners(config, endpoints)?;
@@ -85,7 +91,8 @@ fn worker(
     let bytes = usize::try_from(limits.queue.block_bytes).unwrap_or(usize::MAX);
     let disk = Disk::anonymous(bytes, &disk_config)
         .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
-    let services = Services::new(disk, root.clone(), &services_config(config, limits));
+    let services = Services::new(disk, root.clone(), &services_config(config, limits))
+        .with_upload_troubles(troubles.clone());
     let worker_config = KernelWorkerConfig {
         connections: limits.worker.connections as usize,
     };

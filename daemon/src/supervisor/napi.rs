@@ -2,7 +2,8 @@
 //!
 //! The setting belongs to the interface and survives us, so what it was is written down before it is changed: in
 //! [`RECORDS`], which is gone after a boot, as the setting is. Who serves holds a lock on its record. An orderly end puts
-//! the setting back; after a crash [`restore_all`] does (`sluiced --restore`, for `ExecStopPost=`), or the next start.
+//! the setting back; after a crash [`restore_all`] does (`sluiced --restore`, for `ExecStopPost=`), or the next start if the
+//! record is left: systemd removes a `RuntimeDirectory=` behind `ExecStopPost=`, unless `RuntimeDirectoryPreserve=yes`.
 //! Nothing here keeps a service from starting: what does not work is a warning.
 
 use std::fs::{self, File};

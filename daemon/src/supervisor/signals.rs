@@ -1,12 +1,15 @@
-//! Signals as readable descriptors: one pair for "stop", one for "report".
+//! Signals as readable descriptors: one pair for "stop", one for "report". And SIGXFSZ, which nobody wants to hear.
 
 use core::time::Duration;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 /// What a signal asks for.
@@ -25,6 +28,9 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        // A write beyond RLIMIT_FSIZE raises it, and by default it ends the process: one upload, everybody's. With a
+        // handler the write says EFBIG and no more (setrlimit(2)); that is 413. Nobody reads the flag.
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         Ok(Signals {
             stop: receiver(&[SIGTERM, SIGINT])?,
             report: receiver(&[SIGUSR1])?,

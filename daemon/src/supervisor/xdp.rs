@@ -1,8 +1,8 @@
 //! The AF_XDP service: program, queues, workers, in the order of start-up that loses no packet.
 //!
-//! Program loaded with empty slots (everything passes) -> port reservation -> per queue UMEM, socket, slot ->
-//! threads running -> attach -> enabled: from then on our traffic without a socket is dropped instead of
-//! reaching the kernel, which would answer RST. Down in reverse: the link goes last.
+//! Port reservation -> program loaded with empty slots -> attach (everything passes) -> threaded NAPI -> per queue UMEM,
+//! socket, slot -> threads running -> enabled: from then on our traffic without a socket is dropped instead of reaching the
+//! kernel, which would answer RST. Down: the workers end, NAPI is put back, the link goes, then the ports.
 
 use core::net::SocketAddr;
 use std::collections::BTreeSet;
@@ -25,6 +25,7 @@ use crate::preflight::{
     Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
     no_mac, reserve, served_addresses, served_queues,
 };
+use crate::upload_troubles::UploadTroubles;
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
 /// What a full frame costs of a socket buffer: 1,514 bytes and the kernel's overhead, as measured.
@@ -46,7 +47,11 @@ struct XdpService {
 }
 
 /// Starts the service.
-pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, Failure> {
+pub(super) fn start(
+    config: &Config,
+    facts: &Facts,
+    troubles: &UploadTroubles,
+) -> Result<Box<dyn Service>, Failure> {
     let Some(Ok(link)) = &facts.interface else {
         return Err(Problem::new(
             "no interface",
@@ -94,6 +99,7 @@ pub(super) fn start(config: &Config, facts: &Facts) -> Result<Box<dyn Service>, 
         tx_metadata: hears_tx_metadata(facts.kernel_version(), link.driver()),
         secret: random()?,
         hash_key: random()?,
+        troubles,
     };
     let mut handoffs = handoff_ring(queues.len(), parcel_len(link))
         .map_err(|error| disk_problem("cannot connect the workers", &error))?

@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::limits::Limits;
 use crate::preflight::{InterfaceFacts, Problem};
 use crate::services::{Services, ServicesConfig};
+use crate::upload_troubles::UploadTroubles;
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
 
 /// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
@@ -56,6 +57,7 @@ pub(super) struct Builder<'a> {
     pub tx_metadata: bool,
     pub secret: [u8; 32],
     pub hash_key: [u8; 16],
+    pub troubles: &'a UploadTroubles,
 }
 
 impl Builder<'_> {
@@ -95,7 +97,8 @@ impl Builder<'_> {
                     + BLOCKS_AT_ENDS,
                 ..services_config(self.config, self.limits)
             },
-        );
+        )
+        .with_upload_troubles(self.troubles.clone());
         let bound = opened.bound();
         let worker = self.worker_config();
         let worker = Worker::new(worker, opened, services, handoff, monotonic());

@@ -46,7 +46,9 @@ impl Worker {
             }
             return;
         }
-        let exchange = self.exchanges[slot].get_or_insert_with(|| Exchange::new(now));
+        let peer = || self.stack.remote(conn);
+        let exchange =
+            self.exchanges[slot].get_or_insert_with(|| Exchange::new(now).with_peer(peer()));
         if events.readable {
             exchange.delivered(self.stack.delivered(conn));
         }

@@ -160,8 +160,9 @@ impl Worker {
         if let Some(conn) = receipt.conn
             && !receipt.pieces.is_empty()
         {
-            let exchange =
-                self.exchanges[conn.slot()].get_or_insert_with(|| Exchange::new(arrived));
+            let peer = || self.stack.remote(conn);
+            let exchange = self.exchanges[conn.slot()]
+                .get_or_insert_with(|| Exchange::new(arrived).with_peer(peer()));
             if !keep_payload(exchange, &mut self.services, pieces, packet, &receipt) {
                 // They are acknowledged already: without them the stream cannot go on.
                 self.counters.request_not_kept += 1;

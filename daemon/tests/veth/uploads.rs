@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client::{Client, PATIENCE};
 use crate::daemon::{Daemon, Settings};
 use crate::lab::{Lab, Shape, eventually};
+use crate::names::names;
 use crate::site::{KIB, MIB, Site, assert_same};
 
 const ON: (&str, &str) = ("upload.enabled", "true");
@@ -43,22 +44,6 @@ impl Client<'_> {
     }
 }
 
-/// What is in the served directory, hidden names included.
-fn names(site: &Site) -> Vec<String> {
-    let entries = fs::read_dir(site.root()).expect("a directory");
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
-}
-
 fn every_size_is_stored(shape: Shape, settings: Settings) {
     let Some(lab) = Lab::shaped(shape) else {
         return;
@@ -71,6 +56,9 @@ fn every_size_is_stored(shape: Shape, settings: Settings) {
             let name = format!("{size}.bin");
             if expected == "201 1" {
                 local.file(&name, size);
+            } else {
+                // Of the same length, so that only its bytes tell it from what is there.
+                local.replace(&name, size);
             }
             let said = client.upload(&local, &site, &name, &["--expect100-timeout", "30"]);
             assert_eq!(said, expected, "{name}");
@@ -230,7 +218,7 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
         });
         assert_eq!(report.get("uploads"), 0);
         daemon.finish();
-        assert_eq!(names(&site), ["there.bin"]);
+        assert_eq!(names(site.root()), ["there.bin"]);
     });
 }
 
@@ -243,8 +231,15 @@ fn a_refused_upload_is_answered_although_its_body_comes() {
         settings.push(("upload.max_size", "\"1MiB\""));
         let daemon = Daemon::start(lab, site.root(), &settings);
         let client = Client::new(&lab.client, lab.server.ipv4);
-        let from = local.path("a.bin").display().to_string();
-        for name in ["a.bin", "none/a.bin", ".hidden"] {
+        // Below the limit, and more than a window: what refuses it is found when its body comes already.
+        local.file("b.bin", MIB - 1);
+        for (from, name, expected) in [
+            ("a.bin", "a.bin", "413"),
+            ("a.bin", "none/a.bin", "413"),
+            ("a.bin", ".hidden", "403"),
+            ("b.bin", "none/b.bin", "409"),
+        ] {
+            let from = local.path(from).display().to_string();
             let url = client.url(name);
             // Without Expect: the body is on its way when the answer comes.
             let args = [
@@ -260,11 +255,10 @@ fn a_refused_upload_is_answered_although_its_body_comes() {
             ];
             let output = client.curl(&args);
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let expected = if name == ".hidden" { "403" } else { "413" };
             assert_eq!(said, expected, "{name}: {output:?}");
         }
         daemon.finish();
-        assert_eq!(names(&site), Vec::<String>::new());
+        assert_eq!(names(site.root()), Vec::<String>::new());
     });
 }
 

@@ -10,9 +10,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timestamps, fallocate,
-    fdatasync, fstatvfs, fsync, ftruncate, futimens, linkat, openat, renameat, renameat_with,
-    unlinkat,
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps,
+    fallocate, fdatasync, fstatvfs, fsync, ftruncate, futimens, linkat, openat, renameat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -142,7 +142,7 @@ impl Scratch {
     /// Sets the time of the last change to the nanosecond. The kernel's own stamp advances by ticks of some milliseconds,
     /// so two uploads of one length could share it, and an entity tag made of both would not tell them apart.
     fn stamp(&self) -> Result<(), Errno> {
-        let now = realtime();
+        let now = unrounded(realtime());
         let (last_access, last_modification) = (now, now);
         let times = Timestamps {
             last_access,
@@ -254,6 +254,27 @@ impl Scratch {
     }
 }
 
+impl Root {
+    /// Whether a file can be stored right below this root, as far as can be said now: makes an empty one as an upload
+    /// does, gives it a name with [`TEMPORARY_PREFIX`] and takes it away. Directories below may be another matter. May
+    /// block.
+    ///
+    /// # Errors
+    /// What an upload would fail with. [`UploadError::Io`] with ENOENT: a file without a name needs /proc to get one,
+    /// unless the process has CAP_DAC_READ_SEARCH or the kernel is Linux 6.10.
+    pub fn try_upload(&self) -> Result<(), UploadError> {
+        let directory = self.open_directory(c".").map_err(UploadError::from_errno)?;
+        let (file, name) = make_file(&directory, Mode::RUSR | Mode::WUSR, true)?;
+        let mut scratch = Scratch {
+            file,
+            directory,
+            name,
+            reserved: false,
+        };
+        scratch.take_temporary_name()
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
@@ -278,6 +299,15 @@ impl Precondition {
             },
         }
     }
+}
+
+/// A time that every coarser file system has to change: the finest step below the nanosecond's is 100 ns (NTFS, SMB). So
+/// what it stored shows whether it rounded.
+fn unrounded(mut time: Timespec) -> Timespec {
+    if time.tv_nsec % 100 == 0 {
+        time.tv_nsec += 1;
+    }
+    time
 }
 
 /// A name of our own in the directory of the target.
@@ -356,6 +386,37 @@ fn look(directory: &OwnedFd, leaf: &CStr) -> Result<Option<FileMeta>, UploadErro
 mod tests {
     use super::*;
     use crate::root::Symlinks;
+
+    #[test]
+    fn no_upload_is_given_a_time_that_a_coarse_file_system_could_have() {
+        let stamped = |tv_nsec| {
+            let time = Timespec { tv_sec: 7, tv_nsec };
+            (unrounded(time).tv_sec, unrounded(time).tv_nsec)
+        };
+        assert_eq!(stamped(0), (7, 1));
+        assert_eq!(stamped(999_999_900), (7, 999_999_901));
+        assert_eq!(stamped(123_456_789), (7, 123_456_789));
+    }
+
+    #[test]
+    fn a_trial_of_uploads_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = Root::open(directory.path(), Symlinks::Never).expect("the root");
+        assert_eq!(root.try_upload(), Ok(()));
+        let entries = std::fs::read_dir(directory.path()).expect("the directory");
+        assert_eq!(entries.count(), 0);
+    }
+
+    #[test]
+    fn a_trial_of_uploads_says_what_an_upload_would_fail_with() {
+        // Nobody makes files there, whoever they are.
+        let root = Root::open(std::path::Path::new("/proc/self"), Symlinks::Never);
+        let error = root.expect("proc is mounted").try_upload();
+        assert!(
+            matches!(error, Err(UploadError::Denied | UploadError::NoDirectory)),
+            "{error:?}"
+        );
+    }
 
     #[test]
     fn what_fails_behind_the_name_says_that_the_file_is_there() {

@@ -1,6 +1,7 @@
 //! Heads of uploads and their answers.
 
 use super::*;
+use crate::plan::plan_error;
 use crate::request::{Parsed, RequestLimits, parse_request};
 
 const CONTEXT: PlanContext<'_> = PlanContext {
@@ -43,7 +44,49 @@ fn tag() -> String {
 
 fn holds(fields: &str, found: Option<&Found>) -> bool {
     let input = format!("PUT /a.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{fields}\r\n");
-    precondition_holds(&request(input.as_bytes()), b"a.txt", found)
+    holds_at(CONTEXT.now_s, &request(input.as_bytes()), found)
+}
+
+fn holds_at(now_s: i64, request: &Request<'_>, found: Option<&Found>) -> bool {
+    precondition_holds(request, b"a.txt", found, now_s)
+}
+
+/// A moment in which [`FILE`] is young.
+const THEN_S: i64 = FILE.mtime_s + 1;
+
+/// The same as [`FILE`] on a file system that stores whole seconds.
+const ROUNDED: Found = Found {
+    mtime_ns: 0,
+    ..FILE
+};
+
+/// Whether the preconditions of a PUT hold for a young file.
+fn holds_young(fields: &str, found: &Found) -> bool {
+    let input = format!("PUT /a.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{fields}\r\n");
+    holds_at(THEN_S, &request(input.as_bytes()), Some(found))
+}
+
+/// Status of a GET of a young file.
+fn get_young(fields: &str, found: &Found) -> Status {
+    let input = format!("GET /a.txt HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let context = PlanContext {
+        now_s: THEN_S,
+        ..CONTEXT
+    };
+    let mut head = Vec::new();
+    crate::plan(
+        &request(input.as_bytes()),
+        b"a.txt",
+        found,
+        &context,
+        &mut head,
+    )
+    .status
+}
+
+fn young_tag(found: &Found) -> String {
+    let tag = crate::etag(b"a.txt", found.size, found.mtime_s, found.mtime_ns, THEN_S);
+    str::from_utf8(tag.as_bytes()).expect("ASCII").to_owned()
 }
 
 #[test]
@@ -88,6 +131,29 @@ fn a_part_of_a_file_is_400() {
     // RFC 9110 14.5.
     let refused = put("Content-Length: 5\r\nContent-Range: bytes 0-4/10\r\n");
     assert_eq!(refused, Err(Status::BadRequest));
+}
+
+#[test]
+fn a_coded_body_is_415_and_hears_what_is_accepted() {
+    // RFC 9110 8.4, 15.5.16.
+    let coded = |value: &str| {
+        let fields = format!("Content-Length: 5\r\nContent-Encoding: {value}\r\n");
+        put(&fields).map(|_| ())
+    };
+    for value in ["gzip", "br", "identity, gzip", "GZIP", "x"] {
+        assert_eq!(coded(value), Err(Status::UnsupportedMediaType), "{value}");
+    }
+    for value in ["identity", "Identity", "", "identity , identity"] {
+        assert_eq!(coded(value), Ok(()), "{value}");
+    }
+    let input =
+        b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nContent-Encoding: gzip\r\n\r\n";
+    let mut head = Vec::new();
+    let status = Status::UnsupportedMediaType;
+    let plan = plan_error(status, Some(&request(input)), &CONTEXT, &mut head);
+    let head = String::from_utf8(head).expect("ASCII");
+    assert!(plan.close, "its body may follow");
+    assert!(head.contains("\r\nAccept-Encoding: identity\r\n"), "{head}");
 }
 
 #[test]
@@ -185,6 +251,49 @@ fn if_none_match_with_a_tag_refuses_that_version_alone() {
     assert!(!holds(&fields, Some(&FILE)));
     assert!(holds("If-None-Match: \"x\"\r\n", Some(&FILE)));
     assert!(holds(&fields, None));
+}
+
+#[test]
+fn what_an_upload_was_told_holds_at_once_for_every_method() {
+    // RFC 9110 13.1.1, 13.1.2.
+    let told = tag();
+    assert!(holds_young(&format!("If-Match: {told}\r\n"), &FILE));
+    assert_eq!(
+        get_young(&format!("If-Match: {told}\r\n"), &FILE),
+        Status::Ok
+    );
+    assert_eq!(
+        get_young(&format!("If-None-Match: {told}\r\n"), &FILE),
+        Status::NotModified
+    );
+    assert_eq!(
+        get_young("If-Match: \"other\"\r\n", &FILE),
+        Status::PreconditionFailed
+    );
+}
+
+#[test]
+fn the_weak_tag_of_a_young_file_refuses_that_version_and_guards_none() {
+    let young = young_tag(&FILE);
+    assert!(young.starts_with("W/"), "{young}");
+    assert!(!holds_young(&format!("If-None-Match: {young}\r\n"), &FILE));
+    assert!(!holds_young(&format!("If-Match: {young}\r\n"), &FILE));
+}
+
+#[test]
+fn where_times_are_rounded_a_young_file_has_no_strong_tag() {
+    let settled = settled_etag(b"a.txt", ROUNDED.size, ROUNDED.mtime_s, ROUNDED.mtime_ns);
+    let settled = str::from_utf8(settled.as_bytes()).expect("ASCII");
+    let fields = format!("If-Match: {settled}\r\n");
+    assert!(!holds_young(&fields, &ROUNDED));
+    assert_eq!(get_young(&fields, &ROUNDED), Status::PreconditionFailed);
+    assert!(holds(&fields, Some(&ROUNDED)), "at rest it has one");
+    let (put, path) = put_to("/a.txt", "1.1", "Content-Length: 1000\r\n").expect("allowed");
+    let mut head = Vec::new();
+    let plan = plan_stored(&put, path.as_bytes(), &ROUNDED, true, &CONTEXT, &mut head);
+    let head = String::from_utf8(head).expect("ASCII");
+    assert_eq!(plan.status, Status::Created);
+    assert!(!head.contains("ETag"), "{head}");
 }
 
 #[test]

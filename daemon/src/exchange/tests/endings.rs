@@ -1,7 +1,7 @@
 //! How connections end: time limits, draining, the peer's FIN. And what is measured of them.
 
 use super::*;
-use crate::exchange::LINGER;
+use crate::exchange::{LINGER, LINGER_MOST};
 
 #[test]
 fn a_silent_connection_ends_after_the_idle_time() {
@@ -30,6 +30,33 @@ fn a_silent_connection_ends_after_the_idle_time() {
     assert!(peer.exchange.has_lingered());
     assert_eq!(peer.exchange.deadline(&site.services), None);
     assert_eq!(site.services.counters.idle_timeouts, 1);
+    peer.end(&mut site);
+}
+
+/// RFC 9112 section 9.6.
+#[test]
+fn a_peer_that_still_sends_has_five_seconds_from_its_last_byte_but_thirty_at_most() {
+    let mut site = Site::new();
+    let mut peer = Peer::new(&site);
+    peer.send("NONSENSE\r\n\r\n", &mut site);
+    peer.run(&mut site);
+    assert_eq!(status(&peer.only_response().0), "400");
+    let began = site.now;
+    let deadline = |peer: &Peer, site: &Site| peer.exchange.deadline(&site.services);
+    assert_eq!(deadline(&peer, &site), Some(began + LINGER));
+    // 7 times 4 s: the last one reaches beyond the end.
+    for _ in 0..7 {
+        site.pass(4);
+        peer.exchange.on_deadline(site.now, &mut site.services);
+        assert!(!peer.exchange.has_lingered());
+        peer.send("what was under way", &mut site);
+        peer.run(&mut site);
+        let silent_until = (site.now + LINGER).min(began + LINGER_MOST);
+        assert_eq!(deadline(&peer, &site), Some(silent_until));
+    }
+    site.pass(2);
+    peer.exchange.on_deadline(site.now, &mut site.services);
+    assert!(peer.exchange.has_lingered());
     peer.end(&mut site);
 }
 

@@ -1,9 +1,12 @@
 //! Uploads: bodies in every cut, what ends them early, and that nothing of those is left.
 
 mod holding;
+#[path = "../../../tests/names/mod.rs"]
+mod names;
 
 use super::*;
 use crate::services::UploadConfig;
+use names::names;
 use proptest::prelude::*;
 use sluice_disk::UploadLimits;
 use sluice_http::UploadRules;
@@ -53,22 +56,6 @@ fn with_chunks(path: &str, body: &[u8], size: usize) -> Vec<u8> {
     let mut request = put_head(path, "Transfer-Encoding: chunked\r\n").into_bytes();
     request.extend_from_slice(&chunked(body, size));
     request
-}
-
-/// What is in the served directory, hidden names included.
-fn names(site: &Site) -> Vec<String> {
-    let entries = fs::read_dir(site.directory.path()).expect("a directory");
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
 }
 
 fn stored(site: &Site, name: &str) -> Vec<u8> {
@@ -134,7 +121,7 @@ fn an_upload_is_a_file_when_it_is_answered_and_the_connection_goes_on() {
     assert_eq!(responses[1].1, body);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), ["a"]);
+    assert_eq!(names(site.directory.path()), ["a"]);
     assert_eq!(site.services.counters.uploads, 1);
     assert_eq!(site.services.counters.upload_bytes, 300_000);
     assert_eq!(site.services.counters.uploads_discarded, 0);
@@ -222,6 +209,7 @@ fn what_cannot_be_stored_is_refused_without_100() {
         ("/there", "If-Match: \"other\"\r\n", "412"),
         ("/a", "If-Match: *\r\n", "412"),
         ("/a", "Content-Range: bytes 0-4/10\r\n", "400"),
+        ("/a", "Content-Encoding: gzip\r\n", "415"),
     ] {
         let mut peer = Peer::new(&site);
         let fields = format!("Content-Length: 5\r\nExpect: 100-continue\r\n{fields}");
@@ -232,7 +220,30 @@ fn what_cannot_be_stored_is_refused_without_100() {
         peer.end(&mut site);
     }
     site.assert_at_rest();
-    assert_eq!(names(&site), ["d", "there"]);
+    assert_eq!(names(site.directory.path()), ["d", "there"]);
+}
+
+#[test]
+fn failures_that_are_this_machines_are_counted_by_reason() {
+    let mut site = site(16);
+    // A name that leads elsewhere is nothing to write to (403).
+    std::os::unix::fs::symlink("there", site.directory.path().join("a")).expect("a link");
+    for (path, expected) in [("/a", "403"), ("/none/a", "409")] {
+        let peer = uploaded(&mut site, &with_length(path, b"hello"), 1000);
+        assert_eq!(peer.statuses(), [expected]);
+        peer.end(&mut site);
+    }
+    let counters = site.services.counters;
+    assert_eq!(counters.uploads_discarded, 2);
+    assert_eq!(
+        (
+            counters.uploads_denied,
+            counters.uploads_no_space,
+            counters.uploads_io
+        ),
+        (1, 0, 0)
+    );
+    site.assert_at_rest();
 }
 
 #[test]
@@ -367,8 +378,38 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
         peer.end(&mut site);
     }
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
     assert_eq!(site.services.counters.uploads_discarded, 3);
+}
+
+#[test]
+fn an_upload_whose_client_leaves_while_it_is_published_is_not_counted_as_discarded() {
+    let mut site = site(16);
+    let mut peer = Peer::new(&site);
+    peer.send_within_window(&with_length("/a", b"hello"), 1000, &mut site);
+    let is_publishing = |peer: &Peer| {
+        let upload = peer.exchange.upload.as_ref();
+        upload.is_some_and(|upload| upload.is_publishing())
+    };
+    while !is_publishing(&peer) {
+        peer.turn(&mut site);
+        if !is_publishing(&peer) {
+            site.wait_for_disk();
+        }
+    }
+    // The disk goes on; the exchange does not look at what it answers.
+    for _ in 0..TURNS_MAX {
+        if names(site.directory.path()) == ["a"] {
+            break;
+        }
+        site.wait_for_disk();
+    }
+    peer.end(&mut site);
+    site.assert_at_rest();
+    assert_eq!(stored(&site, "a"), b"hello");
+    let counters = site.services.counters;
+    assert_eq!((counters.uploads, counters.uploads_unanswered), (0, 1));
+    assert_eq!(counters.uploads_discarded, 0);
 }
 
 #[test]
@@ -382,7 +423,7 @@ fn a_fin_in_the_middle_of_a_body_is_400_and_leaves_nothing() {
     assert!(peer.last.finish);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -411,7 +452,7 @@ fn a_chunked_body_beyond_the_limit_is_413_in_its_middle() {
     assert_eq!(whole.statuses(), ["201"], "the limit itself is allowed");
     whole.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), ["a"]);
+    assert_eq!(names(site.directory.path()), ["a"]);
 }
 
 #[test]
@@ -432,7 +473,7 @@ fn chunks_that_are_none_are_400_and_leave_nothing() {
     assert_eq!(peer.statuses(), ["400"]);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -534,12 +575,46 @@ fn more_uploads_than_slots_are_503() {
         .collect();
     let peer = uploaded(&mut site, &request, 1000);
     assert_eq!(peer.statuses(), ["503"]);
+    assert_eq!(site.services.counters.uploads_refused, 1);
     peer.end(&mut site);
     for peer in begun {
         peer.end(&mut site);
     }
     site.assert_at_rest();
     assert_eq!(uploaded(&mut site, &request, 1000).statuses(), ["201"]);
+}
+
+#[test]
+fn one_network_leaves_slots_for_others() {
+    let mut site = site(16);
+    let request = with_length("/a", b"hello");
+    let unfinished = |address: [u8; 4], site: &mut Site| {
+        let mut peer = Peer::new(site);
+        peer.exchange = Exchange::new(site.now).with_peer(Some(address.into()));
+        peer.send(&request[..request.len() - 1], site);
+        peer.run(site);
+        peer
+    };
+    let mut begun = vec![
+        unfinished([192, 0, 2, 1], &mut site),
+        unfinished([192, 0, 2, 1], &mut site),
+    ];
+    let refused = unfinished([192, 0, 2, 7], &mut site);
+    assert_eq!(refused.statuses(), ["503"], "two of four are its half");
+    begun.push(unfinished([198, 51, 100, 1], &mut site));
+    assert!(begun.iter().all(|peer| peer.received.is_empty()));
+    assert_eq!(site.services.counters.uploads_refused, 1);
+    refused.end(&mut site);
+    for mut peer in begun {
+        peer.send(b"o", &mut site);
+        peer.run(&mut site);
+        assert_eq!(peer.statuses().len(), 1, "it goes on to its end");
+        peer.end(&mut site);
+    }
+    let next = unfinished([192, 0, 2, 7], &mut site);
+    assert!(next.received.is_empty(), "they were given back");
+    next.end(&mut site);
+    site.assert_at_rest();
 }
 
 #[test]
@@ -560,7 +635,7 @@ fn a_body_that_stops_coming_is_408_and_leaves_nothing() {
     assert!(peer.last.finish);
     peer.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
     assert_eq!(site.services.counters.too_slow, 1);
 }
 

@@ -1,5 +1,7 @@
 //! What may be asked of a stack, for the driver and for diagnostics. Nothing here changes anything.
 
+use core::net::IpAddr;
+
 use super::Stack;
 use crate::autotune::BuffersView;
 use crate::connection::Connection;
@@ -10,6 +12,12 @@ use crate::state::State;
 use crate::stats::StackCounters;
 
 impl Stack {
+    /// Address of the peer, or `None` if the connection is gone.
+    #[must_use]
+    pub fn remote(&self, conn: ConnId) -> Option<IpAddr> {
+        self.view(conn, |connection| connection.key.remote())
+    }
+
     /// Stream offset up to which the peer's bytes were delivered in order.
     #[must_use]
     pub fn delivered(&self, conn: ConnId) -> u64 {

@@ -1,12 +1,15 @@
 //! Random uploads to few names, against a model of what each name holds.
 
+use std::io::Read;
+use std::os::fd::AsFd;
+
 use proptest::prelude::*;
 
 use super::uploads::rig_with;
 use super::*;
+use crate::root::{Freshness, stat};
 use crate::upload::{
-    Precondition, TEMPORARY_PREFIX, TakeBlock, UploadBlock, UploadHandle, UploadOptions,
-    UploadState,
+    Precondition, Published, TakeBlock, UploadBlock, UploadHandle, UploadOptions, UploadState,
 };
 
 const NAMES: usize = 3;
@@ -68,6 +71,8 @@ struct User {
     /// How many of its blocks were submitted.
     submitted: usize,
     finishing: bool,
+    /// The end of it was looked at.
+    settled: bool,
     blocks: Vec<UploadBlock>,
 }
 
@@ -167,7 +172,24 @@ fn apply(rig: &mut Rig, users: &mut [User], model: &mut Model, op: Op) {
     }
 }
 
-fn check(rig: &Rig, users: &[User], model: &Model) {
+/// The file that has the name of an upload, if it is still the one that was published, holds its bytes. Others may have
+/// taken the name since.
+fn assert_published(rig: &Rig, user: &User, published: &Published) {
+    assert!(user.finishing);
+    assert_eq!(published.meta.size, user.bytes.len() as u64);
+    let Ok(mut file) = fs::File::open(rig.path(&user.name.to_string())) else {
+        return;
+    };
+    let (now, _) = stat(file.as_fd(), Freshness::Synced).expect("an open file");
+    let (mtime_s, mtime_ns) = (published.meta.mtime_s, published.meta.mtime_ns);
+    if now.is_same_inode(&published.meta) && (now.mtime_s, now.mtime_ns) == (mtime_s, mtime_ns) {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("it is read");
+        assert!(bytes == user.bytes, "{} holds other bytes", user.name);
+    }
+}
+
+fn check(rig: &Rig, users: &mut [User], model: &Model) {
     let ledger = rig.disk.ledger();
     assert!(ledger.balanced(), "{ledger:?}");
     assert!(ledger.uploading <= 3, "{ledger:?}");
@@ -182,8 +204,9 @@ fn check(rig: &Rig, users: &[User], model: &Model) {
         let Some(upload) = &user.upload else { continue };
         match rig.disk.upload_state(upload) {
             UploadState::Published(published) => {
-                assert!(user.finishing);
-                assert_eq!(published.meta.size, user.bytes.len() as u64);
+                if !std::mem::replace(&mut user.settled, true) {
+                    assert_published(rig, user, &published);
+                }
             }
             UploadState::Publishing => assert!(user.finishing),
             UploadState::Failed(error) => assert_eq!(error, crate::UploadError::Exists),
@@ -208,7 +231,7 @@ proptest! {
         let mut model = Model { uploads: 0, possible: [(); NAMES].map(|()| vec![None]) };
         for op in ops {
             apply(&mut rig, &mut users, &mut model, op);
-            check(&rig, &users, &model);
+            check(&rig, &mut users, &model);
         }
         for user in users {
             for block in user.blocks {
@@ -220,9 +243,6 @@ proptest! {
         }
         rig.disk.helpers.gate().set_closed(false);
         rig.poll_until("every upload is cleared away", |rig| rig.disk.ledger().at_rest());
-        for entry in fs::read_dir(rig.dir.path()).expect("a directory") {
-            let name = entry.expect("an entry").file_name();
-            prop_assert!(!name.to_string_lossy().starts_with(TEMPORARY_PREFIX));
-        }
+        prop_assert_eq!(rig.temporary_names(), Vec::<String>::new());
     }
 }

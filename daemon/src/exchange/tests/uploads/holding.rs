@@ -56,7 +56,7 @@ fn an_upload_that_gets_no_block_is_503_after_the_time_for_a_head() {
     late.end(&mut site);
     holder.end(&mut site);
     site.assert_at_rest();
-    assert_eq!(names(&site), Vec::<String>::new());
+    assert_eq!(names(site.directory.path()), Vec::<String>::new());
 }
 
 #[test]
