@@ -218,6 +218,11 @@ impl Services {
         core::mem::take(&mut self.freed) | read
     }
 
+    /// Ends a turn of the worker's loop. `is_busy`: the next follows at once; the last before a sleep says false.
+    pub fn end_turn(&mut self, is_busy: bool) {
+        self.disk.hand_over(is_busy);
+    }
+
     /// True if something was freed since the last [`Self::poll`]: do not sleep while exchanges wait.
     #[must_use]
     pub fn has_freed(&self) -> bool {

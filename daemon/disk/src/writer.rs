@@ -4,11 +4,16 @@
 //! allocated. One job at a time loses nothing, since a file's writers exclude each other in the kernel; what is
 //! submitted meanwhile goes with the next job, so the busier the disk, the larger the batches.
 
+use std::io::IoSlice;
+
 use crate::block::LoadBuffer;
 use crate::root::Root;
 use crate::upload::scratch::Scratch;
 use crate::upload::target::TargetName;
 use crate::upload::{Published, UploadError, UploadOptions};
+
+/// Pieces of one pwritev(2): 4 MiB, beyond which a system call costs nothing worth naming.
+const PIECES_PER_WRITE: usize = 64;
 
 /// Bytes for one place in the file.
 #[derive(Debug)]
@@ -88,10 +93,11 @@ impl UploadWork {
             Some(scratch) => scratch,
             None => Scratch::create(root, &self.target, &self.options, self.tmpfile)?,
         };
-        for piece in &mut self.batch {
-            let bytes = &piece.buffer.bytes_mut()[..piece.len];
-            scratch.write(bytes, piece.offset)?;
-            self.written += piece.len as u64;
+        let mut rest = self.batch.as_mut_slice();
+        while !rest.is_empty() {
+            let (run, behind) = rest.split_at_mut(run_of(rest));
+            self.written += write_run(&scratch, run)?;
+            rest = behind;
         }
         if let Order::Finish(size) = self.order {
             let precondition = &self.options.precondition;
@@ -102,4 +108,26 @@ impl UploadWork {
         self.scratch = Some(scratch);
         Ok(None)
     }
+}
+
+/// How many pieces from the first on follow one another in the file, as many as one write takes.
+fn run_of(pieces: &[Piece]) -> usize {
+    let follows =
+        |pair: &[Piece]| pair[0].offset.checked_add(pair[0].len as u64) == Some(pair[1].offset);
+    let pairs = pieces.windows(2).take(PIECES_PER_WRITE - 1);
+    1 + pairs.take_while(|pair| follows(pair)).count()
+}
+
+/// Writes pieces that follow one another; how many bytes they are.
+fn write_run(scratch: &Scratch, run: &mut [Piece]) -> Result<u64, UploadError> {
+    let offset = run.first().map_or(0, |piece| piece.offset);
+    let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+    let mut bytes = 0;
+    let count = run.len();
+    for (slice, piece) in slices.iter_mut().zip(run) {
+        *slice = IoSlice::new(&piece.buffer.bytes_mut()[..piece.len]);
+        bytes += piece.len as u64;
+    }
+    scratch.write(&mut slices[..count], offset, bytes)?;
+    Ok(bytes)
 }

@@ -45,11 +45,13 @@ impl Disk {
         }
         if !self.uploads.may_have_block(slot) {
             self.counters.upload_no_block += 1;
+            self.uploads.hurry();
             self.refused.share = true;
             return TakeBlock::NoBlock;
         }
         let Some(block) = self.cache.begin_upload() else {
             self.counters.upload_no_block += 1;
+            self.uploads.hurry();
             self.refused.upload = true;
             self.starve();
             return TakeBlock::NoBlock;
@@ -59,6 +61,12 @@ impl Disk {
             buffer: self.memory.lend(block),
             upload: slot,
         })
+    }
+
+    /// Blocks out for the upload: with the caller, waiting to be written, or being written.
+    #[must_use]
+    pub fn upload_blocks(&self, upload: &UploadHandle) -> usize {
+        self.uploads.blocks_of(upload.0) as usize
     }
 
     /// Whether the upload has as many blocks as one may have, written ones included: then it waits for nobody else.
@@ -86,7 +94,17 @@ impl Disk {
                 len,
             },
         );
-        self.advance(upload);
+        self.advance_if_enough(upload);
+    }
+
+    /// Ends a turn: hands over what was submitted, so that the helper threads write it. While turns follow one another
+    /// (`is_busy`) a few pieces wait for more, some turns at most: a longer write costs less, and every one wakes a
+    /// thread. To be called before the caller sleeps with `is_busy` false.
+    pub fn hand_over(&mut self, is_busy: bool) {
+        while let Some(slot) = self.uploads.due(is_busy) {
+            self.advance(slot);
+        }
+        self.helpers.wake_upload_threads();
     }
 
     /// Gives a block back without writing it. Blocks may outlive the upload they were taken for.
@@ -127,10 +145,16 @@ impl Disk {
         }
         self.uploads.bring_home(slot, work);
         self.drop_unwanted(slot);
-        self.advance(slot);
+        self.advance_if_enough(slot);
     }
 
     /// Hands the next job of an upload over, if it has one and none is under way.
+    fn advance_if_enough(&mut self, slot: u32) {
+        if !self.uploads.keeps(slot) {
+            self.advance(slot);
+        }
+    }
+
     fn advance(&mut self, slot: u32) {
         if let Some(job) = self.uploads.next_job(slot) {
             self.helpers.upload(job);

@@ -10,6 +10,12 @@ use crate::upload::target::TargetName;
 use crate::upload::{Published, UploadError, UploadLimits, UploadOptions, UploadState};
 use crate::writer::{Order, Piece, UploadJob, UploadResult, UploadWork};
 
+/// So many pieces are handed over at once, others at the end of a turn: 512 KiB are a long write, and still in the
+/// processor's cache when a helper reads them.
+const PIECES_AT_ONCE: usize = 8;
+/// Busy turns after which pieces are handed over, however few they are.
+const TURNS_KEPT_MAX: u32 = 32;
+
 struct Slot {
     /// Away while a helper has it.
     work: Option<Box<UploadWork>>,
@@ -24,6 +30,8 @@ struct Slot {
     outcome: Option<Result<Published, UploadError>>,
     /// The handle was given back.
     ended: bool,
+    /// It is in the list of those with pieces to hand over.
+    due: bool,
 }
 
 /// A fixed number of uploads, and their share of the blocks.
@@ -31,6 +39,9 @@ pub(crate) struct UploadTable {
     slots: Box<[Slot]>,
     links: Links,
     free: List,
+    /// Those with pieces that wait for more of them.
+    due: List,
+    turns_kept: u32,
     blocks: u32,
     blocks_max: u32,
     blocks_each: u32,
@@ -46,6 +57,8 @@ impl UploadTable {
         UploadTable {
             slots: (0..slots).map(|_| Slot::new(blocks_each)).collect(),
             free: List::of_all(&mut links, slots),
+            due: List::new(),
+            turns_kept: 0,
             links,
             blocks: 0,
             blocks_max: share(limits.blocks),
@@ -92,9 +105,14 @@ impl UploadTable {
         self.blocks < self.blocks_max && !self.has_share(slot)
     }
 
+    /// Blocks out for the upload.
+    pub(crate) fn blocks_of(&self, slot: u32) -> u32 {
+        self.slot(slot).blocks
+    }
+
     /// Whether the upload has as many blocks as one may have.
     pub(crate) fn has_share(&self, slot: u32) -> bool {
-        self.slot(slot).blocks >= self.blocks_each
+        self.blocks_of(slot) >= self.blocks_each
     }
 
     /// Counts a block that is given to the upload, until [`UploadTable::block_back`].
@@ -115,6 +133,43 @@ impl UploadTable {
     pub(crate) fn submit(&mut self, slot: u32, piece: Piece) {
         // As long as the number of blocks an upload may have.
         self.slot_mut(slot).waiting.push(piece);
+    }
+
+    /// Whether the pieces of an upload that goes on shall wait for more of them, until [`UploadTable::due`].
+    pub(crate) fn keeps(&mut self, number: u32) -> bool {
+        let slot = &mut self.slots[number as usize];
+        let few = (1..PIECES_AT_ONCE).contains(&slot.waiting.len());
+        let keeps = few && slot.opened && slot.finish.is_none() && !slot.ended;
+        if keeps && !core::mem::replace(&mut slot.due, true) {
+            self.due.push_back(&mut self.links, number);
+        }
+        keeps
+    }
+
+    /// At the end of a turn: an upload whose pieces have waited for enough. `is_busy`: another turn follows at once.
+    pub(crate) fn due(&mut self, is_busy: bool) -> Option<u32> {
+        if self.due.is_empty() {
+            self.turns_kept = 0;
+            return None;
+        }
+        if is_busy && self.turns_kept < TURNS_KEPT_MAX {
+            self.turns_kept += 1;
+            return None;
+        }
+        let number = self.due.front()?;
+        self.forget_due(number);
+        Some(number)
+    }
+
+    /// Somebody waits for blocks.
+    pub(crate) fn hurry(&mut self) {
+        self.turns_kept = TURNS_KEPT_MAX;
+    }
+
+    fn forget_due(&mut self, number: u32) {
+        if core::mem::replace(&mut self.slots[number as usize].due, false) {
+            self.due.remove(&mut self.links, number);
+        }
     }
 
     /// Notes the length of the whole. Nothing happens if the upload is over, or was told already.
@@ -162,6 +217,7 @@ impl UploadTable {
             std::mem::swap(&mut work.batch, &mut slot.waiting);
         }
         let work = slot.work.take()?;
+        self.forget_due(number);
         Some(UploadJob { slot: number, work })
     }
 
@@ -209,6 +265,8 @@ impl UploadTable {
             return;
         }
         work.root = None;
+        self.forget_due(number);
+        let slot = self.slot_mut(number);
         slot.opened = false;
         slot.finish = None;
         slot.outcome = None;
@@ -244,6 +302,7 @@ impl Slot {
             finish: None,
             outcome: None,
             ended: false,
+            due: false,
         }
     }
 }
