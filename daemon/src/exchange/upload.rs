@@ -59,7 +59,7 @@ pub(crate) struct Upload {
     incoming: Incoming,
     /// What the peer could use, in bytes, as its transport says; `None` is as much as there is.
     wanted: Option<u32>,
-    /// It could use a block more than it got.
+    /// It could use a block more than it got, and one will come back.
     is_short: bool,
     /// Because of what others hold; known to [`Services`].
     is_refused: bool,
@@ -165,6 +165,11 @@ impl Upload {
         self.is_short = false;
         let mut is_refused = false;
         while self.incoming.needs_blocks() && self.incoming.blocks() < useful.min(most) {
+            // Those at the disk count: else who is faster than the disk has more than a share.
+            if services.disk.upload_blocks(file) >= most {
+                self.is_short = true;
+                break;
+            }
             match services.disk.upload_block(file) {
                 TakeBlock::Taken(block) => self.incoming.add(block),
                 TakeBlock::NoBlock => {
@@ -329,7 +334,7 @@ impl Exchange {
         upload.note_held(now, services);
         Some(if upload.incoming.room() > 0 {
             Step::Peer
-        } else if upload.is_short {
+        } else if upload.is_refused {
             Step::Ours(Awaited::Memory)
         } else {
             Step::Ours(Awaited::Disk)
