@@ -62,24 +62,25 @@ fn automatic(config: &Config, link: &InterfaceFacts, kernel: Option<Release>) ->
             ),
         };
     }
-    if features.zero_copy {
-        return AttachChoice {
+    let obstacle = match features.zero_copy {
+        true => Some(ZERO_COPY),
+        false => obstacle(config, kernel),
+    };
+    match obstacle {
+        Some(obstacle) => AttachChoice {
             mode: AttachMode::Auto,
-            why: format!("{driver} can, drops in it cost least, zero copy needs it"),
-        };
-    }
-    let drops = format!("{driver} can, and drops in it cost least");
-    let (mode, why) = match obstacle(config, kernel) {
-        None => (
-            AttachMode::Generic,
-            format!(
+            why: format!("{driver} can, and drops in it cost least{obstacle}"),
+        },
+        None => AttachChoice {
+            mode: AttachMode::Generic,
+            why: format!(
                 "uploads are enabled and {driver} has no zero copy: behind it packets of up to 64 KiB arrive whole"
             ),
-        ),
-        Some(obstacle) => (AttachMode::Auto, drops + obstacle),
-    };
-    AttachChoice { mode, why }
+        },
+    }
 }
+
+const ZERO_COPY: &str = ", zero copy needs it";
 
 /// Why uploads do not decide for generic, where the driver has no zero copy. The end of a sentence.
 fn obstacle(config: &Config, kernel: Option<Release>) -> Option<&'static str> {
@@ -90,7 +91,7 @@ fn obstacle(config: &Config, kernel: Option<Release>) -> Option<&'static str> {
             "; this kernel has no packets of several frames over AF_XDP, which uploads would gain from",
         )
     } else if config.xdp.bind == Bind::ZeroCopy {
-        Some(", zero copy needs it")
+        Some(ZERO_COPY)
     } else if config.xdp.napi == Napi::Threaded {
         // A veth behind its driver has no NAPI instance.
         Some(", napi = \"threaded\" needs it")
