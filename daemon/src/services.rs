@@ -153,6 +153,7 @@ pub struct Services {
     /// Blocks of all uploads together, and of one.
     upload_blocks: usize,
     upload_blocks_each: usize,
+    upload_loans: usize,
     /// Uploads that could use a block which others hold.
     uploads_refused: usize,
     freed: bool,
@@ -204,6 +205,7 @@ impl Services {
             }),
             upload_blocks,
             upload_blocks_each,
+            upload_loans: uploads.loans,
             uploads_refused: 0,
             freed: false,
         }
@@ -313,6 +315,11 @@ impl Services {
         self.in_progress.give_back(upload);
         // The others' shares grow.
         self.freed = true;
+    }
+
+    /// Pieces of a transport's own memory that uploads may have lent at once.
+    pub(crate) fn upload_loans(&self) -> usize {
+        self.upload_loans
     }
 
     /// Blocks that one upload may hold ready now, at least one: an equal share.

@@ -6,21 +6,33 @@
 
 use std::io::IoSlice;
 
+use rustix::io::Errno;
+
 use crate::block::LoadBuffer;
 use crate::root::Root;
+use crate::upload::loan::{self, Loan};
 use crate::upload::scratch::Scratch;
 use crate::upload::target::TargetName;
 use crate::upload::{Published, UploadError, UploadOptions};
 
-/// Pieces of one pwritev(2): 4 MiB, beyond which a system call costs nothing worth naming.
-const PIECES_PER_WRITE: usize = 64;
+/// Pieces of memory of one pwritev(2): 16 packets of 64 KiB in frames. The kernel takes 1,024 (UIO_MAXIOV).
+const SLICES_PER_WRITE: usize = 288;
+
+/// Where the bytes of a piece are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// In a block of this disk, from its begin.
+    Block(LoadBuffer),
+    /// In memory of the caller's: all of it.
+    Loan(Box<dyn Loan>),
+}
 
 /// Bytes for one place in the file.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    pub(crate) buffer: LoadBuffer,
+    pub(crate) source: Source,
     pub(crate) offset: u64,
-    /// How many bytes of the block.
+    /// How many bytes.
     pub(crate) len: usize,
 }
 
@@ -66,7 +78,10 @@ impl UploadJob {
     /// Ends the upload when the disk goes; the blocks are given to `take_back`.
     pub(crate) fn take_apart(self, mut take_back: impl FnMut(LoadBuffer)) {
         for piece in self.work.batch {
-            take_back(piece.buffer);
+            // What was lent goes with its box: whoever lent it counts on none of it any more.
+            if let Source::Block(buffer) = piece.source {
+                take_back(buffer);
+            }
         }
     }
 }
@@ -95,9 +110,9 @@ impl UploadWork {
         };
         let mut rest = self.batch.as_mut_slice();
         while !rest.is_empty() {
-            let (run, behind) = rest.split_at_mut(run_of(rest));
-            self.written += write_run(&scratch, run)?;
-            rest = behind;
+            let (pieces, bytes) = write_run(&scratch, rest)?;
+            self.written += bytes;
+            rest = &mut rest[pieces..];
         }
         if let Order::Finish(size) = self.order {
             let precondition = &self.options.precondition;
@@ -110,24 +125,46 @@ impl UploadWork {
     }
 }
 
-/// How many pieces from the first on follow one another in the file, as many as one write takes.
-fn run_of(pieces: &[Piece]) -> usize {
-    let follows =
-        |pair: &[Piece]| pair[0].offset.checked_add(pair[0].len as u64) == Some(pair[1].offset);
-    let pairs = pieces.windows(2).take(PIECES_PER_WRITE - 1);
-    1 + pairs.take_while(|pair| follows(pair)).count()
+/// Writes the first of `pieces` and those that follow it in the file, as many as one call takes: how many, and their
+/// bytes.
+fn write_run(scratch: &Scratch, pieces: &mut [Piece]) -> Result<(usize, u64), UploadError> {
+    let offset = pieces.first().map_or(0, |piece| piece.offset);
+    let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+    let (mut used, mut count, mut bytes) = (0, 0, 0);
+    for piece in pieces {
+        if offset.checked_add(bytes) != Some(piece.offset) {
+            break;
+        }
+        let len = piece.len as u64;
+        let Some(more) = piece.list(&mut slices[used..]) else {
+            break;
+        };
+        used += more;
+        count += 1;
+        bytes += len;
+    }
+    if count == 0 {
+        // A loan of more pieces than fit is refused when it is made.
+        return Err(UploadError::Io(Errno::INVAL));
+    }
+    scratch.write(&mut slices[..used], offset, bytes)?;
+    Ok((count, bytes))
 }
 
-/// Writes pieces that follow one another; how many bytes they are.
-fn write_run(scratch: &Scratch, run: &mut [Piece]) -> Result<u64, UploadError> {
-    let offset = run.first().map_or(0, |piece| piece.offset);
-    let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
-    let mut bytes = 0;
-    let count = run.len();
-    for (slice, piece) in slices.iter_mut().zip(run) {
-        *slice = IoSlice::new(&piece.buffer.bytes_mut()[..piece.len]);
-        bytes += piece.len as u64;
+impl Piece {
+    /// Lists where its bytes are: in how many places, or `None` if they do not fit.
+    fn list<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> Option<usize> {
+        match &mut self.source {
+            Source::Block(buffer) => {
+                *slices.first_mut()? = IoSlice::new(&buffer.bytes_mut()[..self.len]);
+                Some(1)
+            }
+            Source::Loan(loan) => loan::list(&**loan, slices),
+        }
     }
-    scratch.write(&mut slices[..count], offset, bytes)?;
-    Ok(bytes)
+}
+
+/// Whether a loan can be written in one call.
+pub(crate) fn fits_a_write(loan: &dyn Loan) -> bool {
+    loan.piece(0).is_some() && loan.piece(SLICES_PER_WRITE).is_none()
 }

@@ -40,6 +40,8 @@ pub struct Counters {
     pub uploads: u64,
     /// Bytes of their files.
     pub upload_bytes: u64,
+    /// Bytes of uploads that were written from received frames, without a copy of ours.
+    pub upload_bytes_lent: u64,
     /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
     pub uploads_discarded: u64,
     /// Connections reset because they held blocks without taking them while others waited for blocks.
@@ -49,7 +51,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 19] {
+    pub fn rows(&self) -> [(&'static str, u64); 20] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -68,6 +70,7 @@ impl Counters {
             ("reset, too slow", self.too_slow),
             ("uploads", self.uploads),
             ("upload bytes", self.upload_bytes),
+            ("upload bytes lent", self.upload_bytes_lent),
             ("uploads discarded", self.uploads_discarded),
             ("reset for their blocks", self.ended_for_blocks),
         ]
@@ -93,6 +96,7 @@ impl Counters {
             too_slow,
             uploads,
             upload_bytes,
+            upload_bytes_lent,
             uploads_discarded,
             ended_for_blocks,
         } = other;
@@ -113,6 +117,7 @@ impl Counters {
         self.too_slow += too_slow;
         self.uploads += uploads;
         self.upload_bytes += upload_bytes;
+        self.upload_bytes_lent += upload_bytes_lent;
         self.uploads_discarded += uploads_discarded;
         self.ended_for_blocks += ended_for_blocks;
     }

@@ -23,6 +23,8 @@ struct Slot {
     waiting: Vec<Piece>,
     /// Blocks out for it: with the caller, waiting, or with a helper.
     blocks: u32,
+    /// Loans waiting or with a helper.
+    loans: u32,
     /// The first job went well.
     opened: bool,
     /// The length, once it was said.
@@ -45,6 +47,8 @@ pub(crate) struct UploadTable {
     blocks: u32,
     blocks_max: u32,
     blocks_each: u32,
+    loans: u32,
+    loans_max: u32,
 }
 
 impl UploadTable {
@@ -53,9 +57,11 @@ impl UploadTable {
         let half = (blocks_total / 2).max(1);
         let share = |n: usize| u32::try_from(n).map_or(half, |n| n.min(half));
         let blocks_each = share(limits.blocks_each);
+        let loans_max = u32::try_from(limits.loans).unwrap_or(u32::MAX);
+        let pieces = blocks_each as usize + limits.loans;
         let mut links = Links::new(slots);
         UploadTable {
-            slots: (0..slots).map(|_| Slot::new(blocks_each)).collect(),
+            slots: (0..slots).map(|_| Slot::new(pieces)).collect(),
             free: List::of_all(&mut links, slots),
             due: List::new(),
             turns_kept: 0,
@@ -63,6 +69,8 @@ impl UploadTable {
             blocks: 0,
             blocks_max: share(limits.blocks),
             blocks_each,
+            loans: 0,
+            loans_max,
         }
     }
 
@@ -129,9 +137,29 @@ impl UploadTable {
         self.retire_if_done(slot);
     }
 
+    /// Whether the upload may have one more loan: all have equal shares.
+    pub(crate) fn may_lend(&self, slot: u32) -> bool {
+        let share = self.loans_max / self.under_way().max(1);
+        self.loans < self.loans_max && self.slot(slot).loans < share.max(1)
+    }
+
+    /// Counts a loan that is taken for the upload, until [`UploadTable::loan_back`].
+    pub(crate) fn loan_out(&mut self, slot: u32) {
+        self.loans += 1;
+        self.slot_mut(slot).loans += 1;
+    }
+
+    pub(crate) fn loan_back(&mut self, slot: u32) {
+        debug_assert!(self.slot(slot).loans > 0, "upload {slot} has no loan");
+        self.loans = self.loans.saturating_sub(1);
+        let loans = &mut self.slot_mut(slot).loans;
+        *loans = loans.saturating_sub(1);
+        self.retire_if_done(slot);
+    }
+
     /// Queues bytes for an upload that takes them.
     pub(crate) fn submit(&mut self, slot: u32, piece: Piece) {
-        // As long as the number of blocks an upload may have.
+        // As long as the number of blocks and loans that an upload may have.
         self.slot_mut(slot).waiting.push(piece);
     }
 
@@ -261,7 +289,8 @@ impl UploadTable {
         let Some(work) = slot.work.as_mut() else {
             return;
         };
-        if !slot.ended || slot.blocks > 0 || work.scratch.is_some() {
+        let is_owed = slot.blocks > 0 || slot.loans > 0;
+        if !slot.ended || is_owed || work.scratch.is_some() {
             return;
         }
         work.root = None;
@@ -284,20 +313,22 @@ impl UploadTable {
 }
 
 impl Slot {
-    fn new(blocks_each: u32) -> Slot {
+    /// For so many pieces at once.
+    fn new(pieces: usize) -> Slot {
         Slot {
             work: Some(Box::new(UploadWork {
                 target: TargetName::new(),
                 root: None,
                 options: UploadOptions::default(),
                 scratch: None,
-                batch: Vec::with_capacity(blocks_each as usize),
+                batch: Vec::with_capacity(pieces),
                 order: Order::GoOn,
                 written: 0,
                 tmpfile: true,
             })),
-            waiting: Vec::with_capacity(blocks_each as usize),
+            waiting: Vec::with_capacity(pieces),
             blocks: 0,
+            loans: 0,
             opened: false,
             finish: None,
             outcome: None,

@@ -1,6 +1,7 @@
 //! Uploads: bodies in every cut, what ends them early, and that nothing of those is left.
 
 mod holding;
+mod lending;
 
 use super::*;
 use crate::services::UploadConfig;
@@ -20,6 +21,7 @@ fn site(blocks: usize) -> Site {
                 threads: 2,
                 blocks: blocks / 2,
                 blocks_each: (blocks / 2).max(1),
+                loans: 0,
             },
         }),
         ..ServicesConfig::default()

@@ -1,5 +1,7 @@
 //! Uploads to real directories, by both kinds of scratch file.
 
+mod loans;
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
@@ -13,6 +15,7 @@ const LIMITS: UploadLimits = UploadLimits {
     threads: 2,
     blocks: 6,
     blocks_each: 4,
+    loans: 0,
 };
 
 pub(super) fn rig_with(blocks: usize, uploads: UploadLimits) -> Rig {
@@ -540,6 +543,7 @@ fn uploads_hold_no_more_blocks_than_their_share() {
 fn whoever_got_no_block_hears_of_every_way_one_comes_back() {
     let one_each = UploadLimits {
         blocks_each: 1,
+        loans: 0,
         ..LIMITS
     };
     let mut rig = rig_with(2, one_each);
@@ -691,6 +695,7 @@ fn sizes_of_uploads_of_zero_are_refused() {
         },
         UploadLimits {
             blocks_each: 0,
+            loans: 0,
             ..LIMITS
         },
     ] {

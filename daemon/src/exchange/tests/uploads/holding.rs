@@ -185,3 +185,27 @@ fn blocks_at_the_disk_count_in_the_share_of_their_upload() {
     other.end(&mut site);
     site.assert_at_rest();
 }
+
+#[test]
+fn a_share_of_one_block_leaves_no_room_that_a_window_cannot_say() {
+    let mut site = site(12);
+    let small: Vec<Peer> = (0..3)
+        .map(|n| {
+            let mut peer = Peer::new(&site);
+            let head = put_head(&format!("/{n}"), "Content-Length: 10\r\n");
+            peer.send(head, &mut site);
+            peer.run(&mut site);
+            peer
+        })
+        .collect();
+    let mut peer = holder("/long", 1, &mut site);
+    assert_eq!(site.services.disk.ledger().uploading, 4);
+    assert_eq!(peer.window_room(&site), BLOCK_BYTES);
+    peer.send(vec![0; BLOCK_BYTES - 100], &mut site);
+    peer.turn(&mut site);
+    assert_eq!(peer.window_room(&site), BLOCK_BYTES + 100);
+    for peer in small.into_iter().chain([peer]) {
+        peer.end(&mut site);
+    }
+    site.assert_at_rest();
+}
