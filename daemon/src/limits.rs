@@ -487,6 +487,20 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_uploads_lend_are_beside_those_of_the_rings() {
+        let without = Limits::derive(&config(), &xdp(1));
+        let mut config = config();
+        config.upload.enabled = true;
+        let limits = Limits::derive(&config, &xdp(1));
+        let loans = limits.worker.upload_loans;
+        assert!(loans > 0 && without.worker.upload_loans == 0);
+        assert_eq!(limits.queue.frames.lent, loans * CHAIN_FRAMES);
+        assert_eq!(limits.queue.rx_ring, without.queue.rx_ring);
+        let kernel = Limits::derive(&config, &kernel(1, 1 << 20));
+        assert_eq!(kernel.worker.upload_loans, 0);
+    }
+
+    #[test]
     fn an_upload_has_two_descriptors_and_a_third_while_a_thread_publishes_it() {
         let without = Limits::derive(&config(), &xdp(2));
         let mut config = config();

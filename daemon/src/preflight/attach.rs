@@ -3,7 +3,7 @@
 //! Native, in the driver, takes or drops a frame before the kernel has spent anything on it, and zero copy needs it. Generic,
 //! behind the driver, receives what GRO or the TSO of a peer on the same machine made: packets of up to 64 KiB in one chain
 //! of frames instead of one per segment. What a server of downloads receives is acknowledgements and requests, which are
-//! small either way, and downloads were as fast in both; uploads were twice as fast in generic mode (docs/PERFORMANCE.md,
+//! small either way, and downloads were as fast in both; uploads were up to twice as fast in generic mode (docs/PERFORMANCE.md,
 //! "Uploads"). So `auto` takes generic where uploads are enabled and the driver has no zero copy, which nothing makes up
 //! for, and native everywhere else.
 

@@ -68,6 +68,10 @@ impl Loan for Chain {
 
 /// Boxes for loans. Nothing allocates after [`Loans::new`].
 pub(super) struct Loans {
+    #[expect(
+        clippy::vec_box,
+        reason = "the disk takes boxes and gives the same ones back"
+    )]
     boxes: Vec<Box<Chain>>,
 }
 
