@@ -26,6 +26,8 @@ pub enum Contestant {
     XdpTso,
     /// sluiced on AF_XDP, attached behind the driver: receives what GRO or the peer's TSO made
     XdpGeneric,
+    /// sluiced on AF_XDP, attached in the driver
+    XdpNative,
     /// sluiced on AF_XDP, its worker never sleeps
     XdpBusy,
     /// sluiced on AF_XDP, its worker sleeps at once
@@ -52,6 +54,7 @@ impl Contestant {
             Contestant::XdpCopy => "xdp-copy",
             Contestant::XdpTso => "xdp-tso",
             Contestant::XdpGeneric => "xdp-generic",
+            Contestant::XdpNative => "xdp-native",
             Contestant::XdpBusy => "xdp-busy",
             Contestant::XdpInterrupt => "xdp-interrupt",
             Contestant::XdpNapi => "xdp-napi",
@@ -86,6 +89,7 @@ impl Contestant {
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
             Contestant::XdpTso => (Backend::Xdp, "tx_lane = \"tso\""),
             Contestant::XdpGeneric => (Backend::Xdp, "attach = \"generic\""),
+            Contestant::XdpNative => (Backend::Xdp, "attach = \"native\""),
             Contestant::XdpBusy => (Backend::Xdp, "poll = \"busy\""),
             Contestant::XdpInterrupt => (Backend::Xdp, "poll = \"interrupt\""),
             Contestant::XdpNapi => (Backend::Xdp, threaded.as_str()),

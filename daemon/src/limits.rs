@@ -141,12 +141,15 @@ pub struct FrameBudget {
     pub tx_building: u32,
     /// On the TX ring, in the driver, or on the completion ring: bounded by the latter.
     pub tx_in_flight: u32,
+    /// With uploads: lent to the disk until they are written.
+    pub lent: u32,
     /// What is left of the UMEM after whole blocks; used as any other frame.
     pub spare: u32,
 }
 
 impl FrameBudget {
-    fn for_ring(ring: u32) -> Self {
+    /// `uploads`: whether received frames are lent to the disk.
+    fn for_ring(ring: u32, uploads: bool) -> Self {
         Self {
             fill_ring: ring,
             rx_ring: ring,
@@ -154,6 +157,11 @@ impl FrameBudget {
             rx_chain: CHAIN_FRAMES,
             tx_building: CHAIN_FRAMES,
             tx_in_flight: ring,
+            lent: if uploads {
+                upload_loans(ring) * CHAIN_FRAMES
+            } else {
+                0
+            },
             spare: 0,
         }
     }
@@ -168,9 +176,10 @@ impl FrameBudget {
             rx_chain,
             tx_building,
             tx_in_flight,
+            lent,
             spare,
         } = self;
-        fill_ring + rx_ring + rx_batch + rx_chain + tx_building + tx_in_flight + spare
+        fill_ring + rx_ring + rx_batch + rx_chain + tx_building + tx_in_flight + lent + spare
     }
 
     fn bytes(&self) -> u64 {
@@ -211,6 +220,8 @@ pub struct WorkerLimits {
     pub upload_blocks: u32,
     /// Blocks that one upload holds. Three quarters of that, so that the next has some while one stalls.
     pub upload_blocks_each: u32,
+    /// Received packets that uploads have lent to the disk at once; 0 with the kernel backend, which receives into blocks.
+    pub upload_loans: u32,
 }
 
 impl Limits {
@@ -218,10 +229,12 @@ impl Limits {
     #[must_use]
     pub fn derive(config: &Config, sizing: &Sizing) -> Self {
         let workers = sizing.workers.max(1);
-        let queue = QueueLimits::derive(config.xdp.umem_bytes, sizing.backend);
+        let queue =
+            QueueLimits::derive(config.xdp.umem_bytes, sizing.backend, config.upload.enabled);
         let blocks = u32::try_from(queue.block_bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
-        let worker =
+        let mut worker =
             WorkerLimits::derive(config, sizing.backend, workers, sizing.descriptors, blocks);
+        worker.upload_loans = queue.frames.lent / CHAIN_FRAMES;
         let memlock_bytes = match sizing.backend {
             ActiveBackend::Xdp => u64::from(workers) * (queue.frames.bytes() + queue.block_bytes),
             ActiveBackend::Kernel => 0,
@@ -276,12 +289,12 @@ impl Limits {
 impl QueueLimits {
     /// Rings as large as fit half of the memory; the other half and what is left over are file blocks, which
     /// bound the distinct bytes in flight.
-    fn derive(umem_bytes: u64, backend: ActiveBackend) -> Self {
+    fn derive(umem_bytes: u64, backend: ActiveBackend, uploads: bool) -> Self {
         let mut ring = RING_MAX;
-        while ring > RING_MIN && FrameBudget::for_ring(ring).bytes() > umem_bytes / 2 {
+        while ring > RING_MIN && FrameBudget::for_ring(ring, uploads).bytes() > umem_bytes / 2 {
             ring /= 2;
         }
-        let mut frames = FrameBudget::for_ring(ring);
+        let mut frames = FrameBudget::for_ring(ring, uploads);
         let block_area = match backend {
             ActiveBackend::Xdp => umem_bytes - frames.bytes(),
             // No rings: everything is blocks.
@@ -362,11 +375,17 @@ impl WorkerLimits {
             upload_threads,
             upload_blocks,
             upload_blocks_each: (upload_blocks / 4 * 3).max(1),
+            upload_loans: 0,
             input_bytes: config.limits.header_bytes,
             request_bytes: at_least(REQUEST_BYTES_MIN, REQUEST_BYTES_EACH, connections),
             response_bytes: at_least(RESPONSE_BYTES_MIN, RESPONSE_BYTES_EACH, connections),
         }
     }
+}
+
+/// Packets of 64 KiB that the disk may have: half as many bytes as the ring holds, which a thread writes in a millisecond.
+fn upload_loans(ring: u32) -> u32 {
+    ring / 32
 }
 
 /// Frames of a turn: a quarter of the ring, so that the kernel has room for new ones meanwhile, but never less
@@ -465,6 +484,20 @@ mod tests {
             assert!(limits.worker.uploads <= limits.worker.upload_blocks);
             assert!(limits.worker.upload_blocks_each < limits.worker.upload_blocks);
         }
+    }
+
+    #[test]
+    fn frames_that_uploads_lend_are_beside_those_of_the_rings() {
+        let without = Limits::derive(&config(), &xdp(1));
+        let mut config = config();
+        config.upload.enabled = true;
+        let limits = Limits::derive(&config, &xdp(1));
+        let loans = limits.worker.upload_loans;
+        assert!(loans > 0 && without.worker.upload_loans == 0);
+        assert_eq!(limits.queue.frames.lent, loans * CHAIN_FRAMES);
+        assert_eq!(limits.queue.rx_ring, without.queue.rx_ring);
+        let kernel = Limits::derive(&config, &kernel(1, 1 << 20));
+        assert_eq!(kernel.worker.upload_loans, 0);
     }
 
     #[test]

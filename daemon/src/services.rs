@@ -157,6 +157,7 @@ pub struct Services {
     /// Blocks of all uploads together, and of one.
     upload_blocks: usize,
     upload_blocks_each: usize,
+    upload_loans: usize,
     /// Uploads that could use a block which others hold.
     uploads_refused: usize,
     troubles: Option<UploadTroubles>,
@@ -210,6 +211,7 @@ impl Services {
             upload_slots: UploadSlots::new(uploads.uploads),
             upload_blocks,
             upload_blocks_each,
+            upload_loans: uploads.loans,
             uploads_refused: 0,
             troubles: None,
             freed: false,
@@ -230,6 +232,11 @@ impl Services {
         self.wall.set(unix_seconds);
         let read = self.disk.poll();
         core::mem::take(&mut self.freed) | read
+    }
+
+    /// Ends a turn of the worker's loop. `is_busy`: the next follows at once; the last before a sleep says false.
+    pub fn end_turn(&mut self, is_busy: bool) {
+        self.disk.hand_over(is_busy);
     }
 
     /// True if something was freed since the last [`Self::poll`]: do not sleep while exchanges wait.
@@ -334,6 +341,11 @@ impl Services {
         self.in_progress.give_back(upload);
         // The others' shares grow.
         self.freed = true;
+    }
+
+    /// Pieces of a transport's own memory that uploads may have lent at once.
+    pub(crate) fn upload_loans(&self) -> usize {
+        self.upload_loans
     }
 
     /// Blocks that one upload may hold ready now, at least one: an equal share.

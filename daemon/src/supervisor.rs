@@ -263,6 +263,7 @@ fn upload_limits(limits: &Limits) -> UploadLimits {
         threads: limits.upload_threads as usize,
         blocks: limits.upload_blocks as usize,
         blocks_each: limits.upload_blocks_each as usize,
+        loans: limits.upload_loans as usize,
     }
 }
 

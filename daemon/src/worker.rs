@@ -16,6 +16,7 @@ mod icmp;
 mod idle;
 mod idle_line;
 mod ingress;
+mod loans;
 mod pressure;
 mod refill;
 mod report;
@@ -24,7 +25,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use sluice_afxdp::{GsoSocket, Queue, RxBatch};
+use sluice_afxdp::{GsoSocket, MAX_PACKET_FRAMES, Queue, RxBatch, RxFrame};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::{AckRuns, ConnId, Stack, StackConfig};
 use sluice_wire::{ChecksumPolicy, LinkHeader, ParseConfig};
@@ -39,6 +40,7 @@ use gso_lane::GsoLane;
 use icmp::PassBudget;
 use idle::Patience;
 use idle_line::IdleLine;
+use loans::{Lending, Loans};
 use pressure::Pressure;
 use refill::Refill;
 
@@ -79,6 +81,11 @@ pub struct Worker {
     /// Frames of one packet at most, as the queue is bound.
     tx_frames_max: usize,
     batch: Option<RxBatch>,
+    /// The frames of the packet at hand.
+    chain: Vec<RxFrame>,
+    loans: Loans,
+    /// What is to be lent of it.
+    lending: Option<Lending>,
     /// Acknowledgements of the batch that wait for others of their connection.
     ack_runs: AckRuns,
     stack: Stack,
@@ -126,6 +133,9 @@ impl Worker {
             tx_frames_max,
             queue,
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
+            chain: Vec::with_capacity(MAX_PACKET_FRAMES),
+            loans: Loans::new(services.upload_loans()),
+            lending: None,
             ack_runs: AckRuns::new(),
             services,
             exchanges,
@@ -178,11 +188,13 @@ impl Worker {
         busy |= self.receive_handed_over();
         self.stack.on_timers(now);
         let freed = self.services.poll(unix_seconds);
+        self.loans.reclaim(&mut self.services, &mut self.queue);
         busy |= self.serve(now, freed);
         busy |= self.relieve(now);
         self.make_room(now);
         busy |= self.transmit(clock());
         self.kick();
+        self.services.end_turn(busy);
         busy
     }
 

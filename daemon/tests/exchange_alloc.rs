@@ -118,6 +118,7 @@ fn connections_in_the_steady_state_do_not_allocate() {
         threads: 1,
         blocks: 4,
         blocks_each: 4,
+        loans: 0,
     };
     let disk_config = DiskConfig {
         threads: 1,

@@ -20,6 +20,7 @@
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
 //! | `ack_runs` | acknowledgements of one batch that are taken as one |
+//! | `uploads` | bodies that are copied, and those whose frames the disk gets |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
 //! | `threads` | the same on threads, under load |
 //! | `chance` | everything at once, from a seed |
@@ -68,6 +69,8 @@ mod strangers;
 mod super_segments;
 #[path = "worker/threads.rs"]
 mod threads;
+#[path = "worker/uploads.rs"]
+mod uploads;
 #[path = "worker/workers.rs"]
 mod workers;
 

@@ -85,6 +85,14 @@ pub struct RxPacket<'a> {
 }
 
 impl<'a> RxPacket<'a> {
+    /// The packet in `frames`, which were taken out of a batch ([`RxBatch::drain`]) up to the first that
+    /// [is the last](RxFrame::is_last).
+    #[inline]
+    #[must_use]
+    pub fn of(frames: &'a [RxFrame]) -> Self {
+        RxPacket { frames }
+    }
+
     /// Its pieces in order, 1 to [`MAX_PACKET_FRAMES`].
     #[inline]
     pub fn frames(&self) -> &'a [RxFrame] {

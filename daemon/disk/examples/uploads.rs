@@ -35,6 +35,7 @@ fn main() {
             threads: 4,
             blocks: 128,
             blocks_each: 32,
+            loans: 0,
         },
     };
     let mut disk = Disk::anonymous(256 * BLOCK_BYTES, &config).expect("a disk");

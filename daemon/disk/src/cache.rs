@@ -190,7 +190,8 @@ impl BlockCache {
         debug_assert!(matches!(self.slot(block).state, State::Uploading));
         self.uploading -= 1;
         self.slot_mut(block).state = State::Free;
-        self.free.push_back(&mut self.links, block);
+        // The next to be taken: its bytes are in the processor's cache.
+        self.free.push_front(&mut self.links, block);
     }
 
     /// Notes that somebody waits for `block`, which is loading.

@@ -19,7 +19,9 @@ use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::{Name, TicketTable};
 use crate::upload::UploadLimits;
+use crate::upload::loan::Loan;
 use crate::upload::table::UploadTable;
+use crate::writer::Source;
 
 /// Sizes of a [`Disk`], fixed for its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +88,8 @@ pub struct Disk {
     /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
     starved: bool,
     uploads: UploadTable,
+    /// Loans that nobody needs any more.
+    returned: Vec<Box<dyn Loan>>,
     refused: Refused,
     inline: Inline,
 }
@@ -128,6 +132,7 @@ impl Disk {
             budget: TurnBudget::new(),
             starved: false,
             uploads: UploadTable::new(uploads, &config.uploads, blocks),
+            returned: Vec::with_capacity(config.uploads.loans),
             refused: Refused::default(),
             inline: Inline {
                 opens: true,
@@ -527,7 +532,9 @@ impl Drop for Disk {
         let memory = &mut self.memory;
         self.helpers.left_over(|buffer| memory.take_back(buffer));
         while let Some(piece) = self.uploads.left_over() {
-            memory.take_back(piece.buffer);
+            if let Source::Block(buffer) = piece.source {
+                memory.take_back(buffer);
+            }
         }
     }
 }

@@ -51,6 +51,7 @@ pub use ledger::{DiskCounters, DiskLedger};
 pub use root::{FileKind, OpenError, Root, Symlinks};
 /// The error number of a failed system call.
 pub use rustix::io::Errno;
+pub use upload::loan::Loan;
 pub use upload::{
     Precondition, Published, Space, TEMPORARY_PREFIX, TakeBlock, UploadBlock, UploadError,
     UploadHandle, UploadLimits, UploadOptions, UploadState, is_temporary_name,

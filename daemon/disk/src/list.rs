@@ -86,6 +86,20 @@ impl List {
         self.len += 1;
     }
 
+    /// Puts `slot`, which is in no list, before the oldest.
+    pub(crate) fn push_front(&mut self, links: &mut Links, slot: u32) {
+        *links.at(slot) = Link {
+            prev: NONE,
+            next: self.head,
+        };
+        match self.head {
+            NONE => self.tail = slot,
+            head => links.at(head).prev = slot,
+        }
+        self.head = slot;
+        self.len += 1;
+    }
+
     /// Takes the oldest slot out.
     pub(crate) fn pop_front(&mut self, links: &mut Links) -> Option<u32> {
         let slot = self.front()?;
@@ -123,6 +137,20 @@ mod tests {
         assert_eq!(list.len(), 4);
         assert_eq!(drain(&mut list, &mut links), [0, 1, 2, 3]);
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn a_slot_put_in_front_leaves_first() {
+        let mut links = Links::new(3);
+        let mut list = List::new();
+        list.push_front(&mut links, 1);
+        list.push_back(&mut links, 2);
+        list.push_front(&mut links, 0);
+        assert_eq!(list.len(), 3);
+        assert_eq!(drain(&mut list, &mut links), [0, 1, 2]);
+        list.push_front(&mut links, 1);
+        list.remove(&mut links, 1);
+        assert!(list.is_empty() && list.front().is_none());
     }
 
     #[test]

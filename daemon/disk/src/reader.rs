@@ -209,6 +209,8 @@ pub(crate) struct Helpers {
     reads_in_flight: usize,
     opens_in_flight: usize,
     upload_jobs_in_flight: usize,
+    /// Jobs in the queue of which no upload thread was told.
+    upload_jobs_untold: u32,
     /// Signals that were or will be sent for what this side has seen.
     signals_due: u64,
     signals_read: u64,
@@ -250,6 +252,7 @@ impl Helpers {
             reads_in_flight: 0,
             opens_in_flight: 0,
             upload_jobs_in_flight: 0,
+            upload_jobs_untold: 0,
             signals_due: 0,
             signals_read: 0,
         };
@@ -294,7 +297,15 @@ impl Helpers {
         self.upload_jobs_in_flight += 1;
         let pushed = self.shared.uploads.push(job).is_ok();
         assert!(pushed, "the upload queue has room for a job of each");
-        self.shared.upload_work.add(1);
+        self.upload_jobs_untold += 1;
+    }
+
+    /// Wakes upload threads for what was handed over since the last time: a system call at most.
+    pub(crate) fn wake_upload_threads(&mut self) {
+        let jobs = core::mem::take(&mut self.upload_jobs_untold);
+        if jobs > 0 {
+            self.shared.upload_work.add(jobs);
+        }
     }
 
     /// Hands a descriptor over to be closed.

@@ -8,6 +8,7 @@
 //! has for the moment between linkat and rename when another file is replaced. Only a crash leaves such a name
 //! behind. They are never served, whatever a request asks for, and an operator may delete those of yesterday.
 
+pub(crate) mod loan;
 pub(crate) mod scratch;
 pub(crate) mod table;
 pub(crate) mod target;
@@ -45,6 +46,8 @@ pub struct UploadLimits {
     pub blocks: usize,
     /// Blocks that one upload holds, at least 1; 2 let the network and the disk work at the same time.
     pub blocks_each: usize,
+    /// Pieces of the caller's own memory that all uploads together may have lent ([`Disk::submit_loan`]).
+    pub loans: usize,
 }
 
 impl UploadLimits {
@@ -54,6 +57,7 @@ impl UploadLimits {
         threads: 0,
         blocks: 0,
         blocks_each: 0,
+        loans: 0,
     };
 }
 

@@ -116,6 +116,7 @@ fn serving_and_taking_uploads_allocate_nothing() {
             threads: 1,
             blocks: 4,
             blocks_each: 2,
+            loans: 0,
         },
     };
     let mut disk = Disk::anonymous(8 * BLOCK_BYTES, &config).expect("a disk");

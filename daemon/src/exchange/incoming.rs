@@ -6,7 +6,9 @@
 //! once. Chunks are decoded in their block, whose data then is shorter than what came and written behind what was
 //! written before.
 //!
-//! Invariant: `start <= base <= decoded <= delivered <= placed <= room_end`, and blocks lie in the stream from `base` on
+//! What a transport can have written from its own memory skips the blocks: those that are held move on behind it.
+//!
+//! Invariant: `start <= base <= decoded <= delivered <= in_order <= placed <= room_end`, and blocks lie in the stream from `base` on
 //! without a gap.
 
 use crate::services::Services;
@@ -42,10 +44,16 @@ pub(super) struct Incoming {
     /// What was read as length and data of chunks; without chunks the same as `delivered`.
     decoded: u64,
     delivered: u64,
+    /// Up to where bytes came without a hole, as far as that is known: it may not have been delivered yet.
+    in_order: u64,
     placed: u64,
     /// Up to where the peer may send.
     promised: u64,
-    blocks: VecDeque<UploadBlock>,
+    /// `None` as long as nothing came for it: its memory is still in `spare`.
+    blocks: VecDeque<Option<UploadBlock>>,
+    /// Memory that was promised, not assigned: what came back from the disk last, and is in the processor's cache, is used
+    /// first.
+    spare: Vec<UploadBlock>,
     /// Bytes of the first block, from its begin, that are data of the file.
     data: usize,
     /// Where in the file that data belongs.
@@ -62,9 +70,11 @@ impl Incoming {
             base: 0,
             decoded: 0,
             delivered: 0,
+            in_order: 0,
             placed: 0,
             promised: 0,
             blocks: VecDeque::with_capacity(blocks),
+            spare: Vec::with_capacity(blocks),
             data: 0,
             written: 0,
         }
@@ -72,7 +82,7 @@ impl Incoming {
 
     /// A body whose first byte is at stream offset `start`.
     pub(super) fn restart(&mut self, start: u64, body: Body) {
-        debug_assert!(self.blocks.is_empty());
+        debug_assert!(self.blocks.is_empty() && self.spare.is_empty());
         (self.framing, self.end) = match body {
             Body::Unannounced => (Framing::Length, Some(start)),
             Body::Length(length) => (Framing::Length, Some(start.saturating_add(length))),
@@ -82,6 +92,7 @@ impl Incoming {
         self.base = start;
         self.decoded = start;
         self.delivered = start;
+        self.in_order = start;
         self.placed = start;
         self.promised = start;
         self.data = 0;
@@ -131,7 +142,18 @@ impl Incoming {
 
     /// Adds memory at the end.
     pub(super) fn add(&mut self, block: UploadBlock) {
-        self.blocks.push_back(block);
+        self.blocks.push_back(None);
+        self.spare.push(block);
+    }
+
+    /// The block at this place, which has memory from now on.
+    fn block(&mut self, index: usize) -> Option<&mut UploadBlock> {
+        let place = self.blocks.get_mut(index)?;
+        if place.is_none() {
+            *place = self.spare.pop();
+        }
+        debug_assert!(place.is_some(), "as many are spare as have no memory");
+        place.as_mut()
     }
 
     /// Of `len` bytes at stream offset `offset`, how many belong to the body; what belongs to nothing yet does.
@@ -154,7 +176,7 @@ impl Incoming {
         let mut at = offset.max(self.delivered);
         while !bytes.is_empty() {
             let (index, into) = self.place_of(at);
-            let Some(block) = self.blocks.get_mut(index) else {
+            let Some(block) = self.block(index) else {
                 return false;
             };
             let target = &mut block.bytes_mut()[into..];
@@ -163,8 +185,46 @@ impl Incoming {
             bytes = &bytes[len..];
             at += as_u64(len);
         }
+        if offset <= self.in_order {
+            self.in_order = self.in_order.max(end);
+        }
         self.placed = self.placed.max(end);
         true
+    }
+
+    /// Of bytes of the stream that came whole: how many of the first have their place in a block, if the others can be
+    /// written from elsewhere. They can while nothing lies in blocks beyond them: then the blocks move on behind them, and
+    /// none was used. Not chunks, which are decoded in their block.
+    pub(super) fn lends(&self, range: &Range<u64>) -> Option<usize> {
+        let is_next = range.start == self.in_order && self.placed == self.in_order;
+        let is_body = self.end.is_some_and(|end| range.end <= end);
+        if self.framing != Framing::Length || !is_next || !is_body {
+            return None;
+        }
+        let into = (self.in_order - self.base) % BLOCK_BYTES_U64;
+        let to_fill = (BLOCK_BYTES_U64 - into) % BLOCK_BYTES_U64;
+        let lent = (range.end - range.start).checked_sub(to_fill)?;
+        (lent > 0).then_some(usize::try_from(to_fill).unwrap_or(0))
+    }
+
+    /// Goes on at `until`: what lies before it and in no block is written from elsewhere, at the offset in the file that
+    /// is returned. Full blocks are handed to the disk. After [`Self::lends`] and [`Self::place`] of what it said.
+    pub(super) fn skip(&mut self, until: u64, services: &mut Services) -> u64 {
+        self.deliver(self.in_order);
+        // A length has no end that could be wrong.
+        let _ = self.pass_on(u64::MAX, services);
+        debug_assert!(
+            self.base == self.in_order && self.data == 0,
+            "at the begin of a block"
+        );
+        let offset = self.written;
+        self.written += until - self.base;
+        self.base = until;
+        self.decoded = until;
+        self.delivered = until;
+        self.in_order = until;
+        self.placed = until;
+        offset
     }
 
     /// Where the next bytes in order belong, for a transport that reads them there itself and nothing out of order;
@@ -172,7 +232,7 @@ impl Incoming {
     pub(super) fn vacancy(&mut self) -> &mut [u8] {
         let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
         let (index, into) = self.place_of(self.delivered);
-        match self.blocks.get_mut(index) {
+        match self.block(index) {
             Some(block) => {
                 let to = into.saturating_add(room).min(BLOCK_BYTES);
                 &mut block.bytes_mut()[into..to]
@@ -195,6 +255,7 @@ impl Incoming {
         let until = until.min(self.end.unwrap_or(u64::MAX));
         debug_assert!(until <= self.room_end(), "delivered bytes have a place");
         self.delivered = self.delivered.max(until.min(self.room_end()));
+        self.in_order = self.in_order.max(self.delivered);
         self.placed = self.placed.max(self.delivered);
     }
 
@@ -228,7 +289,7 @@ impl Incoming {
                     self.decoded += as_u64(fresh.len());
                 }
                 Framing::Chunked(chunks) => {
-                    if let Some(block) = self.blocks.front_mut() {
+                    if let Some(Some(block)) = self.blocks.front_mut() {
                         let decoded = chunks.decode(block.bytes_mut(), self.data, fresh)?;
                         self.data = decoded.data;
                         self.decoded += as_u64(decoded.taken);
@@ -259,13 +320,19 @@ impl Incoming {
     }
 
     fn submit_front(&mut self, services: &mut Services) {
-        let Some(block) = self.blocks.pop_front() else {
+        let Some(place) = self.blocks.pop_front() else {
             return;
         };
-        if self.data == 0 {
-            services.return_upload_block(block);
-        } else {
-            services.disk.submit(block, self.written, self.data);
+        match place {
+            Some(block) if self.data > 0 => {
+                services.disk.submit(block, self.written, self.data);
+            }
+            unused => {
+                debug_assert!(self.data == 0, "data has a block");
+                if let Some(block) = unused.or_else(|| self.spare.pop()) {
+                    services.return_upload_block(block);
+                }
+            }
         }
         self.written += as_u64(self.data);
         self.base += BLOCK_BYTES_U64;
@@ -299,7 +366,7 @@ impl Incoming {
         while at < self.placed {
             let (index, into) = self.place_of(at);
             let left = usize::try_from(self.placed - at).unwrap_or(usize::MAX);
-            let Some(block) = self.blocks.get_mut(index) else {
+            let Some(block) = self.block(index) else {
                 return;
             };
             let to = into.saturating_add(left).min(BLOCK_BYTES);
@@ -311,7 +378,8 @@ impl Incoming {
 
     /// Gives all blocks back.
     pub(super) fn clear(&mut self, services: &mut Services) {
-        while let Some(block) = self.blocks.pop_front() {
+        let assigned = self.blocks.drain(..).flatten();
+        for block in assigned.chain(self.spare.drain(..)) {
             services.return_upload_block(block);
         }
     }

@@ -66,6 +66,7 @@ impl Site {
 
     /// Waits for helper threads.
     fn wait_for_disk(&mut self) {
+        self.services.end_turn(false);
         if !self.services.poll(784_111_777) {
             std::thread::sleep(Duration::from_micros(50));
         }

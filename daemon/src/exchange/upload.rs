@@ -14,14 +14,19 @@ use super::request::{found, take_error};
 use super::response::Planned;
 use super::{Exchange, new_queue};
 use crate::services::Services;
+use core::ops::Range;
 use holding::Held;
-use sluice_disk::{Published, TakeBlock, UploadError, UploadHandle, UploadState};
+use sluice_disk::{Loan, Published, TakeBlock, UploadError, UploadHandle, UploadState};
 use sluice_http::{Body, Put, Status, plan_continue, plan_stored};
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 
 /// Blocks of a window about whose path nothing is known: two at work on the network and the disk at once.
 const FIRST_BLOCKS: usize = 2;
+
+/// With less room than this the next block is taken whatever the share: a window is said in units of up to 16 KiB (RFC 7323
+/// section 2.2), so the peer may not hear of what is left of a block, and would never fill it.
+const LEAST_ROOM: u64 = 16 << 10;
 
 /// How far an upload has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub(crate) struct Upload {
     incoming: Incoming,
     /// What the peer could use, in bytes, as its transport says; `None` is as much as there is.
     wanted: Option<u32>,
-    /// It could use a block more than it got.
+    /// It could use a block more than it got, and one will come back.
     is_short: bool,
     /// Because of what others hold; known to [`Services`].
     is_refused: bool,
@@ -169,7 +174,17 @@ impl Upload {
         };
         self.is_short = false;
         let mut is_refused = false;
-        while self.incoming.needs_blocks() && self.incoming.blocks() < useful.min(most) {
+        while self.incoming.needs_blocks() {
+            let has_room = self.incoming.room() >= LEAST_ROOM;
+            if has_room && self.incoming.blocks() >= useful.min(most) {
+                break;
+            }
+            // Those at the disk count: else who is faster than the disk has more than a share. They come back.
+            let out = services.disk.upload_blocks(file);
+            if out >= most && (has_room || out > self.incoming.blocks()) {
+                self.is_short = true;
+                break;
+            }
             match services.disk.upload_block(file) {
                 TakeBlock::Taken(block) => self.incoming.add(block),
                 TakeBlock::NoBlock => {
@@ -263,6 +278,35 @@ impl Exchange {
         Some((offset + u64::try_from(body.len()).unwrap_or(0), rest))
     }
 
+    /// How many of the first bytes of `range` of the stream have to be [placed](Self::place) if the others shall be
+    /// written from the transport's memory ([`Self::lend`]); `None` if all of them have to.
+    pub(crate) fn lends(&self, range: &Range<u64>, services: &Services) -> Option<usize> {
+        let upload = self.storing()?;
+        let to_place = upload.incoming().lends(range)?;
+        let takes = |file| services.disk.takes_loan(file);
+        upload.file.as_ref().is_some_and(takes).then_some(to_place)
+    }
+
+    /// Has the bytes up to stream offset `until` that were not placed written from `loan`, which comes back by the disk.
+    ///
+    /// # Errors
+    /// The loan, if the upload is over: nobody wants the bytes any more.
+    pub(crate) fn lend(
+        &mut self,
+        until: u64,
+        loan: Box<dyn Loan>,
+        services: &mut Services,
+    ) -> Result<(), Box<dyn Loan>> {
+        let Some(upload) = self.storing_mut() else {
+            return Err(loan);
+        };
+        let offset = upload.incoming.skip(until, services);
+        match &upload.file {
+            Some(file) => services.disk.submit_loan(file, loan, offset),
+            None => Err(loan),
+        }
+    }
+
     /// The file can be had: says so if the client waits to hear it, and none of the body has come (RFC 9110 10.1.1).
     fn invite(&mut self, services: &mut Services) -> Option<Step> {
         let has_begun = self.input.as_ref().is_some_and(|input| !input.is_empty());
@@ -335,7 +379,7 @@ impl Exchange {
         upload.note_held(now, services);
         Some(if upload.incoming.room() > 0 {
             Step::Peer
-        } else if upload.is_short {
+        } else if upload.is_refused {
             Step::Ours(Awaited::Memory)
         } else {
             Step::Ours(Awaited::Disk)

@@ -3,13 +3,16 @@
 //! Native, in the driver, takes or drops a frame before the kernel has spent anything on it, and zero copy needs it. Generic,
 //! behind the driver, receives what GRO or the TSO of a peer on the same machine made: packets of up to 64 KiB in one chain
 //! of frames instead of one per segment. What a server of downloads receives is acknowledgements and requests, which are
-//! small either way; downloads were as fast in both (docs/PERFORMANCE.md). So `auto` takes native wherever it can be had.
+//! small either way, and downloads were as fast in both; uploads were up to twice as fast in generic mode (docs/PERFORMANCE.md,
+//! "Uploads"). So `auto` takes generic where uploads are enabled and the driver has no zero copy, which nothing makes up
+//! for, and native everywhere else.
 
 use sluice_xdp_prog::AttachMode;
 
 use super::interface::NATIVE_LINEAR_MTU;
+use super::kernel::{MULTI_BUFFER, Release};
 use super::link::InterfaceFacts;
-use crate::config::{Attach, Config};
+use crate::config::{Attach, Bind, Config, Napi};
 
 /// A mode to attach in and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +23,22 @@ pub struct AttachChoice {
     pub why: String,
 }
 
-/// The choice for an interface. It is that of the configuration if that names one.
+/// The choice for an interface on a kernel of this release. It is that of the configuration if that names one.
 #[must_use]
-pub fn attach_choice(config: &Config, link: &InterfaceFacts) -> AttachChoice {
+pub fn attach_choice(
+    config: &Config,
+    link: &InterfaceFacts,
+    kernel: Option<Release>,
+) -> AttachChoice {
     let choice = |mode, why: String| AttachChoice { mode, why };
     match config.xdp.attach {
         Attach::Native => choice(AttachMode::Native, "as configured".to_owned()),
         Attach::Generic => choice(AttachMode::Generic, "as configured".to_owned()),
-        Attach::Auto => automatic(link),
+        Attach::Auto => automatic(config, link, kernel),
     }
 }
 
-fn automatic(link: &InterfaceFacts) -> AttachChoice {
+fn automatic(config: &Config, link: &InterfaceFacts, kernel: Option<Release>) -> AttachChoice {
     let driver = link.driver();
     let Some(features) = link.features else {
         return AttachChoice {
@@ -55,17 +62,41 @@ fn automatic(link: &InterfaceFacts) -> AttachChoice {
             ),
         };
     }
-    let zero_copy = match features.zero_copy {
-        true => ", zero copy needs it",
-        false => "",
+    let obstacle = match features.zero_copy {
+        true => Some(ZERO_COPY),
+        false => obstacle(config, kernel),
     };
-    let mut why = format!("{driver} can, and drops in it cost least{zero_copy}");
-    if link.has_software_peer() {
-        why += "; with \"generic\" downloads are as fast, and packets of up to 64 KiB arrive whole";
+    match obstacle {
+        Some(obstacle) => AttachChoice {
+            mode: AttachMode::Auto,
+            why: format!("{driver} can, and drops in it cost least{obstacle}"),
+        },
+        None => AttachChoice {
+            mode: AttachMode::Generic,
+            why: format!(
+                "uploads are enabled and {driver} has no zero copy: behind it packets of up to 64 KiB arrive whole"
+            ),
+        },
     }
-    AttachChoice {
-        mode: AttachMode::Auto,
-        why,
+}
+
+const ZERO_COPY: &str = ", zero copy needs it";
+
+/// Why uploads do not decide for generic, where the driver has no zero copy. The end of a sentence.
+fn obstacle(config: &Config, kernel: Option<Release>) -> Option<&'static str> {
+    if !config.upload.enabled {
+        Some("; downloads are as fast either way, and no uploads are enabled")
+    } else if kernel.is_none_or(|kernel| kernel < MULTI_BUFFER) {
+        Some(
+            "; this kernel has no packets of several frames over AF_XDP, which uploads would gain from",
+        )
+    } else if config.xdp.bind == Bind::ZeroCopy {
+        Some(ZERO_COPY)
+    } else if config.xdp.napi == Napi::Threaded {
+        // A veth behind its driver has no NAPI instance.
+        Some(", napi = \"threaded\" needs it")
+    } else {
+        None
     }
 }
 
@@ -88,7 +119,19 @@ mod tests {
     fn chosen(attach: &str, change: impl FnOnce(&mut InterfaceFacts)) -> AttachChoice {
         let mut link = good_link();
         change(&mut link);
-        attach_choice(&config(&format!("attach = \"{attach}\"")), &link)
+        let config = config(&format!("attach = \"{attach}\""));
+        attach_choice(&config, &link, Some(MULTI_BUFFER))
+    }
+
+    /// On a veth, with uploads enabled and more to say in `[xdp]`.
+    fn chosen_for_uploads(xdp: &str, kernel: Release, zero_copy: bool) -> AttachChoice {
+        let mut link = good_link();
+        (link.kind, link.device) = (Some("veth".to_owned()), None);
+        if let Some(features) = &mut link.features {
+            features.zero_copy = zero_copy;
+        }
+        let config = config(&format!("{xdp}\n[upload]\nenabled = true"));
+        attach_choice(&config, &link, Some(kernel))
     }
 
     #[test]
@@ -103,14 +146,48 @@ mod tests {
     }
 
     #[test]
-    fn auto_says_what_a_veth_would_gain_from_generic() {
+    fn auto_is_native_without_zero_copy_where_nothing_is_uploaded() {
         let choice = chosen("auto", |link| {
-            link.kind = Some("veth".to_owned());
-            link.device = None;
+            (link.kind, link.device) = (Some("veth".to_owned()), None);
+            if let Some(features) = &mut link.features {
+                features.zero_copy = false;
+            }
         });
         assert_eq!(choice.name(), "native");
         assert!(choice.why.starts_with("veth can"), "{}", choice.why);
-        assert!(choice.why.contains("with \"generic\""), "{}", choice.why);
+        assert!(choice.why.contains("no uploads"), "{}", choice.why);
+    }
+
+    #[test]
+    fn auto_is_generic_for_uploads_and_says_so() {
+        let choice = chosen_for_uploads("", MULTI_BUFFER, false);
+        assert_eq!(choice.mode, AttachMode::Generic);
+        assert!(choice.why.contains("uploads are enabled"), "{}", choice.why);
+        let configured = chosen_for_uploads("attach = \"native\"", MULTI_BUFFER, false);
+        assert_eq!(configured.mode, AttachMode::Native);
+    }
+
+    #[test]
+    fn uploads_do_not_cost_zero_copy_nor_packets_nor_threads() {
+        let cases = [
+            (chosen_for_uploads("", MULTI_BUFFER, true), "zero copy"),
+            (
+                chosen_for_uploads("", Release(6, 5), false),
+                "several frames",
+            ),
+            (
+                chosen_for_uploads("napi = \"threaded\"", MULTI_BUFFER, false),
+                "threaded",
+            ),
+            (
+                chosen_for_uploads("bind = \"zerocopy\"", MULTI_BUFFER, false),
+                "zero copy",
+            ),
+        ];
+        for (choice, why) in cases {
+            assert_eq!(choice.mode, AttachMode::Auto, "{why}");
+            assert!(choice.why.contains(why), "{}", choice.why);
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) fn missing(config: &Config, error: &io::Error) -> Check {
 pub(super) fn checks(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Vec<Check> {
     let mut checks = vec![state(link), mtu(config, facts, link)];
     checks.push(program(link));
-    checks.push(driver(config, link));
+    checks.push(driver(config, facts, link));
     checks.extend(queues(config, link));
     checks.extend(placement(config, facts, link));
     checks.push(checksums(config, link));
@@ -208,7 +208,7 @@ fn program(link: &InterfaceFacts) -> Check {
     )
 }
 
-fn driver(config: &Config, link: &InterfaceFacts) -> Check {
+fn driver(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Check {
     let Some(features) = link.features else {
         return Check::info(
             Scope::Xdp,
@@ -256,7 +256,7 @@ fn driver(config: &Config, link: &InterfaceFacts) -> Check {
             ),
         );
     }
-    let choice = attach_choice(config, link);
+    let choice = attach_choice(config, link, facts.kernel_version());
     let text = format!("{summary}; attach {}: {}", choice.name(), choice.why);
     Check::pass(Scope::Xdp, text)
 }

@@ -42,6 +42,8 @@ pub struct Counters {
     pub upload_bytes: u64,
     /// Uploads refused because every slot was taken, or too many of them by their network (503).
     pub uploads_refused: u64,
+    /// Bytes of uploads that were written from received frames, without a copy of ours.
+    pub upload_bytes_lent: u64,
     /// Uploads that were begun and came to nothing: cut off, refused on the way, too slow, failed on disk.
     pub uploads_discarded: u64,
     /// Of them: refused by permissions, or by a read-only mount (403).
@@ -59,7 +61,7 @@ pub struct Counters {
 impl Counters {
     /// Every counter with its name, in the order tables show them.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 24] {
+    pub fn rows(&self) -> [(&'static str, u64); 25] {
         [
             ("responses 2xx", self.responses_2xx),
             ("responses 3xx", self.responses_3xx),
@@ -79,6 +81,7 @@ impl Counters {
             ("uploads", self.uploads),
             ("upload bytes", self.upload_bytes),
             ("uploads refused", self.uploads_refused),
+            ("upload bytes lent", self.upload_bytes_lent),
             ("uploads discarded", self.uploads_discarded),
             ("uploads unanswered", self.uploads_unanswered),
             ("uploads denied", self.uploads_denied),
@@ -109,6 +112,7 @@ impl Counters {
             uploads,
             upload_bytes,
             uploads_refused,
+            upload_bytes_lent,
             uploads_discarded,
             uploads_unanswered,
             uploads_denied,
@@ -134,6 +138,7 @@ impl Counters {
         self.uploads += uploads;
         self.upload_bytes += upload_bytes;
         self.uploads_refused += uploads_refused;
+        self.upload_bytes_lent += upload_bytes_lent;
         self.uploads_discarded += uploads_discarded;
         self.uploads_unanswered += uploads_unanswered;
         self.uploads_denied += uploads_denied;

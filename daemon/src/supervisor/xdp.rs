@@ -77,7 +77,7 @@ pub(super) fn start(
     let root = served_root(config)?;
     let reserved = reserve_ports(facts)?;
     let mut steer = load(config, link, &queues, &endpoints)?;
-    let choice = attach_choice(config, link);
+    let choice = attach_choice(config, link, facts.kernel_version());
     // First, because it decides how queues can be bound; it lets everything pass until it is enabled.
     let attached = steer.attach(link.index, choice.mode).map_err(|error| {
         Problem::new(

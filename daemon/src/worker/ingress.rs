@@ -5,8 +5,9 @@
 //! anything else of their connection comes, so its segments keep their order.
 
 use core::net::SocketAddr;
+use core::ops::Range;
 
-use sluice_afxdp::RxPacket;
+use sluice_afxdp::{RxFrame, RxPacket};
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::{AckRun, Disposition, Joining, Receipt, Segment, SegmentDrop};
@@ -15,6 +16,7 @@ use sluice_wire::{Packet, TcpPacket};
 use super::Worker;
 use super::handoff::{Handoff, Parcel};
 use super::icmp::quoting;
+use super::loans::{LEAST_BYTES, Lending};
 use crate::exchange::Exchange;
 use crate::services::Services;
 
@@ -29,13 +31,48 @@ impl Worker {
             return false;
         };
         let packets = self.queue.receive(&mut batch);
-        for packet in batch.packets() {
-            self.on_frame(&packet, now);
+        for frame in batch.drain() {
+            let is_last = frame.is_last();
+            self.chain.push(frame);
+            if is_last {
+                self.on_packet(now);
+            }
         }
         self.end_runs(now);
         self.queue.recycle(&mut batch);
         self.batch = Some(batch);
         packets > 0
+    }
+
+    /// The packet in `chain`, whose frames then go back to the queue or are lent to the disk.
+    fn on_packet(&mut self, now: Instant) {
+        let mut chain = core::mem::take(&mut self.chain);
+        let packet = RxPacket::of(&chain);
+        self.on_frame(&packet, now);
+        if let Some(lending) = self.lending.take() {
+            self.lend(&lending, &mut chain);
+        }
+        for frame in chain.drain(..) {
+            self.queue.release(frame);
+        }
+        self.chain = chain;
+    }
+
+    fn lend(&mut self, lending: &Lending, chain: &mut Vec<RxFrame>) {
+        let Lending {
+            conn, skip, len, ..
+        } = *lending;
+        let loan = self.loans.make(chain, skip, len);
+        let (Some(exchange), Some(loan)) = (&mut self.exchanges[conn.slot()], loan) else {
+            self.counters.request_not_kept += 1;
+            self.stack.abort(conn);
+            return;
+        };
+        let until = lending.at + len as u64;
+        match exchange.lend(until, loan, &mut self.services) {
+            Ok(()) => self.services.counters.upload_bytes_lent += len as u64,
+            Err(unwanted) => self.loans.end(unwanted, &mut self.queue),
+        }
     }
 
     fn on_frame(&mut self, frame: &RxPacket<'_>, now: Instant) {
@@ -47,7 +84,7 @@ impl Worker {
                 } else if !self.is_ours(&packet) {
                     self.counters.not_ours += 1;
                 } else if !self.joins(&packet, now)
-                    && !self.accept(&packet, frame.pieces(), now)
+                    && !self.accept(&packet, frame.pieces(), true, now)
                     && !self.pass_on(frame, now)
                 {
                     self.refuse(&packet);
@@ -134,7 +171,8 @@ impl Worker {
         packet: &TcpPacket,
         parcel: Box<Parcel>,
     ) -> Option<Box<Parcel>> {
-        if self.accept(packet, core::iter::once(parcel.frame()), parcel.arrived) {
+        let frame = core::iter::once(parcel.frame());
+        if self.accept(packet, frame, false, parcel.arrived) {
             return Some(parcel);
         }
         let seen_by_all = self.handoff.as_mut()?.pass_further(parcel)?;
@@ -149,11 +187,12 @@ impl Worker {
     }
 
     /// Gives a segment to the stack and keeps its new bytes. False if the flow is unknown here, for all that this
-    /// worker can tell.
+    /// worker can tell. `is_own`: `pieces` are the frames in `chain`, which may be lent.
     fn accept<'p>(
         &mut self,
         packet: &TcpPacket,
         pieces: impl Iterator<Item = &'p [u8]> + Clone,
+        is_own: bool,
         arrived: Instant,
     ) -> bool {
         let receipt = self.give_to_stack(packet, arrived);
@@ -163,7 +202,23 @@ impl Worker {
             let peer = || self.stack.remote(conn);
             let exchange = self.exchanges[conn.slot()]
                 .get_or_insert_with(|| Exchange::new(arrived).with_peer(peer()));
-            if !keep_payload(exchange, &mut self.services, pieces, packet, &receipt) {
+            let services = &mut self.services;
+            self.lending = match is_own && self.loans.has_box() {
+                true => lending(exchange, services, packet, &receipt),
+                false => None,
+            };
+            let is_kept = match self.lending {
+                Some(lending) => {
+                    let copied = core::iter::once(lending.from..lending.at);
+                    keep_payload(exchange, services, pieces, packet, &receipt, copied)
+                }
+                None => {
+                    let copied = receipt.pieces.clone();
+                    keep_payload(exchange, services, pieces, packet, &receipt, copied)
+                }
+            };
+            if !is_kept {
+                self.lending = None;
                 // They are acknowledged already: without them the stream cannot go on.
                 self.counters.request_not_kept += 1;
                 self.stack.abort(conn);
@@ -226,7 +281,33 @@ fn segment(packet: &TcpPacket) -> Segment<'_> {
     }
 }
 
-/// Copies the new ranges of a segment, wherever they lie in the pieces of its frame, into the request buffer.
+/// What can be lent of a long segment that came whole and in order, for an upload.
+fn lending(
+    exchange: &Exchange,
+    services: &Services,
+    packet: &TcpPacket,
+    receipt: &Receipt,
+) -> Option<Lending> {
+    let conn = receipt.conn?;
+    let mut ranges = receipt.pieces.clone();
+    let range = ranges.next()?;
+    let from = u64::try_from(receipt.payload_start).ok()?;
+    let len = packet.payload_len;
+    let is_whole = range == (from..from + len as u64);
+    if len < LEAST_BYTES || !is_whole {
+        return None;
+    }
+    let to_copy = exchange.lends(&range, services)?;
+    Some(Lending {
+        conn,
+        from,
+        at: from + to_copy as u64,
+        skip: packet.payload_offset + to_copy,
+        len: len - to_copy,
+    })
+}
+
+/// Copies `ranges` of the stream, wherever they lie in the pieces of the segment's frame, into the request buffer.
 /// False if the buffer refused any, which the window makes impossible.
 fn keep_payload<'p>(
     exchange: &mut Exchange,
@@ -234,9 +315,10 @@ fn keep_payload<'p>(
     pieces: impl Iterator<Item = &'p [u8]> + Clone,
     packet: &TcpPacket,
     receipt: &Receipt,
+    ranges: impl Iterator<Item = Range<u64>>,
 ) -> bool {
     let mut kept = true;
-    for range in receipt.pieces.clone() {
+    for range in ranges {
         let Some(skip) = i64::try_from(range.start)
             .ok()
             .and_then(|start| usize::try_from(start - receipt.payload_start).ok())

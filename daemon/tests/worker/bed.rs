@@ -13,14 +13,15 @@ use std::thread;
 
 use sluice_afxdp::testing::MemoryNic;
 use sluice_afxdp::{GsoSocket, GsoTwin, HugePages, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{Disk, DiskConfig, Root, Symlinks};
-use sluice_tcp::StackConfig;
+use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks, UploadLimits};
+use sluice_http::UploadRules;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
+use sluice_tcp::{Autotune, StackConfig};
 use sluice_wire::ChecksumPolicy;
 use sluiced::exchange::INPUT_BYTES;
-use sluiced::services::{Services, ServicesConfig};
+use sluiced::services::{Services, ServicesConfig, UploadConfig};
 use sluiced::worker::{Handoff, Poll, Worker, WorkerConfig, WorkerReport};
 
 use crate::client::{Client, Response};
@@ -63,6 +64,7 @@ pub struct Setup {
     pub multi_buffer: bool,
     /// With the TSO lane.
     pub gso: bool,
+    pub uploads: UploadLimits,
 }
 
 impl Default for Setup {
@@ -84,6 +86,7 @@ impl Default for Setup {
             pacing: true,
             multi_buffer: true,
             gso: false,
+            uploads: UploadLimits::NONE,
         }
     }
 }
@@ -120,6 +123,10 @@ impl Bed {
             header_timeout: setup.header_timeout,
             idle_timeout: setup.idle_timeout,
             min_rate: setup.min_rate,
+            uploads: (setup.uploads.uploads > 0).then_some(UploadConfig {
+                rules: UploadRules { max_size: 1 << 30 },
+                limits: setup.uploads,
+            }),
             ..ServicesConfig::default()
         };
         let services = Services::new(disk, root, &services_config);
@@ -355,7 +362,7 @@ pub fn wait_for_helpers() {
 fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
     let mut umem = Umem::new(&UmemConfig {
         frames: setup.frames,
-        block_bytes: setup.blocks * sluice_disk::BLOCK_BYTES,
+        block_bytes: setup.blocks * BLOCK_BYTES,
         huge_pages: HugePages::Off,
         tx_metadata: setup.offload,
     })
@@ -375,7 +382,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
         threads: 2,
         files: 64,
         queue_depth: 64,
-        uploads: sluice_disk::UploadLimits::NONE,
+        uploads: setup.uploads,
     };
     let disk = Disk::new(blocks, &disk_config).expect("helper threads");
     (queue, nic, disk)
@@ -396,6 +403,11 @@ fn worker_config(setup: &Setup) -> WorkerConfig {
             send_limit: 62 * 65_536,
             pacing: setup.pacing.then(PacingConfig::default),
             ecn: sluice_tcp::ecn_terms::EcnConfig::ACCEPT,
+            autotune: (setup.uploads.uploads > 0).then_some(Autotune {
+                receive_max: u32::try_from(setup.uploads.blocks_each * BLOCK_BYTES).expect("small"),
+                receive_budget: 0,
+                send_budget: 1 << 22,
+            }),
             ..StackConfig::new(setup.connections, [7; 16], Secret::new([9; 32]))
         },
     }

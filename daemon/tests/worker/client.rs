@@ -50,6 +50,8 @@ pub struct Client {
     pub finished: bool,
     /// The server's RST came.
     pub reset: bool,
+    /// Payload of its longest packet, if that is not a segment: as of a sender that leaves cutting to the device.
+    pub longest_segment: Option<usize>,
     /// Says nothing that it was not told to say: all its ACKs are lost.
     pub mute: bool,
     /// Single bytes for which there was no room.
@@ -114,6 +116,7 @@ impl Client {
             received: Vec::new(),
             finished: false,
             reset: false,
+            longest_segment: None,
             mute: false,
             probes: 0,
             data_segments: 0,
@@ -149,6 +152,11 @@ impl Client {
     /// Both FINs came and were acknowledged.
     pub fn is_closed(&self) -> bool {
         self.finished && self.fin && self.snd_una == offset(self.stream.len()) + 1
+    }
+
+    /// Bytes of its stream that were acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.snd_una
     }
 
     /// Everything written was acknowledged.
@@ -405,6 +413,7 @@ impl Client {
         }
         let options = if self.offer.timestamps { 12 } else { 0 };
         let payload = u64::from(self.snd_mss.min(self.offer.mss) - options);
+        let payload = self.longest_segment.map_or(payload, offset);
         let window_end = self.snd_una + u64::from(self.snd_wnd);
         let len = offset(self.stream.len());
         while self.snd_nxt < len {

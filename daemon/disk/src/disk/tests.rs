@@ -96,6 +96,7 @@ impl Rig {
 
     /// Sleeps until the wake-up descriptor says there is news, and takes it.
     fn wait(&mut self) {
+        self.disk.hand_over(false);
         assert!(self.is_awake(PATIENCE), "no news from the helpers");
         self.disk.poll();
     }
@@ -167,6 +168,7 @@ impl Rig {
         let start = Instant::now();
         while !done(self) {
             assert!(start.elapsed() < PATIENCE, "not yet: {what}");
+            self.disk.hand_over(false);
             self.disk.poll();
             std::thread::sleep(Duration::from_millis(1));
         }

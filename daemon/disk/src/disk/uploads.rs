@@ -3,10 +3,11 @@
 use super::Disk;
 use crate::block::{BLOCK_BYTES, LoadBuffer};
 use crate::root::Root;
+use crate::upload::loan::{self, Loan};
 use crate::upload::{
     TakeBlock, UploadBlock, UploadError, UploadHandle, UploadOptions, UploadState,
 };
-use crate::writer::{Piece, UploadJob, UploadResult};
+use crate::writer::{Piece, Source, UploadJob, UploadResult, fits_a_write};
 
 /// Uploads. Call order: [`begin_upload`](Disk::begin_upload); [`upload_block`](Disk::upload_block), fill it,
 /// [`submit`](Disk::submit), as often as there are bytes; [`finish_upload`](Disk::finish_upload);
@@ -45,11 +46,13 @@ impl Disk {
         }
         if !self.uploads.may_have_block(slot) {
             self.counters.upload_no_block += 1;
+            self.uploads.hurry();
             self.refused.share = true;
             return TakeBlock::NoBlock;
         }
         let Some(block) = self.cache.begin_upload() else {
             self.counters.upload_no_block += 1;
+            self.uploads.hurry();
             self.refused.upload = true;
             self.starve();
             return TakeBlock::NoBlock;
@@ -59,6 +62,12 @@ impl Disk {
             buffer: self.memory.lend(block),
             upload: slot,
         })
+    }
+
+    /// Blocks out for the upload: with the caller, waiting to be written, or being written.
+    #[must_use]
+    pub fn upload_blocks(&self, upload: &UploadHandle) -> usize {
+        self.uploads.blocks_of(upload.0) as usize
     }
 
     /// Whether the upload has as many blocks as one may have, written ones included: then it waits for nobody else.
@@ -81,12 +90,63 @@ impl Disk {
         self.uploads.submit(
             upload,
             Piece {
-                buffer,
+                source: Source::Block(buffer),
                 offset,
                 len,
             },
         );
-        self.advance(upload);
+        self.advance_if_enough(upload);
+    }
+
+    /// Whether [`Disk::submit_loan`] would take something for the upload: no more is out than may be, and the upload has
+    /// not more than an equal share of that.
+    #[must_use]
+    pub fn takes_loan(&self, upload: &UploadHandle) -> bool {
+        self.uploads.is_open(upload.0) && self.uploads.may_lend(upload.0)
+    }
+
+    /// As [`Disk::submit`] of memory that is the caller's: it is written from where it lies and then comes back by
+    /// [`Disk::take_loan`], whatever becomes of the upload.
+    ///
+    /// # Errors
+    /// The loan, if [`Disk::takes_loan`] says no, or it has no pieces or more than 288.
+    pub fn submit_loan(
+        &mut self,
+        upload: &UploadHandle,
+        loan: Box<dyn Loan>,
+        offset: u64,
+    ) -> Result<(), Box<dyn Loan>> {
+        let slot = upload.0;
+        if !self.takes_loan(upload) || !fits_a_write(loan.as_ref()) {
+            return Err(loan);
+        }
+        let len = loan::bytes_of(loan.as_ref());
+        self.uploads.loan_out(slot);
+        self.uploads.submit(
+            slot,
+            Piece {
+                source: Source::Loan(loan),
+                offset,
+                len,
+            },
+        );
+        self.advance_if_enough(slot);
+        Ok(())
+    }
+
+    /// A loan that came back: to be asked in every turn, after [`Disk::poll`], until there is none.
+    pub fn take_loan(&mut self) -> Option<Box<dyn Loan>> {
+        self.returned.pop()
+    }
+
+    /// Ends a turn: hands over what was submitted, so that the helper threads write it. While turns follow one another
+    /// (`is_busy`) a few pieces wait for more, some turns at most: a longer write costs less, and every one wakes a
+    /// thread. To be called before the caller sleeps with `is_busy` false.
+    pub fn hand_over(&mut self, is_busy: bool) {
+        while let Some(slot) = self.uploads.due(is_busy) {
+            self.advance(slot);
+        }
+        self.helpers.wake_upload_threads();
     }
 
     /// Gives a block back without writing it. Blocks may outlive the upload they were taken for.
@@ -123,14 +183,20 @@ impl Disk {
         self.counters.bytes_uploaded += work.written;
         self.uploads.settle(slot, result);
         for piece in work.batch.drain(..) {
-            self.take_back(slot, piece.buffer);
+            self.take_back_from(slot, piece.source);
         }
         self.uploads.bring_home(slot, work);
         self.drop_unwanted(slot);
-        self.advance(slot);
+        self.advance_if_enough(slot);
     }
 
     /// Hands the next job of an upload over, if it has one and none is under way.
+    fn advance_if_enough(&mut self, slot: u32) {
+        if !self.uploads.keeps(slot) {
+            self.advance(slot);
+        }
+    }
+
     fn advance(&mut self, slot: u32) {
         if let Some(job) = self.uploads.next_job(slot) {
             self.helpers.upload(job);
@@ -140,7 +206,18 @@ impl Disk {
     /// Takes back the blocks that were submitted to an upload which is over.
     fn drop_unwanted(&mut self, slot: u32) {
         while let Some(piece) = self.uploads.unwanted_piece(slot) {
-            self.take_back(slot, piece.buffer);
+            self.take_back_from(slot, piece.source);
+        }
+    }
+
+    fn take_back_from(&mut self, slot: u32, source: Source) {
+        match source {
+            Source::Block(buffer) => self.take_back(slot, buffer),
+            Source::Loan(loan) => {
+                // As long as there may be loans.
+                self.returned.push(loan);
+                self.uploads.loan_back(slot);
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
@@ -56,19 +56,24 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Writes all of `bytes` at `offset`.
-    pub(crate) fn write(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), UploadError> {
+    /// Writes all of `slices`, which are `bytes` long together, at `offset`.
+    pub(crate) fn write(
+        &self,
+        mut slices: &mut [IoSlice<'_>],
+        mut offset: u64,
+        bytes: u64,
+    ) -> Result<(), UploadError> {
         // The kernel's offsets are signed. What it thinks of such a place would be EINVAL, or EOVERFLOW.
-        let end = offset.checked_add(bytes.len() as u64);
+        let end = offset.checked_add(bytes);
         if end.is_none_or(|end| end > i64::MAX.cast_unsigned()) {
             return Err(UploadError::TooLarge);
         }
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.file, bytes, offset) {
+        while !slices.is_empty() {
+            match rustix::io::pwritev(&self.file, slices, offset) {
                 // Not known to happen to a regular file; to go on would be for ever.
                 Ok(0) => return Err(UploadError::Io(Errno::IO)),
                 Ok(written) => {
-                    bytes = &bytes[written..];
+                    IoSlice::advance_slices(&mut slices, written);
                     offset += written as u64;
                 }
                 Err(Errno::INTR) => {}
@@ -427,7 +432,9 @@ mod tests {
             target.set(b"new").expect("a name");
             let options = UploadOptions::default();
             let mut scratch = Scratch::create(&root, &target, &options, true).expect("created");
-            scratch.write(b"whole", 0).expect("written");
+            scratch
+                .write(&mut [IoSlice::new(b"whole")], 0, 5)
+                .expect("written");
             // Names can be made by way of such a descriptor, but fsync(2) says EBADF.
             let path_only = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             scratch.directory =

@@ -10,6 +10,12 @@ use crate::upload::target::TargetName;
 use crate::upload::{Published, UploadError, UploadLimits, UploadOptions, UploadState};
 use crate::writer::{Order, Piece, UploadJob, UploadResult, UploadWork};
 
+/// So many pieces are handed over at once, others at the end of a turn: 512 KiB are a long write, and still in the
+/// processor's cache when a helper reads them.
+const PIECES_AT_ONCE: usize = 8;
+/// Busy turns after which pieces are handed over, however few they are.
+const TURNS_KEPT_MAX: u32 = 32;
+
 struct Slot {
     /// Away while a helper has it.
     work: Option<Box<UploadWork>>,
@@ -17,6 +23,8 @@ struct Slot {
     waiting: Vec<Piece>,
     /// Blocks out for it: with the caller, waiting, or with a helper.
     blocks: u32,
+    /// Loans waiting or with a helper.
+    loans: u32,
     /// The first job went well.
     opened: bool,
     /// The length, once it was said.
@@ -24,6 +32,8 @@ struct Slot {
     outcome: Option<Result<Published, UploadError>>,
     /// The handle was given back.
     ended: bool,
+    /// It is in the list of those with pieces to hand over.
+    due: bool,
 }
 
 /// A fixed number of uploads, and their share of the blocks.
@@ -31,9 +41,14 @@ pub(crate) struct UploadTable {
     slots: Box<[Slot]>,
     links: Links,
     free: List,
+    /// Those with pieces that wait for more of them.
+    due: List,
+    turns_kept: u32,
     blocks: u32,
     blocks_max: u32,
     blocks_each: u32,
+    loans: u32,
+    loans_max: u32,
 }
 
 impl UploadTable {
@@ -42,14 +57,20 @@ impl UploadTable {
         let half = (blocks_total / 2).max(1);
         let share = |n: usize| u32::try_from(n).map_or(half, |n| n.min(half));
         let blocks_each = share(limits.blocks_each);
+        let loans_max = u32::try_from(limits.loans).unwrap_or(u32::MAX);
+        let pieces = blocks_each as usize + limits.loans;
         let mut links = Links::new(slots);
         UploadTable {
-            slots: (0..slots).map(|_| Slot::new(blocks_each)).collect(),
+            slots: (0..slots).map(|_| Slot::new(pieces)).collect(),
             free: List::of_all(&mut links, slots),
+            due: List::new(),
+            turns_kept: 0,
             links,
             blocks: 0,
             blocks_max: share(limits.blocks),
             blocks_each,
+            loans: 0,
+            loans_max,
         }
     }
 
@@ -92,9 +113,14 @@ impl UploadTable {
         self.blocks < self.blocks_max && !self.has_share(slot)
     }
 
+    /// Blocks out for the upload.
+    pub(crate) fn blocks_of(&self, slot: u32) -> u32 {
+        self.slot(slot).blocks
+    }
+
     /// Whether the upload has as many blocks as one may have.
     pub(crate) fn has_share(&self, slot: u32) -> bool {
-        self.slot(slot).blocks >= self.blocks_each
+        self.blocks_of(slot) >= self.blocks_each
     }
 
     /// Counts a block that is given to the upload, until [`UploadTable::block_back`].
@@ -111,10 +137,67 @@ impl UploadTable {
         self.retire_if_done(slot);
     }
 
+    /// Whether the upload may have one more loan: all have equal shares.
+    pub(crate) fn may_lend(&self, slot: u32) -> bool {
+        let share = self.loans_max / self.under_way().max(1);
+        self.loans < self.loans_max && self.slot(slot).loans < share.max(1)
+    }
+
+    /// Counts a loan that is taken for the upload, until [`UploadTable::loan_back`].
+    pub(crate) fn loan_out(&mut self, slot: u32) {
+        self.loans += 1;
+        self.slot_mut(slot).loans += 1;
+    }
+
+    pub(crate) fn loan_back(&mut self, slot: u32) {
+        debug_assert!(self.slot(slot).loans > 0, "upload {slot} has no loan");
+        self.loans = self.loans.saturating_sub(1);
+        let loans = &mut self.slot_mut(slot).loans;
+        *loans = loans.saturating_sub(1);
+        self.retire_if_done(slot);
+    }
+
     /// Queues bytes for an upload that takes them.
     pub(crate) fn submit(&mut self, slot: u32, piece: Piece) {
-        // As long as the number of blocks an upload may have.
+        // As long as the number of blocks and loans that an upload may have.
         self.slot_mut(slot).waiting.push(piece);
+    }
+
+    /// Whether the pieces of an upload that goes on shall wait for more of them, until [`UploadTable::due`].
+    pub(crate) fn keeps(&mut self, number: u32) -> bool {
+        let slot = &mut self.slots[number as usize];
+        let few = (1..PIECES_AT_ONCE).contains(&slot.waiting.len());
+        let keeps = few && slot.opened && slot.finish.is_none() && !slot.ended;
+        if keeps && !core::mem::replace(&mut slot.due, true) {
+            self.due.push_back(&mut self.links, number);
+        }
+        keeps
+    }
+
+    /// At the end of a turn: an upload whose pieces have waited for enough. `is_busy`: another turn follows at once.
+    pub(crate) fn due(&mut self, is_busy: bool) -> Option<u32> {
+        if self.due.is_empty() {
+            self.turns_kept = 0;
+            return None;
+        }
+        if is_busy && self.turns_kept < TURNS_KEPT_MAX {
+            self.turns_kept += 1;
+            return None;
+        }
+        let number = self.due.front()?;
+        self.forget_due(number);
+        Some(number)
+    }
+
+    /// Somebody waits for blocks.
+    pub(crate) fn hurry(&mut self) {
+        self.turns_kept = TURNS_KEPT_MAX;
+    }
+
+    fn forget_due(&mut self, number: u32) {
+        if core::mem::replace(&mut self.slots[number as usize].due, false) {
+            self.due.remove(&mut self.links, number);
+        }
     }
 
     /// Notes the length of the whole. Nothing happens if the upload is over, or was told already.
@@ -162,6 +245,7 @@ impl UploadTable {
             std::mem::swap(&mut work.batch, &mut slot.waiting);
         }
         let work = slot.work.take()?;
+        self.forget_due(number);
         Some(UploadJob { slot: number, work })
     }
 
@@ -205,10 +289,13 @@ impl UploadTable {
         let Some(work) = slot.work.as_mut() else {
             return;
         };
-        if !slot.ended || slot.blocks > 0 || work.scratch.is_some() {
+        let is_owed = slot.blocks > 0 || slot.loans > 0;
+        if !slot.ended || is_owed || work.scratch.is_some() {
             return;
         }
         work.root = None;
+        self.forget_due(number);
+        let slot = self.slot_mut(number);
         slot.opened = false;
         slot.finish = None;
         slot.outcome = None;
@@ -226,24 +313,27 @@ impl UploadTable {
 }
 
 impl Slot {
-    fn new(blocks_each: u32) -> Slot {
+    /// For so many pieces at once.
+    fn new(pieces: usize) -> Slot {
         Slot {
             work: Some(Box::new(UploadWork {
                 target: TargetName::new(),
                 root: None,
                 options: UploadOptions::default(),
                 scratch: None,
-                batch: Vec::with_capacity(blocks_each as usize),
+                batch: Vec::with_capacity(pieces),
                 order: Order::GoOn,
                 written: 0,
                 tmpfile: true,
             })),
-            waiting: Vec::with_capacity(blocks_each as usize),
+            waiting: Vec::with_capacity(pieces),
             blocks: 0,
+            loans: 0,
             opened: false,
             finish: None,
             outcome: None,
             ended: false,
+            due: false,
         }
     }
 }

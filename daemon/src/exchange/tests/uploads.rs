@@ -3,6 +3,7 @@
 mod holding;
 #[path = "../../../tests/names/mod.rs"]
 mod names;
+mod lending;
 
 use super::*;
 use crate::services::UploadConfig;
@@ -23,6 +24,7 @@ fn site(blocks: usize) -> Site {
                 threads: 2,
                 blocks: blocks / 2,
                 blocks_each: (blocks / 2).max(1),
+                loans: 0,
             },
         }),
         ..ServicesConfig::default()

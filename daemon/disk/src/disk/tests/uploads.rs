@@ -4,6 +4,7 @@
 mod names;
 #[path = "../../../../tests/skip.rs"]
 mod skip;
+mod loans;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -19,6 +20,7 @@ const LIMITS: UploadLimits = UploadLimits {
     threads: 2,
     blocks: 6,
     blocks_each: 4,
+    loans: 0,
 };
 
 pub(super) fn rig_with(blocks: usize, uploads: UploadLimits) -> Rig {
@@ -554,6 +556,7 @@ fn uploads_hold_no_more_blocks_than_their_share() {
 fn whoever_got_no_block_hears_of_every_way_one_comes_back() {
     let one_each = UploadLimits {
         blocks_each: 1,
+        loans: 0,
         ..LIMITS
     };
     let mut rig = rig_with(2, one_each);
@@ -716,6 +719,7 @@ fn sizes_of_uploads_of_zero_are_refused() {
         },
         UploadLimits {
             blocks_each: 0,
+            loans: 0,
             ..LIMITS
         },
     ] {

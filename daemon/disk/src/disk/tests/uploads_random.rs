@@ -222,7 +222,7 @@ proptest! {
         tmpfile in any::<bool>(),
         ops in prop::collection::vec(op(), 1..200),
     ) {
-        let limits = UploadLimits { uploads: 3, threads: 2, blocks: 3, blocks_each: 2 };
+        let limits = UploadLimits { uploads: 3, threads: 2, blocks: 3, blocks_each: 2, loans: 0 };
         let mut rig = rig_with(8, limits);
         if !tmpfile {
             rig.disk.uploads.without_tmpfile();

@@ -159,3 +159,53 @@ fn what_comes_between_the_end_of_a_slow_upload_and_its_answer_is_dropped() {
         site.assert_at_rest();
     }
 }
+
+#[test]
+fn blocks_at_the_disk_count_in_the_share_of_their_upload() {
+    let mut site = site(12);
+    let mut other = holder("/other", 2, &mut site);
+    let mut fast = holder("/fast", 2, &mut site);
+    assert_eq!(site.services.disk.ledger().uploading, 4);
+    let room = other.window_room(&site);
+    // What it has sent waits for the disk, since no turn ends.
+    for _ in 0..2 {
+        fast.send(vec![0; BLOCK_BYTES], &mut site);
+        fast.turn(&mut site);
+    }
+    assert_eq!(site.services.disk.ledger().uploading, 5, "three of six");
+    assert!(fast.last.asks_again, "one will come back");
+    other.exchange.set_wanted(Some(2 * 65_536));
+    other.turn(&mut site);
+    assert_eq!(other.window_room(&site), room + BLOCK_BYTES);
+    let rest = vec![0; 1_000_000 - 2 * BLOCK_BYTES];
+    fast.send_within_window(&rest, BLOCK_BYTES, &mut site);
+    fast.run(&mut site);
+    assert_eq!(fast.statuses(), ["201"]);
+    fast.end(&mut site);
+    other.end(&mut site);
+    site.assert_at_rest();
+}
+
+#[test]
+fn a_share_of_one_block_leaves_no_room_that_a_window_cannot_say() {
+    let mut site = site(12);
+    let small: Vec<Peer> = (0..3)
+        .map(|n| {
+            let mut peer = Peer::new(&site);
+            let head = put_head(&format!("/{n}"), "Content-Length: 10\r\n");
+            peer.send(head, &mut site);
+            peer.run(&mut site);
+            peer
+        })
+        .collect();
+    let mut peer = holder("/long", 1, &mut site);
+    assert_eq!(site.services.disk.ledger().uploading, 4);
+    assert_eq!(peer.window_room(&site), BLOCK_BYTES);
+    peer.send(vec![0; BLOCK_BYTES - 100], &mut site);
+    peer.turn(&mut site);
+    assert_eq!(peer.window_room(&site), BLOCK_BYTES + 100);
+    for peer in small.into_iter().chain([peer]) {
+        peer.end(&mut site);
+    }
+    site.assert_at_rest();
+}
