@@ -16,6 +16,7 @@ use crate::file::{Adopted, FileMeta, FileTable};
 use crate::handle::{BlockRef, FileHandle, OpenTicket};
 use crate::ledger::{DiskCounters, DiskLedger};
 use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
+use crate::recent::Recent;
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::{Name, TicketTable};
 use crate::upload::UploadLimits;
@@ -79,6 +80,7 @@ pub struct Disk {
     memory: BlockMemory,
     files: FileTable,
     tickets: TicketTable,
+    recent: Recent,
     /// The name being opened, for the caller's thread.
     name: Name,
     counters: DiskCounters,
@@ -123,6 +125,7 @@ impl Disk {
             memory,
             files: FileTable::new(files),
             tickets: TicketTable::new(queue_depth),
+            recent: Recent::new(),
             name: Name::new(),
             counters: DiskCounters::default(),
             budget: TurnBudget::new(),
@@ -138,7 +141,16 @@ impl Disk {
 
     /// Opens the regular file at `path` below `root`. `path` is relative, already decoded; whatever it contains, it
     /// does not lead out of the root. The empty path is the root itself, a directory.
+    ///
+    /// A path that was opened in this turn of the loop, and is open still, leads to the same version again: whoever asks
+    /// calls [`poll`](Disk::poll) after requests have arrived and before it answers them.
     pub fn open(&mut self, root: &Root, path: &[u8]) -> Opening {
+        if let Some((slot, id)) = self.recent.find(root, path)
+            && let Some(handle) = self.files.join(slot, id)
+        {
+            self.counters.opens_recent += 1;
+            return Opening::Done(Ok(handle));
+        }
         if let Err(error) = self.name.set(path) {
             return Opening::Done(Err(error));
         }
@@ -146,7 +158,14 @@ impl Disk {
             && let Some(answer) = root.open_cached(self.name.as_c_str())
         {
             self.counters.opens_inline += 1;
-            return Opening::Done(answer.and_then(|opened| self.adopt(opened)));
+            let answer = answer.and_then(|opened| self.adopt(opened));
+            if let Ok(handle) = &answer {
+                let slot = handle.0;
+                self.recent.note(root, path, slot, self.files.id(slot));
+                // Its times were read a moment ago.
+                self.files.note_confirmed(slot, self.recent.turn());
+            }
+            return Opening::Done(answer);
         }
         let Some((ticket, name)) = self.tickets.issue(&self.name) else {
             return Opening::Done(Err(OpenError::TooManyFiles));
@@ -183,8 +202,8 @@ impl Disk {
 
     /// Asks for block number `block` of the file: bytes from `block` x [`BLOCK_BYTES`] on.
     ///
-    /// The last block is ready only if the file is at this moment still the version that was opened; every other
-    /// block, if it was when the block was read.
+    /// The last block is ready only if the file is in this turn of the loop still the version that was opened; every
+    /// other block, if it was when the block was read.
     pub fn fetch(&mut self, file: &FileHandle, block: u64) -> Fetch {
         let slot = file.0;
         if let Some(error) = self.files.broken(slot) {
@@ -281,8 +300,10 @@ impl Disk {
     }
 
     /// Takes what helper threads have finished. True if something changed: ask again for all that was pending or had
-    /// no block. To be called in every turn of the loop; a turn without news costs no system call.
+    /// no block. To be called in every turn of the loop; a turn without news costs no system call. What was seen of
+    /// names and files before is seen anew from here on.
     pub fn poll(&mut self) -> bool {
+        self.recent.next_turn();
         let mut changed = self.cache.next_turn() && self.starved;
         changed |= self.budget.next_turn();
         changed |= self.refused.is_over;
@@ -347,7 +368,12 @@ impl Disk {
     }
 
     fn take_found(&mut self, slot: u32, found: u32, is_last: bool) -> Load {
-        if is_last && let Err(error) = self.confirm_now(slot) {
+        // One look at the file in a turn is enough: the block was compared when it was read, and so holds that version.
+        let is_confirmed = self.files.confirmed(slot) == self.recent.turn();
+        if is_last
+            && !is_confirmed
+            && let Err(error) = self.confirm_now(slot)
+        {
             return Load::Failed(error);
         }
         self.counters.hits += 1;
@@ -435,7 +461,9 @@ impl Disk {
             return Err(ReadError::Io(Errno::BADF));
         };
         let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
-        self.files.confirm(slot, &now)
+        self.files.confirm(slot, &now)?;
+        self.files.note_confirmed(slot, self.recent.turn());
+        Ok(())
     }
 
     fn settle(&mut self, outcome: Outcome) {

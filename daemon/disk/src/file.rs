@@ -143,6 +143,8 @@ struct Entry {
     nowait: bool,
     /// Set once the file is known to be another version: every later read fails with it.
     broken: Option<ReadError>,
+    /// The turn of the loop in which it was found to be this version last.
+    confirmed: u64,
 }
 
 /// A fixed number of entries.
@@ -190,6 +192,7 @@ impl FileTable {
             settled: false,
             nowait: true,
             broken: None,
+            confirmed: 0,
         };
         let mut links = Links::new(slots);
         FileTable {
@@ -236,10 +239,21 @@ impl FileTable {
             settled,
             nowait: true,
             broken: None,
+            confirmed: 0,
         };
         self.index.insert(&meta, slot);
         self.open += 1;
         Adopted::Own(FileHandle(slot))
+    }
+
+    /// One more handle for the version `id` in `slot`, if somebody has it open and it may be shared.
+    pub(crate) fn join(&mut self, slot: u32, id: FileId) -> Option<FileHandle> {
+        let entry = self.entry_mut(slot);
+        let may = entry.id == id && entry.fd.is_some() && entry.shared;
+        may.then(|| {
+            entry.handles += 1;
+            FileHandle(slot)
+        })
     }
 
     /// An entry made while the file was freshly changed is left to its present users once an open finds the same
@@ -297,6 +311,16 @@ impl FileTable {
                 Err(error)
             }
         }
+    }
+
+    /// In turn `turn` the file was seen to be this version.
+    pub(crate) fn note_confirmed(&mut self, slot: u32, turn: u64) {
+        self.entry_mut(slot).confirmed = turn;
+    }
+
+    /// The last such turn.
+    pub(crate) fn confirmed(&self, slot: u32) -> u64 {
+        self.entry(slot).confirmed
     }
 
     /// Lets every later read of this entry fail with `error`.
