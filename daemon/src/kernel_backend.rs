@@ -244,6 +244,7 @@ impl KernelWorker {
         if self.next_scan.is_some_and(|due| now >= due) {
             self.scan(now);
         }
+        self.services.end_turn();
     }
 
     fn on_event(&mut self, data: u64, flags: EventFlags, now: Instant) {

@@ -218,6 +218,11 @@ impl Services {
         core::mem::take(&mut self.freed) | read
     }
 
+    /// Ends a turn, before the loop may sleep.
+    pub fn end_turn(&mut self) {
+        self.disk.end_turn();
+    }
+
     /// True if something was freed since the last [`Self::poll`]: do not sleep while exchanges wait.
     #[must_use]
     pub fn has_freed(&self) -> bool {

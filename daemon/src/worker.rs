@@ -183,6 +183,7 @@ impl Worker {
         self.make_room(now);
         busy |= self.transmit(clock());
         self.kick();
+        self.services.end_turn();
         busy
     }
 

@@ -142,8 +142,8 @@ impl Disk {
     /// Opens the regular file at `path` below `root`. `path` is relative, already decoded; whatever it contains, it
     /// does not lead out of the root. The empty path is the root itself, a directory.
     ///
-    /// A path that was opened in this turn of the loop, and is open still, leads to the same version again: whoever asks
-    /// calls [`poll`](Disk::poll) after requests have arrived and before it answers them.
+    /// A path that was opened in this turn of the loop leads to the same version again: the caller calls
+    /// [`poll`](Disk::poll) after requests have arrived and before it answers them.
     pub fn open(&mut self, root: &Root, path: &[u8]) -> Opening {
         if let Some((slot, id)) = self.recent.find(root, path)
             && let Some(handle) = self.files.join(slot, id)
@@ -160,10 +160,7 @@ impl Disk {
             self.counters.opens_inline += 1;
             let answer = answer.and_then(|opened| self.adopt(opened));
             if let Ok(handle) = &answer {
-                let slot = handle.0;
-                self.recent.note(root, path, slot, self.files.id(slot));
-                // Its times were read a moment ago.
-                self.files.note_confirmed(slot, self.recent.turn());
+                self.note_recent(root, path, handle.0);
             }
             return Opening::Done(answer);
         }
@@ -303,7 +300,7 @@ impl Disk {
     /// no block. To be called in every turn of the loop; a turn without news costs no system call. What was seen of
     /// names and files before is seen anew from here on.
     pub fn poll(&mut self) -> bool {
-        self.recent.next_turn();
+        self.end_turn();
         let mut changed = self.cache.next_turn() && self.starved;
         changed |= self.budget.next_turn();
         changed |= self.refused.is_over;
@@ -317,6 +314,13 @@ impl Disk {
         }
         self.wake_for_starved();
         changed
+    }
+
+    /// Ends a turn of the loop: closes what was kept open for those who would ask again in it. [`Disk::poll`] does so as
+    /// well; a caller that may sleep before calls this first.
+    pub fn end_turn(&mut self) {
+        self.let_go();
+        self.recent.next_turn();
     }
 
     /// Readable when [`Disk::poll`] has something to take. For poll(2) or epoll(7) only; poll() reads it.
@@ -353,7 +357,18 @@ impl Disk {
     }
 
     fn adopt(&mut self, opened: Opened) -> Result<FileHandle, OpenError> {
-        match self.files.adopt(opened) {
+        let opened = match self.files.adopt(opened) {
+            Adopted::Full(opened) => opened,
+            adopted => return self.adopted(adopted),
+        };
+        // What is open for nobody in particular must not be in the way.
+        self.let_go();
+        let adopted = self.files.adopt(opened);
+        self.adopted(adopted)
+    }
+
+    fn adopted(&mut self, adopted: Adopted) -> Result<FileHandle, OpenError> {
+        match adopted {
             Adopted::Own(handle) => Ok(handle),
             Adopted::Shared(handle, surplus) => {
                 self.counters.opens_shared += 1;
@@ -361,9 +376,28 @@ impl Disk {
                 Ok(handle)
             }
             Adopted::Full(unwanted) => {
-                self.helpers.close(unwanted);
+                self.helpers.close(unwanted.fd);
                 Err(OpenError::TooManyFiles)
             }
+        }
+    }
+
+    /// `path` was opened here and now: others in this turn may have the same.
+    fn note_recent(&mut self, root: &Root, path: &[u8], slot: u32) {
+        let id = self.files.id(slot);
+        self.recent.note(root, path, slot, id);
+        // Its times were read a moment ago.
+        self.files.note_confirmed(slot, self.recent.turn());
+        if self.recent.may_hold()
+            && let Some(held) = self.files.join(slot, id)
+        {
+            self.recent.hold(held);
+        }
+    }
+
+    fn let_go(&mut self) {
+        while let Some(held) = self.recent.let_go() {
+            self.close(held);
         }
     }
 

@@ -167,7 +167,7 @@ pub(crate) enum Adopted {
     /// An open entry has the same version: the new descriptor is not needed.
     Shared(FileHandle, OwnedFd),
     /// Every slot holds an open file.
-    Full(OwnedFd),
+    Full(Opened),
 }
 
 impl FileTable {
@@ -209,7 +209,7 @@ impl FileTable {
 
     /// Makes a handle for a file that was just opened.
     pub(crate) fn adopt(&mut self, opened: Opened) -> Adopted {
-        let Opened { fd, meta, settled } = opened;
+        let Opened { meta, settled, .. } = opened;
         let twin = self
             .index
             .find(&meta, |slot| self.entry(slot).meta == meta)
@@ -218,21 +218,21 @@ impl FileTable {
             let entry = self.entry_mut(slot);
             entry.handles += 1;
             if entry.fd.is_some() {
-                return Adopted::Shared(FileHandle(slot), fd);
+                return Adopted::Shared(FileHandle(slot), opened.fd);
             }
-            entry.fd = Some(fd);
+            entry.fd = Some(opened.fd);
             self.idle.remove(&mut self.links, slot);
             self.open += 1;
             return Adopted::Own(FileHandle(slot));
         }
         let Some(slot) = self.free_slot() else {
-            return Adopted::Full(fd);
+            return Adopted::Full(opened);
         };
         self.last_id += 1;
         *self.entry_mut(slot) = Entry {
             id: FileId(self.last_id),
             meta,
-            fd: Some(fd),
+            fd: Some(opened.fd),
             handles: 1,
             loads: 0,
             shared: true,

@@ -2,16 +2,19 @@
 //!
 //! What a request is told must not be older than the request. Those of a turn had arrived when it began, so one open in
 //! the turn speaks for all of them, and for nobody later: a file that is replaced, removed, closed to us or no longer
-//! below the root is noticed as if every request opened it. Nothing is held either: only a name whose first asker still
-//! has the file open is answered, and no descriptor stays open for this table. That is why it needs no time limit,
-//! no notification and no setting, as a cache of open files beyond the turn would.
+//! below the root is noticed as if every request opened it. The files stay open to the end of the turn, since an answer
+//! that is complete at once closes its own, and no longer: the space of a deleted file comes back, and a file system can
+//! be unmounted. That is why this needs no time limit, no notification and no setting, as a cache of open files
+//! beyond the turn would.
 
 use std::hash::{BuildHasher, RandomState};
 
 use crate::file::FileId;
+use crate::handle::FileHandle;
 use crate::root::Root;
 
-/// Names in the table. In a turn come some hundred requests at most; those for more names than this open theirs.
+/// Names in the table, and files kept open for them. In a turn come some hundred requests at most; those for more names
+/// than this open theirs.
 const PLACES: usize = 64;
 /// The longest name that is remembered: longer than most, and the table stays 8 KiB.
 const NAME_BYTES: usize = 100;
@@ -33,6 +36,8 @@ pub(crate) struct Recent {
     /// The root that all of them are below.
     root: Option<Root>,
     turn: u64,
+    /// To be closed when the turn ends.
+    held: Vec<FileHandle>,
 }
 
 impl Recent {
@@ -49,12 +54,29 @@ impl Recent {
             places: (0..PLACES).map(nothing).collect(),
             root: None,
             turn: 1,
+            held: Vec::with_capacity(PLACES),
         }
     }
 
     /// Begins a turn: nothing is known of any name.
     pub(crate) fn next_turn(&mut self) {
         self.turn += 1;
+    }
+
+    /// Whether one more file may be held open to the end of the turn.
+    pub(crate) fn may_hold(&self) -> bool {
+        self.held.len() < PLACES
+    }
+
+    /// Holds a file, if [`Recent::may_hold`].
+    pub(crate) fn hold(&mut self, file: FileHandle) {
+        debug_assert!(self.may_hold());
+        self.held.push(file);
+    }
+
+    /// A file that is held no longer, until there is none.
+    pub(crate) fn let_go(&mut self) -> Option<FileHandle> {
+        self.held.pop()
     }
 
     /// The number of the present turn.

@@ -363,6 +363,7 @@ fn blocks_outlive_their_handle() {
     let file = rig.open("file");
     let block = rig.fetch(&file, 0);
     rig.disk.close(file);
+    rig.disk.end_turn();
     assert_eq!(rig.disk.ledger().files_open, 0);
     assert_eq!(rig.disk.bytes(&block), bytes);
     rig.disk.release(block);

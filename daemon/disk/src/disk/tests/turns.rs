@@ -32,15 +32,40 @@ fn requests_of_one_turn_open_a_file_once() {
 }
 
 #[test]
-fn a_file_that_nobody_has_open_any_more_is_opened_again_in_the_same_turn() {
+fn a_file_stays_open_for_others_to_the_end_of_the_turn_and_no_longer() {
     let mut rig = Rig::new(1);
     rig.write("file", 2, 10);
-    for opens in 1..4 {
-        let file = rig.try_open_now("file").expect("it opens");
-        rig.disk.close(file);
-        assert_eq!(rig.disk.counters().opens_inline, opens);
+    for turn in 1..4 {
+        for _ in 0..3 {
+            let file = rig.try_open_now("file").expect("it opens");
+            rig.disk.close(file);
+        }
+        let counters = rig.disk.counters();
+        assert_eq!((counters.opens_inline, counters.opens_recent), (turn, 2 * turn));
+        assert_eq!(rig.disk.ledger().files_open, 1);
+        rig.disk.end_turn();
+        assert_eq!(rig.disk.ledger().files_open, 0);
     }
-    assert_eq!(rig.disk.counters().opens_recent, 0);
+}
+
+#[test]
+fn what_is_open_for_nobody_in_particular_gives_way_to_another_file() {
+    let mut rig = Rig::new(1);
+    for number in 0..6 {
+        rig.write(&number.to_string(), number, 10);
+    }
+    // There are 4 slots for files.
+    for number in 0..6 {
+        let file = rig.try_open_now(&number.to_string()).expect("there is room");
+        rig.disk.close(file);
+    }
+    let held: Vec<FileHandle> = (0..4)
+        .map(|number| rig.try_open_now(&number.to_string()).expect("there is room"))
+        .collect();
+    assert_eq!(rig.try_open_now("4"), Err(OpenError::TooManyFiles));
+    for file in held {
+        rig.disk.close(file);
+    }
 }
 
 #[test]
