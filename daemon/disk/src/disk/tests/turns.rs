@@ -41,7 +41,10 @@ fn a_file_stays_open_for_others_to_the_end_of_the_turn_and_no_longer() {
             rig.disk.close(file);
         }
         let counters = rig.disk.counters();
-        assert_eq!((counters.opens_inline, counters.opens_recent), (turn, 2 * turn));
+        assert_eq!(
+            (counters.opens_inline, counters.opens_recent),
+            (turn, 2 * turn)
+        );
         assert_eq!(rig.disk.ledger().files_open, 1);
         rig.disk.end_turn();
         assert_eq!(rig.disk.ledger().files_open, 0);
@@ -56,11 +59,16 @@ fn what_is_open_for_nobody_in_particular_gives_way_to_another_file() {
     }
     // There are 4 slots for files.
     for number in 0..6 {
-        let file = rig.try_open_now(&number.to_string()).expect("there is room");
+        let file = rig
+            .try_open_now(&number.to_string())
+            .expect("there is room");
         rig.disk.close(file);
     }
     let held: Vec<FileHandle> = (0..4)
-        .map(|number| rig.try_open_now(&number.to_string()).expect("there is room"))
+        .map(|number| {
+            rig.try_open_now(&number.to_string())
+                .expect("there is room")
+        })
         .collect();
     assert_eq!(rig.try_open_now("4"), Err(OpenError::TooManyFiles));
     for file in held {
