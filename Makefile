@@ -56,7 +56,7 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-SCENARIOS := goodput bulk small small-afxdp latency latency-afxdp connect connect-afxdp mixed idle
+SCENARIOS := goodput bulk small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed idle
 QUICK := quick quick-latency quick-connect quick-afxdp
 # Where the reports go.
 BENCH_OUT ?= target/bench
@@ -67,7 +67,7 @@ setup-bench: setup ## Install nginx, which the benchmarks compare with, its serv
 	command -v perf >/dev/null || set -- "$$@" linux-perf; \
 	[ "$$#" -eq 0 ] || deploy/setup.sh $(RUST) "$$@"
 
-bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 25 minutes; reports in target/bench (needs root)
+bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 28 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
 

@@ -36,6 +36,7 @@ use crate::exchange::Exchange;
 use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
+use egress::TX_BATCH_PACKETS;
 use gso_lane::GsoLane;
 use icmp::PassBudget;
 use idle::Patience;
@@ -80,6 +81,8 @@ pub struct Worker {
     queue: Queue,
     /// Frames of one packet at most, as the queue is bound.
     tx_frames_max: usize,
+    /// Packets that may still be built in this turn.
+    tx_left: u32,
     batch: Option<RxBatch>,
     /// The frames of the packet at hand.
     chain: Vec<RxFrame>,
@@ -131,6 +134,7 @@ impl Worker {
             parse: ParseConfig { vlan: config.vlan },
             stack: Stack::new(config.stack.clone(), now),
             tx_frames_max,
+            tx_left: TX_BATCH_PACKETS,
             queue,
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
             chain: Vec::with_capacity(MAX_PACKET_FRAMES),
@@ -183,13 +187,14 @@ impl Worker {
     /// spent in this turn counts in its latency.
     pub fn turn(&mut self, mut clock: impl FnMut() -> Instant, unix_seconds: i64) -> bool {
         let now = clock();
+        self.tx_left = TX_BATCH_PACKETS;
         let mut busy = self.queue.reap() > 0;
         busy |= self.receive(now);
         busy |= self.receive_handed_over();
         self.stack.on_timers(now);
         let freed = self.services.poll(unix_seconds);
         self.loans.reclaim(&mut self.services, &mut self.queue);
-        busy |= self.serve(now, freed);
+        busy |= self.serve(now, freed, &mut clock);
         busy |= self.relieve(now);
         self.make_room(now);
         busy |= self.transmit(clock());

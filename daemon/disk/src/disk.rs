@@ -16,6 +16,7 @@ use crate::file::{Adopted, FileMeta, FileTable};
 use crate::handle::{BlockRef, FileHandle, OpenTicket};
 use crate::ledger::{DiskCounters, DiskLedger};
 use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
+use crate::recent::Recent;
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::{Name, TicketTable};
 use crate::upload::UploadLimits;
@@ -81,6 +82,7 @@ pub struct Disk {
     memory: BlockMemory,
     files: FileTable,
     tickets: TicketTable,
+    recent: Recent,
     /// The name being opened, for the caller's thread.
     name: Name,
     counters: DiskCounters,
@@ -127,6 +129,7 @@ impl Disk {
             memory,
             files: FileTable::new(files),
             tickets: TicketTable::new(queue_depth),
+            recent: Recent::new(),
             name: Name::new(),
             counters: DiskCounters::default(),
             budget: TurnBudget::new(),
@@ -143,7 +146,16 @@ impl Disk {
 
     /// Opens the regular file at `path` below `root`. `path` is relative, already decoded; whatever it contains, it
     /// does not lead out of the root. The empty path is the root itself, a directory.
+    ///
+    /// A path that was opened in this turn of the loop leads to the same version again: the caller calls
+    /// [`poll`](Disk::poll) after requests have arrived and before it answers them.
     pub fn open(&mut self, root: &Root, path: &[u8]) -> Opening {
+        if let Some((slot, id)) = self.recent.find(root, path)
+            && let Some(handle) = self.files.join(slot, id)
+        {
+            self.counters.opens_recent += 1;
+            return Opening::Done(Ok(handle));
+        }
         if let Err(error) = self.name.set(path) {
             return Opening::Done(Err(error));
         }
@@ -151,7 +163,11 @@ impl Disk {
             && let Some(answer) = root.open_cached(self.name.as_c_str())
         {
             self.counters.opens_inline += 1;
-            return Opening::Done(answer.and_then(|opened| self.adopt(opened)));
+            let answer = answer.and_then(|opened| self.adopt(opened));
+            if let Ok(handle) = &answer {
+                self.note_recent(root, path, handle.0);
+            }
+            return Opening::Done(answer);
         }
         let Some((ticket, name)) = self.tickets.issue(&self.name) else {
             return Opening::Done(Err(OpenError::TooManyFiles));
@@ -188,8 +204,8 @@ impl Disk {
 
     /// Asks for block number `block` of the file: bytes from `block` x [`BLOCK_BYTES`] on.
     ///
-    /// The last block is ready only if the file is at this moment still the version that was opened; every other
-    /// block, if it was when the block was read.
+    /// The last block is ready only if the file is in this turn of the loop still the version that was opened; every
+    /// other block, if it was when the block was read.
     pub fn fetch(&mut self, file: &FileHandle, block: u64) -> Fetch {
         let slot = file.0;
         if let Some(error) = self.files.broken(slot) {
@@ -286,8 +302,10 @@ impl Disk {
     }
 
     /// Takes what helper threads have finished. True if something changed: ask again for all that was pending or had
-    /// no block. To be called in every turn of the loop; a turn without news costs no system call.
+    /// no block. To be called in every turn of the loop; a turn without news costs no system call. What was seen of
+    /// names and files before is seen anew from here on.
     pub fn poll(&mut self) -> bool {
+        self.end_turn();
         let mut changed = self.cache.next_turn() && self.starved;
         changed |= self.budget.next_turn();
         changed |= self.refused.is_over;
@@ -301,6 +319,13 @@ impl Disk {
         }
         self.wake_for_starved();
         changed
+    }
+
+    /// Ends a turn of the loop: closes what was kept open for those who would ask again in it. [`Disk::poll`] does so as
+    /// well; a caller that may sleep before calls this first.
+    pub fn end_turn(&mut self) {
+        self.let_go();
+        self.recent.next_turn();
     }
 
     /// Readable when [`Disk::poll`] has something to take. For poll(2) or epoll(7) only; poll() reads it.
@@ -337,7 +362,18 @@ impl Disk {
     }
 
     fn adopt(&mut self, opened: Opened) -> Result<FileHandle, OpenError> {
-        match self.files.adopt(opened) {
+        let opened = match self.files.adopt(opened) {
+            Adopted::Full(opened) => opened,
+            adopted => return self.adopted(adopted),
+        };
+        // What is open for nobody in particular must not be in the way.
+        self.let_go();
+        let adopted = self.files.adopt(opened);
+        self.adopted(adopted)
+    }
+
+    fn adopted(&mut self, adopted: Adopted) -> Result<FileHandle, OpenError> {
+        match adopted {
             Adopted::Own(handle) => Ok(handle),
             Adopted::Shared(handle, surplus) => {
                 self.counters.opens_shared += 1;
@@ -345,14 +381,38 @@ impl Disk {
                 Ok(handle)
             }
             Adopted::Full(unwanted) => {
-                self.helpers.close(unwanted);
+                self.helpers.close(unwanted.fd);
                 Err(OpenError::TooManyFiles)
             }
         }
     }
 
+    /// `path` was opened here and now: others in this turn may have the same.
+    fn note_recent(&mut self, root: &Root, path: &[u8], slot: u32) {
+        let id = self.files.id(slot);
+        self.recent.note(root, path, slot, id);
+        // Its times were read a moment ago.
+        self.files.note_confirmed(slot, self.recent.turn());
+        if self.recent.may_hold()
+            && let Some(held) = self.files.join(slot, id)
+        {
+            self.recent.hold(held);
+        }
+    }
+
+    fn let_go(&mut self) {
+        while let Some(held) = self.recent.let_go() {
+            self.close(held);
+        }
+    }
+
     fn take_found(&mut self, slot: u32, found: u32, is_last: bool) -> Load {
-        if is_last && let Err(error) = self.confirm_now(slot) {
+        // One look at the file in a turn is enough: the block was compared when it was read, and so holds that version.
+        let is_confirmed = self.files.confirmed(slot) == self.recent.turn();
+        if is_last
+            && !is_confirmed
+            && let Err(error) = self.confirm_now(slot)
+        {
             return Load::Failed(error);
         }
         self.counters.hits += 1;
@@ -440,7 +500,9 @@ impl Disk {
             return Err(ReadError::Io(Errno::BADF));
         };
         let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
-        self.files.confirm(slot, &now)
+        self.files.confirm(slot, &now)?;
+        self.files.note_confirmed(slot, self.recent.turn());
+        Ok(())
     }
 
     fn settle(&mut self, outcome: Outcome) {

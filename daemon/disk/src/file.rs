@@ -143,6 +143,8 @@ struct Entry {
     nowait: bool,
     /// Set once the file is known to be another version: every later read fails with it.
     broken: Option<ReadError>,
+    /// The turn of the loop in which it was found to be this version last.
+    confirmed: u64,
 }
 
 /// A fixed number of entries.
@@ -165,7 +167,7 @@ pub(crate) enum Adopted {
     /// An open entry has the same version: the new descriptor is not needed.
     Shared(FileHandle, OwnedFd),
     /// Every slot holds an open file.
-    Full(OwnedFd),
+    Full(Opened),
 }
 
 impl FileTable {
@@ -190,6 +192,7 @@ impl FileTable {
             settled: false,
             nowait: true,
             broken: None,
+            confirmed: 0,
         };
         let mut links = Links::new(slots);
         FileTable {
@@ -206,7 +209,7 @@ impl FileTable {
 
     /// Makes a handle for a file that was just opened.
     pub(crate) fn adopt(&mut self, opened: Opened) -> Adopted {
-        let Opened { fd, meta, settled } = opened;
+        let Opened { meta, settled, .. } = opened;
         let twin = self
             .index
             .find(&meta, |slot| self.entry(slot).meta == meta)
@@ -215,31 +218,42 @@ impl FileTable {
             let entry = self.entry_mut(slot);
             entry.handles += 1;
             if entry.fd.is_some() {
-                return Adopted::Shared(FileHandle(slot), fd);
+                return Adopted::Shared(FileHandle(slot), opened.fd);
             }
-            entry.fd = Some(fd);
+            entry.fd = Some(opened.fd);
             self.idle.remove(&mut self.links, slot);
             self.open += 1;
             return Adopted::Own(FileHandle(slot));
         }
         let Some(slot) = self.free_slot() else {
-            return Adopted::Full(fd);
+            return Adopted::Full(opened);
         };
         self.last_id += 1;
         *self.entry_mut(slot) = Entry {
             id: FileId(self.last_id),
             meta,
-            fd: Some(fd),
+            fd: Some(opened.fd),
             handles: 1,
             loads: 0,
             shared: true,
             settled,
             nowait: true,
             broken: None,
+            confirmed: 0,
         };
         self.index.insert(&meta, slot);
         self.open += 1;
         Adopted::Own(FileHandle(slot))
+    }
+
+    /// One more handle for the version `id` in `slot`, if somebody has it open and it may be shared.
+    pub(crate) fn join(&mut self, slot: u32, id: FileId) -> Option<FileHandle> {
+        let entry = self.entry_mut(slot);
+        let may = entry.id == id && entry.fd.is_some() && entry.shared;
+        may.then(|| {
+            entry.handles += 1;
+            FileHandle(slot)
+        })
     }
 
     /// An entry made while the file was freshly changed is left to its present users once an open finds the same
@@ -297,6 +311,16 @@ impl FileTable {
                 Err(error)
             }
         }
+    }
+
+    /// In turn `turn` the file was seen to be this version.
+    pub(crate) fn note_confirmed(&mut self, slot: u32, turn: u64) {
+        self.entry_mut(slot).confirmed = turn;
+    }
+
+    /// The last such turn.
+    pub(crate) fn confirmed(&self, slot: u32) -> u64 {
+        self.entry(slot).confirmed
     }
 
     /// Lets every later read of this entry fail with `error`.

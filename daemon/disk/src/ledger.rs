@@ -46,6 +46,8 @@ pub struct DiskCounters {
     pub opens_inline: u64,
     /// Opens handed to a helper thread.
     pub opens_helper: u64,
+    /// Opens answered by an open of the same name in the same turn of the loop, without a system call.
+    pub opens_recent: u64,
     /// Opens that found the same version of the file open already and share its entry.
     pub opens_shared: u64,
     /// Blocks filled on the caller's thread from the page cache.

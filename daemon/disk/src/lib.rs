@@ -12,7 +12,7 @@
 //! Uploads go the other way ([`Disk::begin_upload`], [`UploadState`]): into blocks of the same memory, from there to a
 //! file without a name, and only when all of it is on disk does it get its name.
 //!
-//! Way of a block: `root` (openat2) -> `file` (one entry per version) -> `cache` (which block, whom to evict) ->
+//! Way of a block: `recent` (opened in this turn already?) -> `root` (openat2) -> `file` (one entry per version) -> `cache` (which block, whom to evict) ->
 //! `block` (whose memory is it now: all unsafe code but one line is there) -> `reader` (helper threads, which also
 //! close, see `closer`) -> `disk` (puts them together). Way of an upload: `upload` (the words, the table, the scratch
 //! file) -> `writer` (helper threads of its own). Nothing allocates after [`Disk::new`].
@@ -35,6 +35,7 @@ mod index;
 mod ledger;
 mod list;
 mod reader;
+mod recent;
 mod root;
 mod sync;
 mod ticket;

@@ -120,6 +120,11 @@ impl Root {
         })))
     }
 
+    /// Whether both are one root or clones of one.
+    pub(crate) fn is(&self, other: &Root) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Opens `name` if that needs no I/O. `None`: it would block, or the walk must be repeated.
     pub(crate) fn open_cached(&self, name: &CStr) -> Option<Result<Opened, OpenError>> {
         match self.walk(name, ResolveFlags::CACHED) {

@@ -117,10 +117,11 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
 }
 
 /// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
-fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 19] {
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 20] {
     let &DiskCounters {
         opens_inline,
         opens_helper,
+        opens_recent,
         opens_shared,
         reads_inline,
         reads_helper,
@@ -142,6 +143,7 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 19] {
     [
         ("disk_opens_inline", opens_inline),
         ("disk_opens_helper", opens_helper),
+        ("disk_opens_recent", opens_recent),
         ("disk_opens_shared", opens_shared),
         ("disk_reads_inline", reads_inline),
         ("disk_reads_helper", reads_helper),

@@ -17,16 +17,16 @@ use super::gso_lane::GSO_PAYLOAD_MAX;
 
 /// Packets built per turn. They, and what was read for them, are most of a turn, and a request that arrives waits for the
 /// end of one before it is seen: 64 are four super-segments, or 64 full frames of one kick, some 100 us either way.
-const TX_BATCH_PACKETS: u32 = 64;
+pub(super) const TX_BATCH_PACKETS: u32 = 64;
 
 impl Worker {
-    /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
+    /// Sends what the stack lets go, as far as ring, frames and what is left of the turn reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
-        let mut left = TX_BATCH_PACKETS;
-        while left > 0 {
+        let before = self.tx_left;
+        while self.tx_left > 0 {
             let limit = match (&self.gso, self.ring_room()) {
                 (_, 0) => break,
-                (None, room) => RunLimit::segments(room.min(left)),
+                (None, room) => RunLimit::segments(room.min(self.tx_left)),
                 // A super-segment costs less than its packets would, and a long one not much more than a short one.
                 (Some(_), room) => RunLimit {
                     segments: room,
@@ -36,12 +36,12 @@ impl Worker {
             let Some(run) = &self.stack.poll_transmit_run(now, limit) else {
                 break;
             };
-            left = left.saturating_sub(self.send(run, now));
+            self.tx_left = self.tx_left.saturating_sub(self.send(run, now));
             if !run.payload.is_empty() {
                 self.refill.on_sent(run.conn);
             }
         }
-        left < TX_BATCH_PACKETS
+        self.tx_left < before
     }
 
     /// Packets that the ring takes now, however long they are.

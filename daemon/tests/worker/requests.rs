@@ -256,3 +256,57 @@ fn a_request_against_the_grammar_is_400_and_ends_the_connection() {
     bed.close(client);
     assert_eq!(bed.worker.stack().len(), 0);
 }
+
+/// One request of each client, all in one turn of the worker, and the bodies.
+fn ask_together(bed: &mut Bed, clients: &mut [Client], path: &str) -> Vec<Vec<u8>> {
+    for client in clients.iter_mut() {
+        client.write(get(path));
+    }
+    bed.run(clients, |clients| clients.iter().all(Client::has_response));
+    let bodies = clients.iter_mut().map(|client| {
+        let response = client.take_response().expect("every client has one");
+        response.body
+    });
+    bodies.collect()
+}
+
+#[test]
+fn requests_that_arrive_together_open_their_file_once_and_those_after_them_see_what_replaced_it() {
+    let site = Site::new();
+    let old = site.file("object", KIB);
+    let mut bed = Bed::new(&site);
+    let mut clients: Vec<Client> = (0..20).map(|_| bed.connect()).collect();
+    for (round, content) in [old, vec![7; KIB]].into_iter().enumerate() {
+        if round == 1 {
+            std::fs::write(site.root().join("fresh"), &content).expect("a new version");
+            std::fs::rename(site.root().join("fresh"), site.root().join("object"))
+                .expect("it replaces the old one");
+        }
+        let before = bed.report().service.reads;
+        let bodies = ask_together(&mut bed, &mut clients, "/object");
+        assert!(bodies.iter().all(|body| *body == content), "round {round}");
+        let after = bed.report().service.reads;
+        assert_eq!(after.opens_inline - before.opens_inline, 1);
+        assert_eq!(after.opens_recent - before.opens_recent, 19);
+    }
+    for client in clients {
+        bed.close(client);
+    }
+    bed.assert_at_rest();
+}
+
+#[test]
+fn the_first_answers_of_a_turn_leave_before_the_last_are_built() {
+    let site = Site::new();
+    site.file("object", KIB);
+    let mut bed = Bed::new(&site);
+    let mut clients: Vec<Client> = (0..40).map(|_| bed.connect()).collect();
+    let before = bed.report().queue.kicks;
+    for client in &mut clients {
+        client.write(get("/object"));
+        bed.inject_from(client);
+    }
+    assert_eq!(bed.turn().len(), 40);
+    // After 32, and at the end.
+    assert_eq!(bed.report().queue.kicks - before, 2);
+}

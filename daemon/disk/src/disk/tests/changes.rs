@@ -76,6 +76,7 @@ fn a_cached_last_block_is_not_given_once_the_file_has_changed() {
         let writer = fs::File::options().write(true).open(rig.path("file"));
         let writer = writer.expect("the file opens");
         writer.write_all_at(b"x", 0).expect("one byte is written");
+        rig.disk.poll();
         assert_eq!(rig.read_block(&file, 3), Err(ReadError::Changed));
         rig.disk.close(file);
     }
