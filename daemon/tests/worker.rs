@@ -19,6 +19,7 @@
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
+//! | `gathered` | the gather lane |
 //! | `ack_runs` | acknowledgements of one batch that are taken as one |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
 //! | `threads` | the same on threads, under load |
@@ -42,6 +43,8 @@ mod draining;
 mod endings;
 #[path = "worker/frames.rs"]
 mod frames;
+#[path = "worker/gathered.rs"]
+mod gathered;
 #[path = "worker/hoarding.rs"]
 mod hoarding;
 #[path = "worker/loss.rs"]
