@@ -309,10 +309,7 @@ impl MemoryNic {
 
     /// Metadata and bytes of a TX descriptor, by the rules of `xp_validate_desc` for aligned chunks.
     fn buffer(&self, desc: &Desc) -> Result<(&[u8], &[u8]), Refusal> {
-        let (index, offset) = self
-            .tx_memory
-            .locate(desc.addr)
-            .ok_or(Refusal::Invalid)?;
+        let (index, offset) = self.tx_memory.locate(desc.addr).ok_or(Refusal::Invalid)?;
         let end = offset + desc.len as usize;
         let known = desc.options & !(PKT_CONTD | TX_METADATA) == 0;
         if desc.len == 0 || !known || offset < self.tx_headroom || end > CHUNK_BYTES {

@@ -68,11 +68,7 @@ fn sent(bench: &mut Bench) -> Vec<Vec<u8>> {
 fn assert_at_rest(bench: &mut Bench) {
     bench.nic.complete(u32::MAX);
     bench.queue.reap();
-    assert!(
-        bench.queue.ledger().at_rest(),
-        "{:?}",
-        bench.queue.ledger()
-    );
+    assert!(bench.queue.ledger().at_rest(), "{:?}", bench.queue.ledger());
     assert_eq!(bench.queue.slices_in_flight(), 0);
     let counters = bench.queue.counters();
     assert_eq!(counters.completions_invalid, 0);
