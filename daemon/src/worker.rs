@@ -268,7 +268,7 @@ impl Worker {
         if !self.stack.is_empty() && now >= deadline {
             self.reset_all();
         }
-        let sent = self.queue.ledger().tx_in_flight + self.queue.slices_in_flight() == 0;
+        let sent = self.queue.tx_in_flight() == 0;
         (self.stack.is_empty() && sent) || now >= deadline + LAST_WORDS
     }
 

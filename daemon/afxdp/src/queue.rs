@@ -375,7 +375,7 @@ impl Queue {
     #[inline]
     fn completion_room(&self) -> u32 {
         self.completion_entries
-            .saturating_sub(self.frames.tx_in_flight() + self.blocks.in_flight())
+            .saturating_sub(self.tx_in_flight())
     }
 
     /// Copy mode on a socket transmits during the call; a driver, and the twin, later.

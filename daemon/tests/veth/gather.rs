@@ -26,7 +26,7 @@ const SIZES: [usize; 9] = [
 fn assert_gathered(report: &Report, at_least: u64) {
     let bytes = report.get("gather_bytes");
     assert!(bytes > at_least, "{bytes} bytes: {}", report.text());
-    for name in ["tx_invalid_descs", "completions_invalid", "tx_refused"] {
+    for name in ["xsk_tx_invalid_descs", "completions_invalid", "tx_refused"] {
         assert_eq!(report.get(name), 0, "{name}: {}", report.text());
     }
 }

@@ -176,6 +176,13 @@ impl Queue {
     pub fn slices_in_flight(&self) -> u32 {
         self.blocks.in_flight()
     }
+
+    /// Frames and slices sent and not yet reaped.
+    #[inline]
+    #[must_use]
+    pub fn tx_in_flight(&self) -> u32 {
+        self.frames.tx_in_flight() + self.blocks.in_flight()
+    }
 }
 
 /// A slice was not queued.
