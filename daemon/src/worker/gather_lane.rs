@@ -343,7 +343,7 @@ impl Pieces {
                 })
             }
         };
-        for index in 0..self.used {
+        for (index, queued_slice) in slices.iter_mut().enumerate().take(self.used) {
             let more = index + 1 < self.used;
             let queued = match self.parts[index].take() {
                 Some(Piece::Frame(frame, len)) => {
@@ -357,7 +357,7 @@ impl Pieces {
                     }
                 }
                 Some(Piece::Slice(slice, at)) => {
-                    slices[index] = Some((slice, at));
+                    *queued_slice = Some((slice, at));
                     queue.send_slice(slice, more).is_ok()
                 }
                 None => false,
