@@ -374,8 +374,7 @@ impl Queue {
 
     #[inline]
     fn completion_room(&self) -> u32 {
-        self.completion_entries
-            .saturating_sub(self.tx_in_flight())
+        self.completion_entries.saturating_sub(self.tx_in_flight())
     }
 
     /// Copy mode on a socket transmits during the call; a driver, and the twin, later.
