@@ -357,7 +357,10 @@ fn slices_of_the_block_area_leave_as_they_lie_there_and_come_back_by_name() {
                 );
                 queue.reap_each(|place| places.push(place));
             }
-            assert_eq!(far.receive().bytes, [&head, parts[0], parts[1]].concat());
+            assert_eq!(
+                far.receive().bytes,
+                [&head[..], parts[0], parts[1]].concat()
+            );
             assert_eq!(places, [4096 + 16, 20_000]);
             assert_settled(&queue);
         });
