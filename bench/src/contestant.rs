@@ -22,6 +22,8 @@ pub enum Contestant {
     Xdp,
     /// sluiced on AF_XDP, every segment a frame of the ring
     XdpCopy,
+    /// sluiced on AF_XDP, payload from the file blocks as further pieces of the frame
+    XdpGather,
     /// sluiced on AF_XDP, runs of segments as super-segments
     XdpTso,
     /// sluiced on AF_XDP, attached behind the driver: receives what GRO or the peer's TSO made
@@ -52,6 +54,7 @@ impl Contestant {
         match self {
             Contestant::Xdp => "xdp",
             Contestant::XdpCopy => "xdp-copy",
+            Contestant::XdpGather => "xdp-gather",
             Contestant::XdpTso => "xdp-tso",
             Contestant::XdpGeneric => "xdp-generic",
             Contestant::XdpNative => "xdp-native",
@@ -87,6 +90,7 @@ impl Contestant {
             Contestant::Kernel => (Backend::Kernel, ""),
             Contestant::Xdp => (Backend::Xdp, ""),
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
+            Contestant::XdpGather => (Backend::Xdp, "tx_lane = \"gather\""),
             Contestant::XdpTso => (Backend::Xdp, "tx_lane = \"tso\""),
             Contestant::XdpGeneric => (Backend::Xdp, "attach = \"generic\""),
             Contestant::XdpNative => (Backend::Xdp, "attach = \"native\""),

@@ -225,10 +225,13 @@ choice! {
 choice! {
     /// `xdp.tx_lane`: the way of bulk data to the interface.
     TxLane {
-        /// `Tso`, but `Copy` where the queues are bound in zero-copy mode.
+        /// `Gather` on queues bound in zero-copy mode whose driver takes packets in pieces, `Copy` on other such queues,
+        /// else `Tso`.
         Auto = "auto",
         /// One frame per segment through the ring of AF_XDP.
         Copy = "copy",
+        /// As `Copy`, but payload leaves from the file blocks, as further pieces of the packet.
+        Gather = "gather",
         /// Runs of segments as super-segments through a packet socket; the rest as `Copy`.
         Tso = "tso",
     }

@@ -41,7 +41,7 @@ use patience::Phase;
 use request::{Asking, Taken, take_request};
 use response::Fill;
 pub(crate) use response::ResponseQueue;
-use sluice_disk::OpenTicket;
+use sluice_disk::{BlockRef, OpenTicket};
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
 use upload::Step;
@@ -287,6 +287,13 @@ impl Exchange {
             Some(queue) => queue.bytes(offset, max, services),
             None => &[],
         }
+    }
+
+    /// The block in which the response byte at stream offset `offset` lies; none for a head, and outside of what is ready
+    /// and not acknowledged.
+    #[must_use]
+    pub fn block_at(&self, offset: u64) -> Option<&BlockRef> {
+        self.queue.as_ref()?.block_at(offset)
     }
 
     /// Response bytes below stream offset `until` were handed to the network. Repeating it is harmless.

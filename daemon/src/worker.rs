@@ -9,6 +9,7 @@
 mod application;
 mod egress;
 mod frames;
+mod gather_lane;
 mod gso_lane;
 mod handoff;
 mod host;
@@ -37,6 +38,7 @@ use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
 use egress::TX_BATCH_PACKETS;
+use gather_lane::GatherLane;
 use gso_lane::GsoLane;
 use icmp::PassBudget;
 use idle::Patience;
@@ -46,6 +48,7 @@ use pressure::Pressure;
 use refill::Refill;
 
 pub use frames::TX_FRAMES_MAX;
+pub use gather_lane::{GatherCounters, can_gather};
 pub use handoff::{Handoff, handoff_ring};
 pub use idle::Poll;
 pub use report::{WorkerCounters, WorkerReport};
@@ -109,6 +112,8 @@ pub struct Worker {
     icmp_budget: PassBudget,
     /// The TSO lane, if this worker has one.
     gso: Option<GsoLane>,
+    /// The gather lane, if this worker has one.
+    gather: Option<GatherLane>,
     /// Where the records of connections go that ended badly.
     farewells: Option<Farewells>,
     counters: WorkerCounters,
@@ -154,6 +159,7 @@ impl Worker {
             handoff,
             icmp_budget: PassBudget::new(now),
             gso: None,
+            gather: None,
             farewells: None,
             counters: WorkerCounters::default(),
             drain_at: None,
@@ -168,6 +174,13 @@ impl Worker {
         self
     }
 
+    /// Sends payload from the file blocks where the queue takes packets of several pieces; else nothing changes.
+    #[must_use]
+    pub fn with_gather(mut self) -> Self {
+        self.gather = GatherLane::new(&self.queue, self.config.stack.mtu);
+        self
+    }
+
     /// Hands the records of connections that end badly to `farewells`.
     #[must_use]
     pub fn with_farewells(mut self, farewells: Farewells) -> Self {
@@ -178,7 +191,11 @@ impl Worker {
     /// The lane of bulk data, as the configuration calls it.
     #[must_use]
     pub fn tx_lane(&self) -> &'static str {
-        if self.gso.is_some() { "tso" } else { "copy" }
+        match (&self.gso, &self.gather) {
+            (Some(_), _) => "tso",
+            (None, Some(_)) => "gather",
+            (None, None) => "copy",
+        }
     }
 
     /// One turn at the time that `clock` gives. True if anything happened, so that an idle loop may sleep.
@@ -188,7 +205,7 @@ impl Worker {
     pub fn turn(&mut self, mut clock: impl FnMut() -> Instant, unix_seconds: i64) -> bool {
         let now = clock();
         self.tx_left = TX_BATCH_PACKETS;
-        let mut busy = self.queue.reap() > 0;
+        let mut busy = self.reap();
         busy |= self.receive(now);
         busy |= self.receive_handed_over();
         self.stack.on_timers(now);
@@ -268,7 +285,7 @@ impl Worker {
         if !self.stack.is_empty() && now >= deadline {
             self.reset_all();
         }
-        let sent = self.queue.ledger().tx_in_flight == 0;
+        let sent = self.queue.tx_in_flight() == 0;
         (self.stack.is_empty() && sent) || now >= deadline + LAST_WORDS
     }
 

@@ -190,7 +190,27 @@ fn turns_of_a_busy_worker_do_not_touch_the_allocator() {
         gso: true,
         ..plain.clone()
     };
+    let gathered = Setup {
+        gather: true,
+        ..plain.clone()
+    };
+    let gathered_jumbo = Setup {
+        gather: true,
+        blocks: 8,
+        ..jumbo.clone()
+    };
     let cases = [
+        ("payload from the blocks", gathered.clone(), 0),
+        (
+            "payload from the blocks, and every 50th frame is lost",
+            gathered,
+            50,
+        ),
+        (
+            "payload from few blocks, summed in software",
+            gathered_jumbo,
+            0,
+        ),
         ("super-segments", super_segments, 50),
         ("a warm site", plain.clone(), 0),
         ("a link that loses every 50th frame", plain, 50),

@@ -15,6 +15,8 @@ mod daemon;
 mod ecn;
 #[path = "veth/faults.rs"]
 mod faults;
+#[path = "veth/gather.rs"]
+mod gather;
 #[path = "../../bench/src/flood/generator.rs"]
 mod generator;
 #[path = "veth/lab.rs"]

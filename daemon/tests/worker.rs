@@ -19,6 +19,7 @@
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
+//! | `gathered` | the gather lane |
 //! | `ack_runs` | acknowledgements of one batch that are taken as one |
 //! | `uploads` | bodies that are copied, and those whose frames the disk gets |
 //! | `workers` | several workers, and flows that arrive at the wrong one |
@@ -43,6 +44,8 @@ mod draining;
 mod endings;
 #[path = "worker/frames.rs"]
 mod frames;
+#[path = "worker/gathered.rs"]
+mod gathered;
 #[path = "worker/hoarding.rs"]
 mod hoarding;
 #[path = "worker/loss.rs"]

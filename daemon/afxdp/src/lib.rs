@@ -4,7 +4,7 @@
 //!
 //! - [`Umem`] maps the memory: frames for the rings, and an area for file blocks beside them.
 //! - [`Queue`] owns a UMEM, the four rings of one interface queue and the socket. It hands out received packets in an
-//!   [`RxBatch`] and takes packets built in [`TxFrame`]s.
+//!   [`RxBatch`] and takes packets built in [`TxFrame`]s, or continued by [`Slice`]s of the file blocks.
 //! - `frame` keeps who owns each frame; [`Ledger`] sums to the total at all times.
 //! - `ring` is the only memory shared with somebody who runs at the same time: two indices, two barriers each way.
 //! - [`GsoSocket`] is the other way out: super-segments of a flow through a packet socket, from memory of the caller.
@@ -46,7 +46,7 @@ pub use frame::{Ledger, RxFrame, TxFrame};
 #[cfg(not(loom))]
 pub use gso::{GsoCut, GsoError, GsoSocket, GsoTwin, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES};
 pub use kick::Kick;
-pub use queue::{Bind, Queue, QueueConfig, TxChecksum};
+pub use queue::{Bind, Cut, Queue, QueueConfig, Refused, Slice, TxChecksum};
 pub use stats::{Bound, QueueCounters, XdpStatistics};
 pub use uapi::{
     CHUNK_BYTES, MAX_PACKET_FRAMES, MIN_TX_BUDGET, MIN_TX_BYTES, RX_FRAME_BYTES, RX_HEADROOM,

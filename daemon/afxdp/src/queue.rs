@@ -28,12 +28,16 @@ mod config;
 mod memory;
 #[cfg(not(loom))]
 mod open;
+mod slices;
 #[cfg(all(test, not(loom)))]
 mod tests;
+
+use slices::BlockArea;
 
 pub use config::{Bind, QueueConfig};
 #[cfg(not(loom))]
 pub(crate) use open::set_send_buffer;
+pub use slices::{Cut, Refused, Slice};
 
 /// One queue of one interface. See the module documentation for the order of calls.
 pub struct Queue {
@@ -44,10 +48,11 @@ pub struct Queue {
     completion: Consumer<u64>,
     port: Port,
     frames: Frames,
+    blocks: BlockArea,
     umem: Umem,
     bound: Bound,
     counters: QueueCounters,
-    /// Entries of the completion ring: the most frames that may be in flight.
+    /// Entries of the completion ring: the most frames and slices that may be in flight.
     completion_entries: u32,
     /// Frames that refilling leaves for transmission.
     tx_reserve: u32,
@@ -90,23 +95,10 @@ impl Queue {
         &self.umem
     }
 
-    /// Takes back all frames whose transmission is complete. Returns how many.
+    /// Takes back all frames whose transmission is complete. Returns how many. Who sends slices of blocks calls
+    /// [`reap_each`](Self::reap_each).
     pub fn reap(&mut self) -> u32 {
-        let available = self.completion.available();
-        let mut reaped = 0;
-        for ahead in 0..available {
-            let Some(address) = self.completion.peek(ahead) else {
-                break;
-            };
-            if self.frames.complete(address) {
-                reaped += 1;
-            } else {
-                self.counters.completions_invalid += 1;
-            }
-        }
-        self.completion.release(available);
-        self.counters.completions += u64::from(reaped);
-        reaped
+        self.reap_each(|_| ())
     }
 
     /// Appends received packets to `batch`, as many whole ones as it has room for. Returns how many packets.
@@ -289,6 +281,13 @@ impl Queue {
             return Err(frame);
         }
         self.frames.sent(frame);
+        self.pushed(more);
+        Ok(())
+    }
+
+    /// Notes that a piece of a packet was written into the ring.
+    #[inline]
+    fn pushed(&mut self, more: bool) {
         if more {
             self.tx_open += 1;
         } else {
@@ -296,10 +295,9 @@ impl Queue {
             self.counters.tx_frames += u64::from(self.tx_open) + 1;
             self.tx_open = 0;
         }
-        Ok(())
     }
 
-    /// Takes back the frames of a packet whose last frame was not sent. Returns how many.
+    /// Takes back the frames, and slices of blocks, of a packet whose last piece was not sent. Returns how many.
     pub fn abandon_packet(&mut self) -> u32 {
         let mut abandoned = 0;
         while self.tx_open > 0 {
@@ -307,7 +305,11 @@ impl Queue {
             let Some(desc) = self.tx.pop_unpublished() else {
                 break;
             };
-            self.frames.complete(desc.addr);
+            if self.blocks.contains(desc.addr) {
+                self.blocks.complete(desc.addr);
+            } else {
+                self.frames.complete(desc.addr);
+            }
             self.tx_open -= 1;
             abandoned += 1;
         }
@@ -372,8 +374,7 @@ impl Queue {
 
     #[inline]
     fn completion_room(&self) -> u32 {
-        self.completion_entries
-            .saturating_sub(self.frames.tx_in_flight())
+        self.completion_entries.saturating_sub(self.tx_in_flight())
     }
 
     /// Copy mode on a socket transmits during the call; a driver, and the twin, later.

@@ -55,13 +55,15 @@ pub struct QueueCounters {
     pub rx_broken_packets: u64,
     /// Whole packets put into the TX ring.
     pub tx_packets: u64,
-    /// Frames of those packets.
+    /// Frames of those packets, and slices of blocks.
     pub tx_frames: u64,
-    /// Frames not sent because the kernel would have refused them. Stays 0: a mistake of the caller.
+    /// Slices of blocks put into the TX ring.
+    pub tx_slices: u64,
+    /// Frames and slices not sent because the kernel would have refused them. Stays 0: a mistake of the caller.
     pub tx_refused: u64,
-    /// Completed frames taken back.
+    /// Completed frames and slices taken back.
     pub completions: u64,
-    /// Completions of frames that were not in flight. Stays 0.
+    /// Completions of what was not in flight. Stays 0.
     pub completions_invalid: u64,
     /// System calls to wake the transmit side.
     pub kicks: u64,

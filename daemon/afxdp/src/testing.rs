@@ -26,6 +26,8 @@ pub struct MemoryNic {
     rx: Producer<Desc>,
     tx: Consumer<Desc>,
     memory: FrameMemory,
+    /// Frames and blocks: what TX descriptors may name.
+    tx_memory: FrameMemory,
     tx_headroom: usize,
     multi_buffer: bool,
     switchboard: Arc<Switchboard>,
@@ -59,6 +61,7 @@ impl MemoryNic {
         rx: Producer<Desc>,
         tx: Consumer<Desc>,
         memory: FrameMemory,
+        tx_memory: FrameMemory,
         tx_headroom: usize,
         multi_buffer: bool,
         switchboard: Arc<Switchboard>,
@@ -71,6 +74,7 @@ impl MemoryNic {
             rx,
             tx,
             memory,
+            tx_memory,
             tx_headroom,
             multi_buffer,
             switchboard,
@@ -305,15 +309,16 @@ impl MemoryNic {
 
     /// Metadata and bytes of a TX descriptor, by the rules of `xp_validate_desc` for aligned chunks.
     fn buffer(&self, desc: &Desc) -> Result<(&[u8], &[u8]), Refusal> {
-        let (index, offset) = self.memory.locate(desc.addr).ok_or(Refusal::Invalid)?;
+        let (index, offset) = self.tx_memory.locate(desc.addr).ok_or(Refusal::Invalid)?;
         let end = offset + desc.len as usize;
         let known = desc.options & !(PKT_CONTD | TX_METADATA) == 0;
         if desc.len == 0 || !known || offset < self.tx_headroom || end > CHUNK_BYTES {
             return Err(Refusal::Invalid);
         }
-        let chunk = self.memory.chunk(index);
-        // SAFETY: the chunk is initialised memory of the UMEM, mapped for ever. Its frame is in the TX ring, so nobody
-        // writes to it until its completion is published, and the borrow of `self` ends before.
+        let chunk = self.tx_memory.chunk(index);
+        // SAFETY: the chunk is initialised memory of the UMEM, mapped for ever. Its frame is in the TX ring, or a slice of
+        // its block is (`Queue::send_slice`), so nobody writes to it until its completion is published, and the borrow of
+        // `self` ends before.
         let chunk = unsafe { chunk.as_ref() };
         Ok((
             &chunk[offset - self.tx_headroom..offset],

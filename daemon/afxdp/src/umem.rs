@@ -114,6 +114,12 @@ impl Umem {
         self.config.frames
     }
 
+    /// Bytes of the area for file blocks.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.config.block_bytes
+    }
+
     /// Offset of `bytes` in the UMEM, if it lies there completely: what a descriptor would name.
     #[must_use]
     pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
@@ -144,6 +150,16 @@ impl Umem {
         // slice of the block area overlaps them. Only the queue that consumes this `Umem` asks, for itself and for its
         // twin, and `Frames` there decides who may touch which frame.
         unsafe { FrameMemory::new(self.start, self.config.frames) }
+    }
+
+    /// The area of frames and blocks together, in chunks: what a descriptor may name. For the twin only.
+    pub(crate) fn all_memory(&self) -> FrameMemory {
+        let chunks = self.len() / CHUNK_BYTES;
+        let chunks = u32::try_from(chunks).expect("a UMEM in memory has less than 16 TiB");
+        // SAFETY: the mapping has so many chunks, is initialised and never unmapped. The twin that asks reads a chunk of
+        // the block area only while a descriptor of it is in the TX ring, and whoever queued that has promised that nobody
+        // writes to it before its completion (`Queue::send_slice`).
+        unsafe { FrameMemory::new(self.start, chunks) }
     }
 
     /// What to register with the kernel.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rig::{Attach, Link, PacketSocket, Redirect, Seen, frame, on_a_link};
 use sluice_afxdp::{
-    Bind, HugePages, Kick, MAX_PACKET_FRAMES, OpenError, Queue, QueueConfig, RxBatch, TxChecksum,
-    Umem, UmemConfig,
+    Bind, Cut, HugePages, Kick, MAX_PACKET_FRAMES, OpenError, Queue, QueueConfig, RxBatch,
+    TxChecksum, Umem, UmemConfig,
 };
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -312,6 +312,59 @@ fn long_frames_leave_as_chains_up_to_the_limit_of_the_kernel() {
         assert_eq!(queue.counters().tx_frames, 21);
         assert_settled(&queue);
     });
+}
+
+#[test]
+fn slices_of_the_block_area_leave_as_they_lie_there_and_come_back_by_name() {
+    for tx_metadata in [true, false] {
+        on_a_link(move |link| {
+            let mut umem = Umem::new(&UmemConfig {
+                frames: 512,
+                block_bytes: 64 << 10,
+                huge_pages: HugePages::Off,
+                tx_metadata,
+            })
+            .expect("memory");
+            let blocks = umem.take_blocks().expect("a block area was asked for");
+            for (at, byte) in blocks.iter_mut().enumerate() {
+                *byte = (at * 31 + at / 251).to_le_bytes()[0];
+            }
+            let blocks = &*blocks;
+            let mut queue = Queue::open(umem, &config(link, 0)).expect("a veth in copy mode");
+            let far = PacketSocket::open(link.far);
+            let head = frame(1, 50);
+            // Up to the last byte of a chunk, and from the first that a descriptor may name.
+            let parts = [&blocks[4096 + 16..8192], &blocks[20_000..21_000]];
+            let mut first = queue.tx_frame().expect("a free frame");
+            first.bytes_mut()[..head.len()].copy_from_slice(&head);
+            let len = u32::try_from(head.len()).expect("short");
+            queue.send(first, len, true, None).expect("room");
+            for (index, part) in parts.iter().enumerate() {
+                let Cut::Slice(slice) = queue.cut(part) else {
+                    panic!("{index} can be named");
+                };
+                assert_eq!(slice.len(), part.len());
+                queue.send_slice(slice, index == 0).expect("room");
+            }
+            let mut places = Vec::new();
+            let start = Instant::now();
+            while queue.tx_in_flight() > 0 {
+                assert!(start.elapsed() < PATIENCE, "{:?}", queue.counters());
+                let kick = queue.kick();
+                assert!(
+                    matches!(kick, Kick::Idle | Kick::Done | Kick::Again),
+                    "{kick:?}"
+                );
+                queue.reap_each(|place| places.push(place));
+            }
+            assert_eq!(
+                far.receive().bytes,
+                [&head[..], parts[0], parts[1]].concat()
+            );
+            assert_eq!(places, [4096 + 16, 20_000]);
+            assert_settled(&queue);
+        });
+    }
 }
 
 #[test]

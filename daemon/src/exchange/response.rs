@@ -260,6 +260,18 @@ impl ResponseQueue {
             .unwrap_or_default()
     }
 
+    /// The block that holds the byte at stream offset `offset`; none for bytes of a head, or outside of
+    /// `[released, ready)`.
+    pub(crate) fn block_at(&self, offset: u64) -> Option<&BlockRef> {
+        if offset < self.released || offset >= self.ready {
+            return None;
+        }
+        let pin = self
+            .pins
+            .get(self.pins.partition_point(|pin| pin.end() <= offset))?;
+        (pin.at <= offset).then_some(&pin.block)
+    }
+
     /// Pins what lies below `horizon`, as far as blocks are to be had, and unpins what lies beyond.
     pub(crate) fn fill(&mut self, horizon: u64, now: Instant, services: &mut Services) -> Fill {
         self.unpin_beyond(horizon, services);

@@ -5,7 +5,7 @@ use std::io;
 use super::attach::attach_choice;
 use super::kernel::{MULTI_BUFFER, XDP_FEATURES};
 use super::link::{InterfaceFacts, XdpFeatures};
-use super::{Check, Facts, Problem, Scope};
+use super::{Check, Facts, Problem, Scope, lane};
 use crate::config::{Attach, Bind, ChecksumRx, Config, Queues};
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES, MTU_MAX};
 use crate::placement::plan;
@@ -70,6 +70,7 @@ pub(super) fn checks(config: &Config, facts: &Facts, link: &InterfaceFacts) -> V
     checks.push(driver(config, facts, link));
     checks.extend(queues(config, link));
     checks.extend(placement(config, facts, link));
+    checks.push(lane::check(config, facts, link));
     checks.push(checksums(config, link));
     checks
 }

@@ -815,6 +815,7 @@ PASS MTU 1500 fits
 PASS no XDP program on eth1
 PASS eth1 (ice): native XDP yes, zero copy yes; attach native: ice can, and drops in it cost least, zero copy needs it
 PASS eth1: 2 receive queues
+PASS TX lane gather: ice reads the memory itself and takes 8 pieces of a packet, so payload leaves from the file blocks
 INFO receive checksums: verified
 PASS addresses 192.0.2.10
 PASS ports free: 8080

@@ -192,6 +192,11 @@ fn rings(reports: &[&WorkerReport]) -> String {
         ("gso_refused", sum(&|r| r.worker.gso_refused)),
         ("gso_last_errno", gso_errno),
         ("gso_dropped", sum(&|r| r.worker.gso_dropped)),
+        ("gather_packets", sum(&|r| r.gather.packets)),
+        ("gather_slices", sum(&|r| r.gather.slices)),
+        ("gather_bytes", sum(&|r| r.gather.bytes)),
+        ("gather_copied_bytes", sum(&|r| r.gather.copied_bytes)),
+        ("gather_not_taken", sum(&|r| r.gather.not_taken)),
         ("kicks_link_down", sum(&|r| r.worker.link_down)),
         ("kicks_queue_lost", sum(&|r| r.worker.queue_lost)),
         ("sleeps", sum(&|r| r.worker.sleeps)),
@@ -201,7 +206,7 @@ fn rings(reports: &[&WorkerReport]) -> String {
 
 /// Every counter of a queue. `kicks_down` is left to the worker, which tells a link that is down from a queue that is
 /// lost.
-fn queue_rows(counters: &QueueCounters) -> [(&'static str, u64); 16] {
+fn queue_rows(counters: &QueueCounters) -> [(&'static str, u64); 17] {
     let &QueueCounters {
         rx_packets,
         rx_frames,
@@ -209,6 +214,7 @@ fn queue_rows(counters: &QueueCounters) -> [(&'static str, u64); 16] {
         rx_broken_packets,
         tx_packets,
         tx_frames,
+        tx_slices,
         tx_refused,
         completions,
         completions_invalid,
@@ -228,6 +234,7 @@ fn queue_rows(counters: &QueueCounters) -> [(&'static str, u64); 16] {
         ("rx_broken_packets", rx_broken_packets),
         ("packets_out", tx_packets),
         ("packets_out_frames", tx_frames),
+        ("packets_out_slices", tx_slices),
         ("tx_refused", tx_refused),
         ("completions", completions),
         ("completions_invalid", completions_invalid),

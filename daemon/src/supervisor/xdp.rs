@@ -15,7 +15,7 @@ use sluice_xdp_prog::{Attached, AttachedMode, Endpoint, Reason, Steer, SteerConf
 use super::napi::ThreadedNapi;
 use super::syn_guard::{Change, SynGuard};
 use super::team::{Crew, Joined, Team};
-use super::xdp_worker::Builder;
+use super::xdp_worker::{Builder, lane_of};
 use super::{Ended, Failure, Service, disk_problem, no_placement, served_root, summary};
 use crate::config::{self, Config};
 use crate::farewells::{FarewellBook, farewells};
@@ -137,6 +137,12 @@ pub(super) fn start(
             choice.why
         ));
     }
+    if let Some(why) = why_lane(config, link, &bound) {
+        super::log(&format!(
+            "tx_lane = \"auto\" took {lanes} on {}: {why}",
+            link.name
+        ));
+    }
     if let Some(warning) = &attached.warning {
         super::log(&format!("warning: {warning}"));
     }
@@ -193,6 +199,14 @@ fn describe(
         distinct(bound, |b| if b.huge_pages { "huge" } else { "4k" }),
         endpoints.join(" ")
     )
+}
+
+/// Why the queues have the lane that they have, if the configuration left the choice.
+fn why_lane(config: &Config, link: &InterfaceFacts, bound: &[Bound]) -> Option<String> {
+    let lane = config.xdp.tx_lane;
+    // They are bound alike, as one driver with one MTU binds them.
+    let first = bound.first().filter(|_| lane == config::TxLane::Auto)?;
+    lane_of(lane, link, first).ok().map(|choice| choice.why)
 }
 
 /// How workers and kernel wait for packets.

@@ -19,7 +19,9 @@ use super::{Failure, disk_problem, services_config, upload_limits};
 use crate::clock::monotonic;
 use crate::config::{self, Config};
 use crate::limits::Limits;
-use crate::preflight::{InterfaceFacts, Problem};
+use crate::preflight::{
+    InterfaceFacts, Lane, LaneChoice, Problem, TxPath, lane_choice, metadata_hinders,
+};
 use crate::services::{Services, ServicesConfig};
 use crate::upload_troubles::UploadTroubles;
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
@@ -31,14 +33,18 @@ const KEEP_ALIVE_PROBES: u8 = 9;
 /// Blocks that straddle the ends of what is in flight.
 const BLOCKS_AT_ENDS: usize = 2;
 
-/// Whether bulk data of a queue leaves as super-segments. A driver in zero-copy mode takes frames without the skb that
-/// makes them dear, and which lane is faster there has not been measured.
-fn takes_tso_lane(lane: config::TxLane, bound: &Bound) -> bool {
-    match lane {
-        config::TxLane::Auto => !bound.zero_copy,
-        config::TxLane::Copy => false,
-        config::TxLane::Tso => true,
-    }
+/// The lane of a queue, as it is bound.
+pub(super) fn lane_of(
+    lane: config::TxLane,
+    link: &InterfaceFacts,
+    bound: &Bound,
+) -> Result<LaneChoice, Problem> {
+    let path = TxPath {
+        driver: link.driver(),
+        zero_copy: bound.zero_copy,
+        packet_frames: bound.max_packet_frames,
+    };
+    lane_choice(lane, &path)
 }
 
 /// Builds one worker per queue from the same ingredients.
@@ -70,7 +76,8 @@ impl Builder<'_> {
                 config::HugePages::Auto => afxdp::HugePages::Auto,
                 config::HugePages::Off => afxdp::HugePages::Off,
             },
-            tx_metadata: self.tx_metadata,
+            tx_metadata: self.tx_metadata
+                && !metadata_hinders(self.config, self.link, self.is_native),
         })
         .map_err(|error| {
             Problem::new(
@@ -102,19 +109,20 @@ impl Builder<'_> {
         let bound = opened.bound();
         let worker = self.worker_config();
         let worker = Worker::new(worker, opened, services, handoff, monotonic());
-        Ok(match self.gso_socket(&bound)? {
-            Some(socket) => worker.with_gso(socket),
-            None => worker,
-        })
+        Ok(
+            match lane_of(self.config.xdp.tx_lane, self.link, &bound)?.lane {
+                Lane::Copy => worker,
+                Lane::Gather => worker.with_gather(),
+                Lane::Tso => match self.gso_socket()? {
+                    Some(socket) => worker.with_gso(socket),
+                    None => worker,
+                },
+            },
+        )
     }
 
-    /// The socket of the TSO lane, if the queue is to have one. Where the configuration leaves the choice, one that
-    /// cannot be had is a warning.
-    fn gso_socket(&self, bound: &Bound) -> Result<Option<GsoSocket>, Failure> {
-        let lane = self.config.xdp.tx_lane;
-        if !takes_tso_lane(lane, bound) {
-            return Ok(None);
-        }
+    /// The socket of the TSO lane. Where the configuration leaves the choice, one that cannot be had is a warning.
+    fn gso_socket(&self) -> Result<Option<GsoSocket>, Failure> {
         match GsoSocket::open(self.link.index, self.limits.queue.send_buffer) {
             Ok(socket) => Ok(Some(socket)),
             Err(error) => {
@@ -123,7 +131,7 @@ impl Builder<'_> {
                     format!("{error}, and the TSO lane sends through one"),
                     "CAP_NET_RAW, and AF_PACKET in RestrictAddressFamilies= of the unit, or tx_lane = \"copy\"",
                 );
-                if lane == config::TxLane::Tso {
+                if self.config.xdp.tx_lane == config::TxLane::Tso {
                     return Err(problem.into());
                 }
                 super::log(&format!("warning: {problem}"));

@@ -1,6 +1,6 @@
 //! From what the stack lets go to packets on the TX ring, or in the TSO lane: runs of segments, a lane each.
 //!
-//! This is the copy lane. The headers of a run are written once and copied for each of its segments; the payload is
+//! This is the copy lane, and the way into the gather lane (`gather_lane`). The headers of a run are written once and copied for each of its segments; the payload is
 //! copied from the exchange's blocks by `frames`. The stack is never asked for more segments than the ring has room for,
 //! so that nothing it lets go is lost here for want of room.
 
@@ -13,6 +13,7 @@ use sluice_wire::{Ecn, LinkHeader, RunTemplate, TcpEmit, TcpHeader};
 
 use super::Worker;
 use super::frames::{Payload, send_packet};
+use super::gather_lane::{GatherLane, send_payload};
 use super::gso_lane::GSO_PAYLOAD_MAX;
 
 /// Packets built per turn. They, and what was read for them, are most of a turn, and a request that arrives waits for the
@@ -46,8 +47,9 @@ impl Worker {
 
     /// Packets that the ring takes now, however long they are.
     fn ring_room(&self) -> u32 {
-        // At most `TX_FRAMES_MAX`.
-        let frames = u32::try_from(self.tx_frames_max).unwrap_or(u32::MAX);
+        let pieces = self.gather.as_ref().map_or(0, GatherLane::pieces_max);
+        // Some.
+        let frames = u32::try_from(self.tx_frames_max.max(pieces)).unwrap_or(u32::MAX);
         self.queue.tx_slots() / frames
     }
 
@@ -91,7 +93,8 @@ impl Worker {
             at: segment.payload.start,
             len,
         });
-        let sent = send_packet(
+        let sent = send_payload(
+            self.gather.as_mut(),
             &mut self.queue,
             self.tx_frames_max,
             |buffer| emit.emit(buffer),
@@ -102,6 +105,9 @@ impl Worker {
             return;
         }
         if let Some(exchange) = exchange {
+            if let Some(gather) = &mut self.gather {
+                gather.hold(exchange, &mut self.services);
+            }
             exchange.sent(segment.payload.end, now, &mut self.services);
             if let Some(gso) = &mut self.gso {
                 gso.on_queued(slot);
@@ -145,11 +151,21 @@ impl Worker {
                 true => template.emit_last(ahead, payload.len, buffer),
                 false => template.emit(ahead, buffer),
             };
-            if send_packet(&mut self.queue, self.tx_frames_max, headers, Some(&payload)) {
+            let sent = send_payload(
+                self.gather.as_mut(),
+                &mut self.queue,
+                self.tx_frames_max,
+                headers,
+                Some(&payload),
+            );
+            if sent {
                 sent_until = Some(end);
             } else {
                 self.counters.tx_not_built += 1;
             }
+        }
+        if let Some(gather) = &mut self.gather {
+            gather.hold(exchange, &mut self.services);
         }
         if let Some(end) = sent_until {
             exchange.sent(end, now, &mut self.services);

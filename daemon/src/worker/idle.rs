@@ -71,8 +71,9 @@ impl Worker {
         let until_drained = self.drain_at.map_or(SLEEP_NS_MAX, |at| {
             at.as_nanos().saturating_sub(now.as_nanos())
         });
-        // While frames are still in the kernel's hands their completions need a look now and then.
-        let until_completion = if self.queue.ledger().tx_in_flight > 0 {
+        // While frames, or slices of blocks that somebody may wait for, are still in the kernel's hands their completions need
+        // a look now and then: they wake nobody.
+        let until_completion = if self.queue.tx_in_flight() > 0 {
             1_000_000
         } else {
             SLEEP_NS_MAX

@@ -4,7 +4,8 @@ use sluice_afxdp::{Bound, Ledger, QueueCounters, XdpStatistics};
 use sluice_tcp::StackCounters;
 use sluice_wire::DropReason;
 
-use super::Worker;
+use super::gather_lane::GatherLane;
+use super::{GatherCounters, Worker};
 use crate::services::ServiceReport;
 
 /// What the worker itself counts; plain integers of one thread.
@@ -80,6 +81,8 @@ impl WorkerCounters {
 pub struct WorkerReport {
     /// The worker's own counters.
     pub worker: WorkerCounters,
+    /// The gather lane.
+    pub gather: GatherCounters,
     /// TCP.
     pub tcp: StackCounters,
     /// Connections, half-open ones included.
@@ -110,6 +113,8 @@ impl Worker {
     /// Fills a report. Does not allocate.
     pub fn fill(&self, report: &mut WorkerReport) {
         report.worker = self.counters;
+        let gather = self.gather.as_ref().map(GatherLane::counters);
+        report.gather = gather.unwrap_or_default();
         report.tcp = *self.stack.counters();
         report.connections = self.stack.len();
         report.half_open = self.stack.half_open();

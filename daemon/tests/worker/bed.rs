@@ -65,6 +65,10 @@ pub struct Setup {
     /// With the TSO lane.
     pub gso: bool,
     pub uploads: UploadLimits,
+    /// With the gather lane.
+    pub gather: bool,
+    /// Pieces that the device takes of a packet, at most 18.
+    pub packet_frames: usize,
 }
 
 impl Default for Setup {
@@ -87,6 +91,8 @@ impl Default for Setup {
             multi_buffer: true,
             gso: false,
             uploads: UploadLimits::NONE,
+            gather: false,
+            packet_frames: 18,
         }
     }
 }
@@ -136,6 +142,9 @@ impl Bed {
             let (socket, twin) = GsoSocket::in_memory();
             worker = worker.with_gso(socket);
             gso = Some(twin);
+        }
+        if setup.gather {
+            worker = worker.with_gather();
         }
         Bed {
             worker,
@@ -312,6 +321,7 @@ impl Bed {
         assert!(disk.at_rest(), "{disk:?}");
         let frames = self.worker.queue().ledger();
         assert!(frames.at_rest(), "{frames:?}");
+        assert_eq!(self.worker.queue().slices_in_flight(), 0);
         self.assert_nothing_odd();
     }
 
@@ -378,6 +388,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
     };
     // Shortly before the wrap of the ring indices.
     let (queue, nic) = Queue::in_memory(umem, &queue_config, u32::MAX - 100);
+    let queue = queue.with_packet_frames(setup.packet_frames);
     let disk_config = DiskConfig {
         threads: 2,
         files: 64,

@@ -145,10 +145,13 @@ struct Storm<'a> {
 impl<'a> Storm<'a> {
     fn new(site: &Site, files: &'a [(String, Vec<u8>)], seed: u64) -> Storm<'a> {
         let mut random = Random::new(seed);
+        let lane = random.below(3);
         let setup = Setup {
             mtu: if random.chance(30) { 9000 } else { 1500 },
             offload: random.chance(50),
-            gso: random.chance(50),
+            gso: lane == 1,
+            gather: lane == 2,
+            packet_frames: 3 + random.below(16),
             ring: 256,
             rx_ring: 256,
             frames: 1024,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Queue, QueueConfig};
+use super::{BlockArea, Queue, QueueConfig};
 use crate::port::{Port, Switchboard};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::stats::{Bound, QueueCounters};
@@ -32,6 +32,7 @@ impl Queue {
             Producer::new(nic_rx),
             Consumer::new(nic_tx),
             umem.frame_memory(),
+            umem.all_memory(),
             umem.tx_headroom(),
             config.multi_buffer,
             Arc::clone(&switchboard),
@@ -43,6 +44,7 @@ impl Queue {
             completion: Consumer::new(completion),
             port: Port::Memory(switchboard),
             frames: QueueConfig::frames(&umem),
+            blocks: BlockArea::of(&umem),
             bound: Bound {
                 zero_copy: false,
                 tx_checksum: umem.tx_headroom() > 0,
@@ -66,5 +68,12 @@ impl Queue {
         };
         queue.refill();
         (queue, nic)
+    }
+
+    /// Takes at most `frames` frames and slices for a packet, as with a driver of fewer segments in zero-copy mode.
+    #[must_use]
+    pub fn with_packet_frames(mut self, frames: usize) -> Self {
+        self.bound.max_packet_frames = self.bound.max_packet_frames.min(frames).max(1);
+        self
     }
 }

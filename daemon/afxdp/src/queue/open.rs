@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use super::{Bind, Queue, QueueConfig};
+use super::{Bind, BlockArea, Queue, QueueConfig};
 use crate::error::OpenError;
 use crate::netlink::{self, XskFeatures};
 use crate::port::Port;
@@ -45,6 +45,7 @@ impl Queue {
             fill: Producer::new(rings.fill),
             completion: Consumer::new(rings.completion),
             frames: QueueConfig::frames(&umem),
+            blocks: BlockArea::of(&umem),
             bound: Bound {
                 zero_copy: false,
                 tx_checksum: metadata,
