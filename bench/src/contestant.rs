@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -12,6 +13,9 @@ use crate::offloads::Offloads;
 use crate::report::Serving;
 use crate::scenario::Direction;
 use crate::server::{Backend, Launch, Server};
+
+/// Descriptors of a server that are no connections.
+const FILES_BESIDE: u64 = 100;
 
 /// A server that takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -35,6 +39,15 @@ pub enum Contestant {
     Kernel,
     /// nginx with sendfile
     Nginx,
+}
+
+/// What a server has to be able to do in a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Which way the objects go.
+    pub direction: Direction,
+    /// Connections that are open at the same time.
+    pub connections: u32,
 }
 
 /// One that runs.
@@ -72,13 +85,17 @@ impl Contestant {
         binary: &Path,
         root: &Path,
         cpu: u32,
-        direction: Direction,
+        demand: &Demand,
     ) -> Result<Running, Error> {
         let (backend, xdp) = match self {
             Contestant::Nginx => {
-                return Nginx::start(lab, root, cpu, direction).map(Running::Nginx);
+                files_for(demand)?;
+                return Nginx::start(lab, root, cpu, demand).map(Running::Nginx);
             }
-            Contestant::Kernel => (Backend::Kernel, ""),
+            Contestant::Kernel => {
+                files_for(demand)?;
+                (Backend::Kernel, "")
+            }
             Contestant::Xdp => (Backend::Xdp, ""),
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
             Contestant::XdpTso => (Backend::Xdp, "tx_lane = \"tso\""),
@@ -89,12 +106,24 @@ impl Contestant {
         };
         let launch = Launch {
             xdp,
-            uploads: direction == Direction::Up,
+            uploads: demand.direction == Direction::Up,
+            connections: demand.connections,
             pinned: true,
             ..Launch::new(backend, cpu)
         };
         Server::launch(lab, binary, root, &launch).map(Running::Sluiced)
     }
+}
+
+/// Whether a server on kernel sockets may have a descriptor for each connection: it gets the limits of this process.
+fn files_for(demand: &Demand) -> Result<(), Error> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| Error::io("limit of open files")(error.into()))?;
+    let needed = u64::from(demand.connections) + FILES_BESIDE;
+    if needed <= most {
+        return Ok(());
+    }
+    Err(Error::Files { needed, most })
 }
 
 impl Running {

@@ -182,8 +182,8 @@ fn say(word: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// As many connections as the hard limit allows; the soft one is often 1024.
-fn raise_file_limit() -> Result<(), Error> {
+/// As many connections as the hard limit allows, for this process and those that it starts; the soft one is often 1024.
+pub fn raise_file_limit() -> Result<(), Error> {
     let failed = |error: nix::errno::Errno| Error::io("limit of open files")(error.into());
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(failed)

@@ -23,6 +23,7 @@ mod upload;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Args;
 
@@ -31,9 +32,10 @@ pub use curl::fetch;
 /// Name of the measure of bulk.
 pub const GOODPUT: &str = "goodput";
 
-use crate::contestant::Contestant;
+use crate::contestant::{Contestant, Demand};
 use crate::error::Error;
-use crate::lab::{End, Lab};
+use crate::lab::{End, Lab, output};
+use crate::load::raise_file_limit;
 use crate::offloads::{receive_on_own_cpus, threaded_napi};
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
@@ -43,6 +45,8 @@ use crate::syscalls;
 use trial::Bed;
 use turns::{Turns, not_run};
 
+/// Connections to one port from one address: some ports are still closing.
+const PORTS_PER_ADDRESS: u32 = 50_000;
 /// Name of the reports in `--out`.
 const NAME: &str = "bench";
 
@@ -150,6 +154,8 @@ impl Options {
 pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report, Error> {
     let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
     report.notes = notes(scenario);
+    raise_file_limit()?;
+    let real_time = real_time(scenario, &mut report);
     let uncounted = syscalls::missing();
     report.notes.push(match uncounted {
         None => "system calls: of all threads of the server, counted at the kernel's tracepoint in a further run that is not timed".to_owned(),
@@ -187,7 +193,13 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
             load: &scenario.load,
             calls: RefCell::default(),
             own_cpus: scenario.link.own_cpus,
+            demand: Demand {
+                direction: scenario.load.direction,
+                connections: scenario.most_connections(),
+            },
+            real_time,
         };
+        lab.add_client_addresses(scenario.most_connections() / PORTS_PER_ADDRESS)?;
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
@@ -211,6 +223,23 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
     report.findings = measures::beside(&report.rows);
     report.findings.extend(counting::kinds(&report.rows));
     Ok(report.finish())
+}
+
+/// Whether the client gets real-time priority, and what the report says of it.
+fn real_time(scenario: &Scenario, report: &mut Report) -> bool {
+    if !scenario.load.real_time {
+        return false;
+    }
+    let tried = output("chrt", Command::new("chrt").args(["--fifo", "1", "true"]));
+    match &tried {
+        Ok(_) => report
+            .notes
+            .push("the client that is measured has real-time priority (FIFO 1)".to_owned()),
+        Err(error) => report.warnings.push(format!(
+            "the client has no real-time priority, so latency is that of the scheduler, too: {error}"
+        )),
+    }
+    tried.is_ok()
 }
 
 /// The rate of an open loop, none for the closed one, or why it is not known.

@@ -12,6 +12,9 @@ use crate::seat::Seat;
 /// Ticks per second of /proc/stat: USER_HZ is 100 on every Linux.
 const HZ: f64 = 100.0;
 
+/// Caches of the kernel that a TCP socket over IPv4 has an object in, and no other thing but sockets.
+const SOCKET_CACHES: [&str; 2] = ["TCP", "sock_inode_cache"];
+
 /// Ticks of a CPU since boot, from proc_stat(5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ticks {
@@ -30,6 +33,9 @@ pub struct Snapshot {
     server: Ticks,
     client: Ticks,
     packets: u64,
+    resident: u64,
+    sockets: Option<u64>,
+    throttled: Option<u64>,
 }
 
 /// What lies between two moments.
@@ -49,6 +55,12 @@ pub struct Usage {
     pub stolen_s: f64,
     /// Packets that the client's link sent and received; a super-packet is one.
     pub packets: u64,
+    /// Bytes of the server's resident memory at the end.
+    pub resident: u64,
+    /// Bytes that the kernel had for TCP sockets at the end, of everybody; `None` if it does not say.
+    pub sockets: Option<u64>,
+    /// How often heat slowed one of both CPUs down; `None` if they do not count it.
+    pub throttled: Option<u64>,
 }
 
 impl Snapshot {
@@ -61,12 +73,20 @@ impl Snapshot {
             let devices = read(&format!("/proc/{pid}/net/dev"))?;
             Ok(packets(&devices, name).unwrap_or(0))
         });
+        let at = Instant::now();
         Ok(Snapshot {
-            at: Instant::now(),
+            at,
             process_s,
             server: of(seat.server_cpu),
             client: of(seat.client_cpu),
             packets: packets.transpose()?.unwrap_or(0),
+            resident: resident_bytes(server)?,
+            sockets: fs::read_to_string("/proc/slabinfo")
+                .ok()
+                .and_then(|slabs| sockets(&slabs)),
+            throttled: throttled(seat.server_cpu)
+                .zip(throttled(seat.client_cpu))
+                .map(|(server, client)| server + client),
         })
     }
 
@@ -86,6 +106,12 @@ impl Snapshot {
             client_s: client(|ticks| ticks.busy),
             stolen_s: server(|ticks| ticks.stolen) + client(|ticks| ticks.stolen),
             packets: self.packets.saturating_sub(earlier.packets),
+            resident: self.resident,
+            sockets: self.sockets,
+            throttled: self
+                .throttled
+                .zip(earlier.throttled)
+                .map(|(now, then)| now.saturating_sub(then)),
         }
     }
 }
@@ -98,6 +124,12 @@ pub fn resident_bytes(pid: u32) -> Result<u64, Error> {
 /// User and system seconds of all threads of a process.
 fn process_seconds(pid: u32) -> Result<f64, Error> {
     Ok(process(&read(&format!("/proc/{pid}/stat"))?).unwrap_or(0.0))
+}
+
+/// How often heat slowed a CPU down since boot. Virtual CPUs and those of some makers do not say.
+pub fn throttled(cpu: u32) -> Option<u64> {
+    let file = format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count");
+    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 fn read(path: &str) -> Result<String, Error> {
@@ -129,8 +161,8 @@ fn ticks(stat: &str, cpu: u32) -> Option<Ticks> {
     })
 }
 
-/// Packets received and sent, from proc_pid_net(5).
-fn packets(devices: &str, link: &str) -> Option<u64> {
+/// Packets that a link received and sent, from proc_pid_net(5).
+pub fn packets(devices: &str, link: &str) -> Option<u64> {
     let line = devices
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(link)?.strip_prefix(':'))?;
@@ -144,6 +176,18 @@ fn resident(status: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib << 10)
+}
+
+/// Bytes of the objects of the caches that every TCP socket has one of, from slabinfo(5): name, active objects, all
+/// objects, bytes of one.
+fn sockets(slabs: &str) -> Option<u64> {
+    let bytes = |name: &str| {
+        let of = |line: &&str| line.split_whitespace().next() == Some(name);
+        let line = slabs.lines().find(of)?;
+        let field = |at| line.split_whitespace().nth(at)?.parse::<u64>().ok();
+        Some(field(1)? * field(3)?)
+    };
+    SOCKET_CACHES.iter().map(|name| bytes(name)).sum()
 }
 
 /// Fields 14 and 15 of proc_pid_stat(5).
@@ -174,6 +218,15 @@ mod tests {
             })
         );
         assert_eq!(ticks(stat, 2), None);
+    }
+
+    #[test]
+    fn memory_of_sockets_is_that_of_their_objects() {
+        let slabs = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\n\
+                     TCPv6  7 26 2496 13 8 : tunables\nTCP   10 104 2000 13 8 : tunables\n\
+                     sock_inode_cache    20    304    800   19    4\n";
+        assert_eq!(sockets(slabs), Some(36_000));
+        assert_eq!(sockets("TCP 1 2 3\n"), None, "the other is not there");
     }
 
     #[test]

@@ -154,16 +154,26 @@ mod tests {
             refused(4, &[WHOLE, b"!"].concat()),
             "the answer is too long"
         );
-        assert!(Answer::new(Expected::Object(4)).take(b"SSH-2.0-none\r\n\r\n").is_err());
+        assert!(
+            Answer::new(Expected::Object(4))
+                .take(b"SSH-2.0-none\r\n\r\n")
+                .is_err()
+        );
     }
 
     #[test]
     fn what_is_stored_is_answered_by_201_or_204() {
         for (bytes, is_right) in [
             (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], true),
-            (b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nOK", true),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
-            (b"HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n", false),
+            (
+                &b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nOK"[..],
+                true,
+            ),
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"[..], false),
+            (
+                &b"HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n"[..],
+                false,
+            ),
         ] {
             let mut answer = Answer::new(Expected::Stored);
             let is_stored = answer.take(bytes).is_ok() && answer.is_complete();

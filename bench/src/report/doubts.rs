@@ -27,6 +27,8 @@ pub mod known {
     pub const STOLEN: &str = "stolen";
     /// Percent of a run by which the time over which CPUs were counted differs from the run.
     pub const LATE: &str = "counted late";
+    /// How often heat slowed a CPU down.
+    pub const THROTTLED: &str = "throttled";
     /// Requests that did not end well.
     pub const FAILED: &str = "failed";
 }
@@ -69,9 +71,11 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
         .series(decided_by)
         .filter(|series| series.measure.better != Better::Neither)
         .map_or(0.0, |series| series.summary.spread());
-    let failed: f64 = contender
-        .series(known::FAILED)
-        .map_or(0.0, |series| series.runs.iter().sum());
+    let sum = |name| {
+        let series = contender.series(name);
+        series.map_or(0.0, |series| series.runs.iter().sum::<f64>())
+    };
+    let (failed, throttled) = (sum(known::FAILED), sum(known::THROTTLED));
     let client_bound = median(known::CLIENT_BUSY) > BUSY && median(known::SERVER_BUSY) < BUSY;
     [
         (spread > SPREAD_DOUBTFUL).then(|| {
@@ -97,6 +101,8 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
             let percent = median(known::STOLEN);
             format!("the hypervisor took {percent:.1} % of a CPU; repeat on a quiet machine")
         }),
+        (throttled > 0.0)
+            .then(|| format!("heat slowed the CPUs down {throttled} times; let the machine cool")),
         (failed > 0.0).then(|| format!("{failed} requests failed")),
     ]
     .into_iter()
@@ -135,6 +141,7 @@ mod tests {
             (busy(known::OTHERS), 30.0),
             (busy(known::LATE), 12.0),
             (busy(known::STOLEN), 5.0),
+            (busy(known::THROTTLED), 3.0),
             (busy(known::FAILED), 2.0),
         ]);
         let doubts = of(&report).join("\n");
@@ -143,6 +150,7 @@ mod tests {
             "other tasks used 30 %",
             "12 % too long",
             "took 5.0 %",
+            "down 3 times",
             "2 requests failed",
         ] {
             assert!(doubts.contains(doubt), "{doubt}: {doubts}");
