@@ -41,13 +41,15 @@ pub enum Contestant {
     Nginx,
 }
 
-/// What a server has to be able to do in a scenario.
+/// What a server has to be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// Which way the objects go.
     pub direction: Direction,
     /// Connections that are open at the same time.
     pub connections: u32,
+    /// The same of the row of the scenario that has most: what it is configured for, so that rows differ in nothing else.
+    pub most_connections: u32,
 }
 
 /// One that runs.
@@ -107,7 +109,7 @@ impl Contestant {
         let launch = Launch {
             xdp,
             uploads: demand.direction == Direction::Up,
-            connections: demand.connections,
+            connections: demand.most_connections,
             pinned: true,
             ..Launch::new(backend, cpu)
         };

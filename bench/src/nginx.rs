@@ -105,7 +105,7 @@ fn configuration(scratch: &Path, pid: &Path, root: &Path, demand: &Demand) -> St
         }
     };
     // `worker_rlimit_nofile` would be of a worker, which there is none of: the limit of files is that of this process.
-    let connections = demand.connections.saturating_add(64).max(8192);
+    let connections = demand.most_connections.saturating_add(64).max(8192);
     format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log {log:?};\n\
          events {{ worker_connections {connections}; }}\n\
@@ -126,7 +126,8 @@ mod tests {
             Path::new("/r"),
             &Demand {
                 direction: Direction::Up,
-                connections: 10_000,
+                connections: 1,
+                most_connections: 10_000,
             },
         );
         let paths = text.split('"').skip(1).step_by(2);

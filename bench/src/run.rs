@@ -32,7 +32,7 @@ pub use curl::fetch;
 /// Name of the measure of bulk.
 pub const GOODPUT: &str = "goodput";
 
-use crate::contestant::{Contestant, Demand};
+use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::lab::{End, Lab, output};
 use crate::load::raise_file_limit;
@@ -170,6 +170,8 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
         }
     });
     let cases = scenario.cases();
+    let open = cases.iter().map(Case::open_connections);
+    let most_connections = open.max().unwrap_or(0);
     for &mtu in &scenario.link.mtu {
         let lab = match scenario.load.direction {
             Direction::Down => Lab::new(mtu)?,
@@ -193,13 +195,10 @@ pub fn measure(scenario: &Scenario, binary: &Path, seat: &Seat) -> Result<Report
             load: &scenario.load,
             calls: RefCell::default(),
             own_cpus: scenario.link.own_cpus,
-            demand: Demand {
-                direction: scenario.load.direction,
-                connections: scenario.most_connections(),
-            },
+            most_connections,
             real_time,
         };
-        lab.add_client_addresses(scenario.most_connections() / PORTS_PER_ADDRESS)?;
+        lab.add_client_addresses(most_connections / PORTS_PER_ADDRESS)?;
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {

@@ -156,6 +156,13 @@ pub struct Case {
     pub arrivals: Arrivals,
 }
 
+impl Case {
+    /// At the same time, bulk beside included.
+    pub fn open_connections(&self) -> u32 {
+        self.connections + self.resting + self.beside
+    }
+}
+
 fn closed() -> Vec<Arrivals> {
     vec![Arrivals::Closed]
 }
@@ -385,20 +392,6 @@ impl Scenario {
         Err(format!(
             "load.resting: write numbers up to {over_kernel}, or to {over_afxdp} for client = \"afxdp\", without keep_alive = false or direction = \"up\""
         ))
-    }
-
-    /// Connections that are open at the same time in the row that has most, bulk beside included.
-    pub fn most_connections(&self) -> u32 {
-        let Load {
-            connections,
-            resting,
-            beside,
-            ..
-        } = &self.load;
-        [connections, resting, beside]
-            .iter()
-            .map(|list| list.iter().max().copied().unwrap_or(0))
-            .sum()
     }
 
     /// A percentage needs something that it is of, measured before.

@@ -40,8 +40,8 @@ pub struct Bed<'a> {
     pub calls: RefCell<Option<Counting>>,
     /// Whether each end receives on its own CPU.
     pub own_cpus: bool,
-    /// What every server has to be able to do.
-    pub demand: Demand,
+    /// Connections of the case that has most.
+    pub most_connections: u32,
     /// Whether the client comes before everything else on its CPU.
     pub real_time: bool,
 }
@@ -105,7 +105,12 @@ impl Bed<'_> {
         let root = inbox
             .as_ref()
             .map_or(&self.objects.root, |inbox| &inbox.root);
-        let running = server.start(self.lab, self.binary, root, server_cpu, &self.demand)?;
+        let demand = Demand {
+            direction,
+            connections: case.open_connections(),
+            most_connections: self.most_connections,
+        };
+        let running = server.start(self.lab, self.binary, root, server_cpu, &demand)?;
         let mut done = Done::new(running.serving(self.lab)?);
         if round == COUNTED {
             let counting = Counting::of(running.pid(), self.lab)?;
