@@ -45,7 +45,7 @@ test-loom: setup ## Ring indices and the disk threads' semaphore under every int
 test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and the dialogues with Linux in our place
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test wire -- --ignored --nocapture 2>&1 | tee $(LOGS)/test-wire.log
-	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test peers --test afxdp -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
+	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test lab --test peers --test afxdp -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
 test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines (fetches packages)
@@ -56,8 +56,9 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-SCENARIOS := goodput bulk small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed idle
-QUICK := quick quick-latency quick-connect quick-afxdp
+SCENARIOS := goodput bulk small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed resting \
+	idle upload upload-small polling attach
+QUICK := quick quick-latency quick-connect quick-upload quick-afxdp quick-resting
 # Where the reports go.
 BENCH_OUT ?= target/bench
 

@@ -15,6 +15,8 @@ readonly NETLAB_FAR_V4=198.51.100.2 NETLAB_FAR_V6=2001:db8:1::2
 readonly NETLAB_ROUTER_V4=192.0.2.254 NETLAB_ROUTER_V6=2001:db8::fe
 readonly NETLAB_ROUTER_FAR_V4=198.51.100.254 NETLAB_ROUTER_FAR_V6=2001:db8:1::fe
 readonly NETLAB_CONGESTION=cubic
+# Directories of labs are called so, with the name of the lab behind.
+readonly NETLAB_SCRATCH=sluice-lab
 
 netlab_usage() {
     cat <<USAGE
@@ -157,10 +159,37 @@ netlab_down() {
     done
 }
 
+# netlab_sweep: removes the labs of holders that were killed themselves. A holder locks its directory for as long as it
+# lives: what somebody else can lock is nobody's any more, whatever process ids are used again.
+netlab_sweep() {
+    local place scratch
+    for place in "${TMPDIR:-/tmp}" /dev/shm; do
+        for scratch in "$place/$NETLAB_SCRATCH".*; do
+            if [ -d "$scratch" ] && [ ! -L "$scratch" ] && [ -O "$scratch" ]; then
+                netlab_sweep_one "$scratch" || true
+            fi
+        done
+    done
+}
+
+# netlab_sweep_one DIR: unless its holder lives.
+netlab_sweep_one() (
+    exec 9<"$1" && flock --nonblock 9 || exit 0
+    local name=${1##*/"$NETLAB_SCRATCH".}
+    netlab_down "${name%.*}"
+    rm -rf "$1"
+)
+
 # Whoever holds the other end of stdin may end in any way, SIGKILL included: the lab goes with it.
 netlab_hold() {
-    local scratch
-    scratch=$(mktemp -d)
+    local fresh scratch
+    netlab_sweep
+    fresh=$(mktemp -d)
+    # The lock first, then the name that says what goes with the directory.
+    exec 9<"$fresh"
+    flock 9
+    scratch=${fresh%/*}/$NETLAB_SCRATCH.$1.${fresh##*.}
+    mv -T "$fresh" "$scratch"
     # shellcheck disable=SC2064 # the values of now are meant
     trap "netlab_down '$1'; rm -rf '$scratch'" EXIT
     netlab_up "$@"

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -13,6 +14,9 @@ use crate::report::Serving;
 use crate::scenario::Direction;
 use crate::seat::Seat;
 use crate::server::{Backend, Launch, Server};
+
+/// Descriptors of a server that are no connections.
+const FILES_BESIDE: u64 = 100;
 
 /// A server that takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -40,6 +44,17 @@ pub enum Contestant {
     Kernel,
     /// nginx with sendfile
     Nginx,
+}
+
+/// What a server has to be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Which way the objects go.
+    pub direction: Direction,
+    /// Connections that are open at the same time.
+    pub connections: u32,
+    /// The same of the row of the scenario that has most: what it is configured for, so that rows differ in nothing else.
+    pub most_connections: u32,
 }
 
 /// One that runs.
@@ -79,15 +94,19 @@ impl Contestant {
         binary: &Path,
         root: &Path,
         seat: &Seat,
-        direction: Direction,
+        demand: &Demand,
     ) -> Result<Running, Error> {
         let cpu = seat.server_cpu;
         let threaded = format!("napi = \"threaded\"\nnapi_cores = [{}]", seat.client_cpu);
         let (backend, xdp) = match self {
             Contestant::Nginx => {
-                return Nginx::start(lab, root, cpu, direction).map(Running::Nginx);
+                files_for(demand)?;
+                return Nginx::start(lab, root, cpu, demand).map(Running::Nginx);
             }
-            Contestant::Kernel => (Backend::Kernel, ""),
+            Contestant::Kernel => {
+                files_for(demand)?;
+                (Backend::Kernel, "")
+            }
             Contestant::Xdp => (Backend::Xdp, ""),
             Contestant::XdpCopy => (Backend::Xdp, "tx_lane = \"copy\""),
             Contestant::XdpGather => (Backend::Xdp, "tx_lane = \"gather\""),
@@ -100,12 +119,24 @@ impl Contestant {
         };
         let launch = Launch {
             xdp,
-            uploads: direction == Direction::Up,
+            uploads: demand.direction == Direction::Up,
+            connections: demand.most_connections,
             pinned: true,
             ..Launch::new(backend, cpu)
         };
         Server::launch(lab, binary, root, &launch).map(Running::Sluiced)
     }
+}
+
+/// Whether a server on kernel sockets may have a descriptor for each connection: it gets the limits of this process.
+fn files_for(demand: &Demand) -> Result<(), Error> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| Error::io("limit of open files")(error.into()))?;
+    let needed = u64::from(demand.connections) + FILES_BESIDE;
+    if needed <= most {
+        return Ok(());
+    }
+    Err(Error::Files { needed, most })
 }
 
 impl Running {

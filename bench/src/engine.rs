@@ -123,9 +123,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let mut rows = Vec::new();
     for &connections in &options.connections {
         let (mut sluice, mut smoltcp) = (Vec::new(), Vec::new());
+        let case = Case {
+            connections,
+            options,
+            pattern: &pattern,
+        };
         for round in 1..=options.rounds {
-            let ours = ours(connections, options, &pattern)?;
-            let theirs = theirs(connections, options, &pattern)?;
+            let (ours, theirs) = (ours(&case)?, theirs(&case)?);
             eprintln!(
                 "{connections:6} connections, round {round} of {}: sluice {:7.0} ns, smoltcp {:9.0} ns per segment",
                 options.rounds, ours.ns_per_segment, theirs.ns_per_segment
@@ -206,117 +210,119 @@ fn pin(cpu: usize) -> Result<(), Error> {
         .map_err(|error| Error::io(format!("CPU {cpu}"))(error.into()))
 }
 
-fn ours(connections: u16, options: &Options, pattern: &Pattern) -> Result<Run, Error> {
-    let mut nic = Nic::new(Client::new(connections, options.window));
-    let mut server = Sluice::new(connections, options.checksums, pattern.clone());
-    measure(
-        "sluice",
-        &mut server,
-        &mut nic,
-        connections,
-        options,
-        pattern,
-    )
+fn ours(case: &Case<'_>) -> Result<Run, Error> {
+    let mut nic = Nic::new(Client::new(case.connections, case.options.window));
+    let mut server = case.sluice();
+    case.measure("sluice", &mut server, &mut nic)
 }
 
-fn theirs(connections: u16, options: &Options, pattern: &Pattern) -> Result<Run, Error> {
-    let mut nic = Nic::new(Client::new(connections, options.window));
-    let mut server = Smoltcp::new(
-        connections,
-        options.window,
-        options.checksums,
-        pattern.clone(),
-        &mut nic,
-    );
-    measure(
-        "smoltcp",
-        &mut server,
-        &mut nic,
-        connections,
-        options,
-        pattern,
-    )
+fn theirs(case: &Case<'_>) -> Result<Run, Error> {
+    let Options {
+        window, checksums, ..
+    } = *case.options;
+    let mut nic = Nic::new(Client::new(case.connections, window));
+    let pattern = case.pattern.clone();
+    let mut server = Smoltcp::new(case.connections, window, checksums, pattern, &mut nic);
+    case.measure("smoltcp", &mut server, &mut nic)
 }
 
-/// Warms up until every window is full, with all checks on; then times whole rounds.
-fn measure(
-    name: &'static str,
-    server: &mut impl Server,
-    nic: &mut Nic,
+/// What a server is measured with.
+struct Case<'a> {
     connections: u16,
-    options: &Options,
-    pattern: &Pattern,
-) -> Result<Run, Error> {
-    let now = warm_up(name, server, nic, connections, options, pattern)?;
-    let (run, _) = timed(name, server, nic, connections, options, now)?;
-    Ok(run)
+    options: &'a Options,
+    pattern: &'a Pattern,
 }
 
-/// Rounds with all checks on until every window is full. Returns the time of the next one.
-fn warm_up(
-    name: &'static str,
-    server: &mut impl Server,
-    nic: &mut Nic,
-    connections: u16,
-    options: &Options,
-    pattern: &Pattern,
-) -> Result<Duration, Error> {
-    // Without checksums there is nothing that a check of them could say.
-    if options.checksums == Checksums::Software {
-        nic.client().thorough = Some(pattern.clone());
+impl Case<'_> {
+    fn sluice(&self) -> Sluice {
+        let checksums = self.options.checksums;
+        Sluice::new(self.connections, checksums, self.pattern.clone())
     }
-    let full = u64::from(connections) * u64::from(options.window);
-    let mut now = ROUND;
-    let mut warm = 0;
-    while warm < 2 {
-        if now > ROUND * WARM_UP_ROUNDS {
-            let what = format!("the windows were not full after {WARM_UP_ROUNDS} rounds");
+
+    /// Segments of a round when every window is full.
+    fn full(&self) -> u64 {
+        u64::from(self.connections) * u64::from(self.options.window)
+    }
+
+    /// Warms up until every window is full, with all checks on; then times whole rounds.
+    fn measure(
+        &self,
+        name: &'static str,
+        server: &mut impl Server,
+        nic: &mut Nic,
+    ) -> Result<Run, Error> {
+        let now = self.warm_up(name, server, nic)?;
+        let (run, _) = self.timed(name, server, nic, now)?;
+        Ok(run)
+    }
+
+    /// Rounds with all checks on until every window is full. Returns the time of the next one.
+    fn warm_up(
+        &self,
+        name: &'static str,
+        server: &mut impl Server,
+        nic: &mut Nic,
+    ) -> Result<Duration, Error> {
+        // Without checksums there is nothing that a check of them could say.
+        if self.options.checksums == Checksums::Software {
+            nic.client().thorough = Some(self.pattern.clone());
+        }
+        let mut now = ROUND;
+        let mut warm = 0;
+        while warm < 2 {
+            if now > ROUND * WARM_UP_ROUNDS {
+                let what = format!("the windows were not full after {WARM_UP_ROUNDS} rounds");
+                return Err(wrong(name, what));
+            }
+            nic.round(now, self.options.batch, server);
+            now += ROUND;
+            let (segments, _) = nic.client().take_received();
+            warm += u32::from(nic.client().is_established() && segments == self.full());
+        }
+        nic.client().thorough = None;
+        nic.take_time();
+        Ok(now)
+    }
+
+    /// Times whole rounds from `now` on, and asks whether the client was content. Returns the time of the next one too.
+    fn timed(
+        &self,
+        name: &'static str,
+        server: &mut impl Server,
+        nic: &mut Nic,
+        mut now: Duration,
+    ) -> Result<(Run, Duration), Error> {
+        let Options {
+            window,
+            batch,
+            run_ms,
+            ..
+        } = *self.options;
+        let (mut time, mut segments, mut bytes) = (Duration::ZERO, 0, 0);
+        while time < Duration::from_millis(run_ms) {
+            nic.round(now, batch, server);
+            now += ROUND;
+            time += nic.take_time();
+            let (more_segments, more_bytes) = nic.client().take_received();
+            if more_segments != self.full() {
+                let full = self.full();
+                let what = format!("a round had {more_segments} segments instead of {full}");
+                return Err(wrong(name, what));
+            }
+            segments += more_segments;
+            bytes += more_bytes;
+        }
+        let faults = nic.client().faults();
+        if faults != Faults::default() {
+            return Err(wrong(name, format!("{faults:?}")));
+        }
+        let (least, most) = nic.client().shares();
+        if most - least > u64::from(window) * u64::from(client::MSS) * u64::from(WARM_UP_ROUNDS) {
+            let what = format!("connections got between {least} and {most} bytes");
             return Err(wrong(name, what));
         }
-        nic.round(now, options.batch, server);
-        now += ROUND;
-        let (segments, _) = nic.client().take_received();
-        warm += u32::from(nic.client().is_established() && segments == full);
+        Ok((rates(segments, bytes, time), now))
     }
-    nic.client().thorough = None;
-    nic.take_time();
-    Ok(now)
-}
-
-/// Times whole rounds from `now` on, and asks whether the client was content. Returns the time of the next one too.
-fn timed(
-    name: &'static str,
-    server: &mut impl Server,
-    nic: &mut Nic,
-    connections: u16,
-    options: &Options,
-    mut now: Duration,
-) -> Result<(Run, Duration), Error> {
-    let full = u64::from(connections) * u64::from(options.window);
-    let (mut time, mut segments, mut bytes) = (Duration::ZERO, 0, 0);
-    while time < Duration::from_millis(options.run_ms) {
-        nic.round(now, options.batch, server);
-        now += ROUND;
-        time += nic.take_time();
-        let (more_segments, more_bytes) = nic.client().take_received();
-        if more_segments != full {
-            let what = format!("a round had {more_segments} segments instead of {full}");
-            return Err(wrong(name, what));
-        }
-        segments += more_segments;
-        bytes += more_bytes;
-    }
-    let faults = nic.client().faults();
-    if faults != Faults::default() {
-        return Err(wrong(name, format!("{faults:?}")));
-    }
-    let (least, most) = nic.client().shares();
-    if most - least > u64::from(options.window) * u64::from(client::MSS) * u64::from(WARM_UP_ROUNDS)
-    {
-        let what = format!("connections got between {least} and {most} bytes");
-        return Err(wrong(name, what));
-    }
-    Ok((rates(segments, bytes, time), now))
 }
 
 fn wrong(backend: &'static str, what: String) -> Error {
@@ -386,9 +392,13 @@ mod tests {
     #[test]
     fn both_servers_can_be_measured_without_checksums_too() {
         for checksums in [Checksums::Software, Checksums::Offload] {
-            let options = options(checksums);
+            let case = Case {
+                connections: 3,
+                options: &options(checksums),
+                pattern: &Pattern::new(),
+            };
             for run in [ours, theirs] {
-                let run = run(3, &options, &Pattern::new()).unwrap();
+                let run = run(&case).unwrap();
                 assert!(run.segments >= 3 * 8);
             }
         }

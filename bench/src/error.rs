@@ -111,6 +111,16 @@ pub enum Error {
         /// What failed, and what to do about it.
         said: String,
     },
+    /// Fewer descriptors than connections.
+    #[error(
+        "it needs {needed} open files and the hard limit is {most} -> ulimit -Hn {needed}, as root with CAP_SYS_RESOURCE"
+    )]
+    Files {
+        /// What it needs.
+        needed: u64,
+        /// What it may have.
+        most: u64,
+    },
     /// Reading or writing a file.
     #[error("{what}: {source}")]
     Io {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::offloads::OffloadSet;
 use crate::report::{self, Output};
 use crate::run;
-use crate::scenario::{Arrivals, Client, Direction, Link, Load, Scenario, Size};
+use crate::scenario::{Client, Link, Load, Scenario, Size};
 use crate::seat::Seat;
 
 /// Flags of the scenario.
@@ -70,16 +70,7 @@ impl Options {
             },
             load: Load {
                 client: Client::Curl,
-                direction: Direction::Down,
-                attach: Default::default(),
-                object: vec![Size(self.size << 20)],
-                connections: vec![self.flows],
-                arrivals: vec![Arrivals::Closed],
-                capacity_of: None,
-                keep_alive: true,
-                beside: vec![0],
-                seconds: 0.0,
-                warm_up_seconds: 0.0,
+                ..Load::of(Size(self.size << 20), self.flows)
             },
         }
     }

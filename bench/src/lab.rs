@@ -5,6 +5,7 @@
 //! Ctrl-C does not reach it, and removes everything when its stdin ends, however this process ended.
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,6 +28,8 @@ pub const CLIENT: &str = "192.0.2.2";
 pub const STRANGER: &str = "192.0.2.3";
 /// See [`STRANGER`].
 pub const STRANGER_LINK: &str = "02:00:00:00:00:03";
+/// The first of the further addresses of the client.
+const MORE_CLIENTS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 /// The network of all.
 const NETWORK: &str = "192.0.2.0/24";
 /// What `netlab.sh` sets on the routes of both ends.
@@ -151,6 +154,18 @@ impl Lab {
             to_server: format!("{}x", self.name),
             to_client: format!("{}y", self.name),
         }
+    }
+
+    /// More addresses at the client's end: each has ports of its own.
+    pub fn add_client_addresses(&self, count: u32) -> Result<(), Error> {
+        let link = self.link(End::Client);
+        for host in 0..count {
+            let address = Ipv4Addr::from_bits(MORE_CLIENTS.to_bits() + host);
+            let with_network = format!("{address}/24");
+            let args = ["addr", "add", &with_network, "dev", &link, "noprefixroute"];
+            self.run(End::Client, "ip", &args)?;
+        }
+        Ok(())
     }
 
     /// Lets the kernel at both ends control congestion by another algorithm, from the next connection on.

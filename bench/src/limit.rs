@@ -18,7 +18,7 @@ use crate::lab::{End, Lab, spawning};
 use crate::offloads::{OffloadSet, napi_threads, pin_napi, threaded_napi};
 use crate::report::{self, Conditions, Contender, Measure, Output, Report, Row};
 use crate::run;
-use crate::scenario::{Arrivals, Client, Direction, Link, Load, Scenario, Size};
+use crate::scenario::{Client, Direction, Link, Load, Scenario, Size};
 use crate::seat::Seat;
 use crate::usage::Receiver;
 use crate::xsk::Attach;
@@ -360,16 +360,10 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<Lane
         },
         load: Load {
             client: Client::Afxdp,
-            direction: Direction::Down,
             attach: case.attach,
-            object: vec![OBJECT],
-            connections: vec![options.flows],
-            arrivals: vec![Arrivals::Closed],
-            capacity_of: None,
-            keep_alive: true,
-            beside: vec![0],
             seconds: options.seconds,
             warm_up_seconds: WARM_UP,
+            ..Load::of(OBJECT, options.flows)
         },
     };
     let report = run::measure_uncounted(&scenario, binary, &options.seat)?;

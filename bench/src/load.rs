@@ -13,10 +13,10 @@
 //! | file | role |
 //! |---|---|
 //! | `connection` | one connection: non-blocking connect, request, answer |
-//! | `response` | the head of an answer, and how much body is left |
+//! | `request`, `response` | what is sent; the head of an answer, and how much body is left |
 //! | `schedule` | when requests are due |
 //! | `record` | what is counted, and when |
-//! | `agenda` | who asks next |
+//! | `agenda`, `settling` | who asks next, and who only rests |
 //! | `driver` | the loop over all of them |
 //! | `afxdp` | the other client: our TCP over AF_XDP |
 
@@ -25,13 +25,16 @@ mod agenda;
 mod connection;
 mod driver;
 mod record;
+mod request;
 mod response;
 mod schedule;
+mod settling;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -40,9 +43,10 @@ use sluice_wire::MacAddr;
 
 use crate::error::Error;
 use crate::xsk::{Attach, link_address};
-use driver::Driver;
+use driver::{Driver, Work};
 pub use record::{Outcome, read_histograms};
-use response::Answer;
+use request::{Request, stored};
+use response::{Answer, Expected};
 
 /// How long the answers to an open loop may take after its end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -56,6 +60,8 @@ pub const BEGIN: &str = "begin";
 pub const END: &str = "end";
 /// What it says of an answer that is not the file.
 pub const DIFFERS: &str = "the content differs from the file";
+/// What stands behind the path of the upload that is compared.
+const FIRST: &str = "first";
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Whose TCP asks.
@@ -95,13 +101,21 @@ pub struct Options {
     #[arg(long)]
     path: String,
 
-    /// What the answer must be
+    /// Store the content by PUT instead, each connection under the path with its number behind it. Not over AF_XDP
+    #[arg(long)]
+    upload: bool,
+
+    /// What the answer must be, or what is stored
     #[arg(long, value_name = "FILE")]
     content: PathBuf,
 
     /// Connections at the same time
     #[arg(long, default_value_t = 1)]
     connections: u32,
+
+    /// Connections beside them that ask once before anything is measured, and then rest
+    #[arg(long, default_value_t = 0, conflicts_with_all = ["close", "idle"])]
+    resting: u32,
 
     /// A new connection for every request
     #[arg(long)]
@@ -153,26 +167,20 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn over_kernel(options: &Options) -> Result<(Outcome, Vec<u8>), Error> {
     raise_file_limit()?;
     say(READY).map_err(Error::io("stdout"))?;
-    let length = verify(options)?;
-    let mut driver = Driver::new(options, length).map_err(Error::io("the loader"))?;
+    let name = options.content.display().to_string();
+    let mut file = File::open(&options.content).map_err(Error::io(name.clone()))?;
+    let work = if options.upload {
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(Error::io(name))?;
+        Work::Upload(content.into())
+    } else {
+        Work::Download(file.metadata().map_err(Error::io(name))?.len())
+    };
+    verify(options, &work, &mut file).map_err(Error::io(format!("the first {}", options.path)))?;
+    let mut driver = Driver::new(options, &work).map_err(Error::io("the loader"))?;
     let outcome = driver.run().map_err(Error::io("the loader"))?;
     let histograms = driver.histograms().map_err(Error::io("histograms"))?;
     Ok((outcome, histograms))
-}
-
-impl Options {
-    fn request(&self) -> Vec<u8> {
-        let close = if self.close {
-            "Connection: close\r\n"
-        } else {
-            ""
-        };
-        format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\n{close}\r\n",
-            self.path, self.server
-        )
-        .into_bytes()
-    }
 }
 
 /// A word for the parent.
@@ -182,47 +190,91 @@ fn say(word: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// As many connections as the hard limit allows; the soft one is often 1024.
-fn raise_file_limit() -> Result<(), Error> {
+/// As many connections as the hard limit allows, for this process and those that it starts; the soft one is often 1024.
+pub fn raise_file_limit() -> Result<(), Error> {
     let failed = |error: nix::errno::Errno| Error::io("limit of open files")(error.into());
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(failed)
 }
 
-/// Fetches the object once, compares every byte and gives its length.
-fn verify(options: &Options) -> Result<u64, Error> {
-    let name = options.content.display().to_string();
-    let mut file = File::open(&options.content).map_err(Error::io(name.clone()))?;
-    let length = file.metadata().map_err(Error::io(name.clone()))?.len();
-    let fetched = Error::io(format!("fetching {}", options.path));
-    compare(options, &mut file, length).map_err(fetched)?;
-    Ok(length)
-}
-
-fn compare(options: &Options, file: &mut File, length: u64) -> io::Result<()> {
-    let mut stream = TcpStream::connect(options.server)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = Options {
+/// Moves the object once and compares every byte: what is stored is fetched again.
+fn verify(options: &Options, work: &Work, file: &mut File) -> io::Result<()> {
+    let mut options = Options {
         close: true,
         ..options.clone()
     };
-    stream.write_all(&request.request())?;
-    let mut answer = Answer::new(length);
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let length = match work {
+        Work::Download(length) => *length,
+        Work::Upload(content) => {
+            let put = Request::put(&options, FIRST, Rc::clone(content));
+            converse(&put, &options, Expected::Stored, |_| Ok(()))?;
+            options.path = stored(&options.path, FIRST);
+            file.rewind()?;
+            content.len() as u64
+        }
+    };
     let mut expected = vec![0; BUFFER_BYTES];
-    loop {
+    let (get, object) = (Request::get(&options), Expected::Object(length));
+    converse(&get, &options, object, |body| {
+        let expected = &mut expected[..body.len()];
+        file.read_exact(expected)?;
+        match expected == body {
+            true => Ok(()),
+            false => Err(io::Error::other(DIFFERS)),
+        }
+    })
+}
+
+/// One request on a connection of its own. `each` gets the body of its answer, piece by piece.
+fn converse(
+    request: &Request,
+    options: &Options,
+    expected: Expected,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut stream = TcpStream::connect(options.server)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    for piece in request.rest(0) {
+        stream.write_all(piece)?;
+    }
+    let mut answer = Answer::new(expected);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while !answer.is_complete() {
         let read = stream.read(&mut buffer)?;
         if read == 0 {
             return Err(io::Error::other("the answer is cut short"));
         }
         let body = answer.take(&buffer[..read])?;
-        let expected = &mut expected[..body.len()];
-        file.read_exact(expected)?;
-        if *expected != buffer[body] {
-            return Err(io::Error::other(DIFFERS));
-        }
-        if answer.is_complete() {
-            return Ok(());
+        each(&buffer[body])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a loader that asks nobody.
+    pub fn options() -> Options {
+        Options {
+            server: SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1),
+            client: Stack::Kernel,
+            interface: None,
+            server_link_address: None,
+            attach: Attach::default(),
+            path: "/x".to_owned(),
+            upload: false,
+            content: "unused".into(),
+            connections: 1,
+            resting: 0,
+            close: false,
+            idle: false,
+            rate: None,
+            seconds: 0.4,
+            warm_up: 0.05,
+            attended: false,
+            histograms: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::contestant::Demand;
 use crate::error::Error;
 use crate::lab::{End, Lab, SERVER, spawning};
 use crate::scenario::Direction;
@@ -33,7 +34,7 @@ pub fn version() -> Option<String> {
 
 impl Nginx {
     /// Starts it on `cpu` and waits until it serves `root`.
-    pub fn start(lab: &Lab, root: &Path, cpu: u32, direction: Direction) -> Result<Nginx, Error> {
+    pub fn start(lab: &Lab, root: &Path, cpu: u32, demand: &Demand) -> Result<Nginx, Error> {
         let version = version().ok_or(Error::NoNginx)?;
         let scratch = lab.scratch();
         let (config, pid) = (scratch.join("nginx.conf"), scratch.join("nginx.pid"));
@@ -42,7 +43,7 @@ impl Nginx {
         let stderr = fs::File::create(&said).map_err(Error::io(said.display().to_string()))?;
         // What an earlier one left would look as if this one were ready.
         let _ = fs::remove_file(&pid);
-        fs::write(&config, configuration(scratch, &pid, root, direction))
+        fs::write(&config, configuration(scratch, &pid, root, demand))
             .map_err(Error::io(config.display().to_string()))?;
         let child = lab
             .command(End::Server, "taskset")
@@ -55,7 +56,7 @@ impl Nginx {
             .map_err(spawning(PROGRAM))?;
         let mut nginx = Nginx {
             child,
-            ready: match direction {
+            ready: match demand.direction {
                 Direction::Down => format!("{version}, one process, sendfile"),
                 Direction::Up => format!("{version}, one process, dav_methods PUT"),
             },
@@ -104,23 +105,25 @@ fn lines(texts: &[String]) -> String {
     lines.join("\n")
 }
 
-fn configuration(scratch: &Path, pid: &Path, root: &Path, direction: Direction) -> String {
+fn configuration(scratch: &Path, pid: &Path, root: &Path, demand: &Demand) -> String {
     let log = scratch.join("nginx.log");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("  {kind}_temp_path {scratch:?};\n"))
         .collect();
     // Of any size.
-    let uploads = match direction {
+    let uploads = match demand.direction {
         Direction::Down => "",
         Direction::Up => {
             "  client_max_body_size 0;\n  dav_methods PUT;\n  create_full_put_path on;\n"
         }
     };
+    // `worker_rlimit_nofile` would be of a worker, which there is none of: the limit of files is that of this process.
+    let connections = demand.most_connections.saturating_add(64).max(8192);
     format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log {log:?};\n\
-         worker_rlimit_nofile 16384;\nevents {{ worker_connections 8192; }}\n\
-         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000;\n\
+         events {{ worker_connections {connections}; }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000;\n  keepalive_timeout 1h;\n\
          {temporary}{uploads}  server {{ listen {SERVER}:{PORT}; root {root:?}; }}\n}}\n"
     )
 }
@@ -141,13 +144,18 @@ mod tests {
             Path::new("/s"),
             Path::new("/s/pid"),
             Path::new("/r"),
-            Direction::Up,
+            &Demand {
+                direction: Direction::Up,
+                connections: 1,
+                most_connections: 10_000,
+            },
         );
         let paths = text.split('"').skip(1).step_by(2);
         for path in paths {
             assert!(path.starts_with("/s") || path == "/r", "{path}");
         }
         assert!(text.contains("dav_methods PUT;"), "{text}");
+        assert!(text.contains("worker_connections 10064;"), "{text}");
         assert!(text.contains("listen 192.0.2.1:8080; root \"/r\";"));
     }
 }

@@ -24,6 +24,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Args;
 
@@ -34,6 +35,8 @@ pub const GOODPUT: &str = "goodput";
 
 use crate::contestant::Contestant;
 use crate::error::Error;
+use crate::lab::output;
+use crate::load::raise_file_limit;
 use crate::offloads::OWN_CPUS;
 use crate::report::{self, Conditions, Contender, Output, Report, check};
 use crate::scenario::{Arrivals, Case, Client, Direction, Scenario};
@@ -164,6 +167,8 @@ fn measure_and(
 ) -> Result<Report, Error> {
     let mut report = Report::new(&scenario.name, &scenario.about, conditions(scenario, seat)?);
     report.notes = notes(scenario);
+    raise_file_limit()?;
+    let real_time = real_time(scenario, &mut report);
     report.notes.push(match uncounted {
         None => "system calls: of all threads of the server, counted at the kernel's tracepoint in a further run that is not timed".to_owned(),
         Some(why) => format!("system calls are not counted: {why}"),
@@ -178,7 +183,7 @@ fn measure_and(
     });
     let cases = scenario.cases();
     for &mtu in &scenario.link.mtu {
-        let beds = Beds::new(scenario, binary, seat, mtu)?;
+        let beds = Beds::new(scenario, binary, seat, mtu, real_time)?;
         // What the closed loop of the row before gave, for percentages of it.
         let mut capacities = BTreeMap::new();
         for case in cases.iter().filter(|case| case.mtu == mtu) {
@@ -202,6 +207,23 @@ fn measure_and(
     report.findings = measures::beside(&report.rows);
     report.findings.extend(counting::kinds(&report.rows));
     Ok(report.finish())
+}
+
+/// Whether the client gets real-time priority, and what the report says of it.
+fn real_time(scenario: &Scenario, report: &mut Report) -> bool {
+    if !scenario.load.real_time {
+        return false;
+    }
+    let tried = output("chrt", Command::new("chrt").args(["--fifo", "1", "true"]));
+    match &tried {
+        Ok(_) => report
+            .notes
+            .push("the client that is measured has real-time priority (FIFO 1)".to_owned()),
+        Err(error) => report.warnings.push(format!(
+            "the client has no real-time priority, so latency is that of the scheduler, too: {error}"
+        )),
+    }
+    tried.is_ok()
 }
 
 /// The rate of an open loop, none for the closed one, or why it is not known.

@@ -1,7 +1,7 @@
 //! A scenario file: which servers, over which links, under which load. docs/BENCH.md lists every key.
 //!
-//! Every list multiplies: a scenario is all combinations of its MTUs, offloads, objects, connections, flows beside and
-//! arrivals, a row each. Whatever is not understood is an error before anything runs.
+//! Every list multiplies: a scenario is all combinations of its MTUs, offloads, objects, connections, connections at rest,
+//! flows beside and arrivals, a row each. Whatever is not understood is an error before anything runs.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,8 @@ use crate::error::Error;
 use crate::offloads::OffloadSet;
 use crate::xsk::Attach;
 
+/// Connections at rest at most: of the client over AF_XDP, and of that over kernel TCP, which has the ports of one address.
+const RESTING_MAX: [u32; 2] = [1_000_000, 50_000];
 /// From this size on, what counts is bytes per second and not requests.
 const BULK_BYTES: u64 = 1 << 20;
 
@@ -75,9 +77,15 @@ pub struct Load {
     /// Whether a connection serves more than one request.
     #[serde(default = "yes")]
     pub keep_alive: bool,
+    /// Connections that ask once before anything is measured, and then stay open.
+    #[serde(default = "alone")]
+    pub resting: Vec<u32>,
     /// Bulk downloads by another client at the same time.
     #[serde(default = "alone")]
     pub beside: Vec<u32>,
+    /// Whether the client comes before everything else on its CPU.
+    #[serde(default)]
+    pub real_time: bool,
     /// What is measured of a run. Not for curl, which ends with the file.
     #[serde(default = "two_seconds")]
     pub seconds: f64,
@@ -140,10 +148,19 @@ pub struct Case {
     pub object: Size,
     /// See [`Load::connections`].
     pub connections: u32,
+    /// See [`Load::resting`].
+    pub resting: u32,
     /// See [`Load::beside`].
     pub beside: u32,
     /// See [`Load::arrivals`].
     pub arrivals: Arrivals,
+}
+
+impl Case {
+    /// At the same time, bulk beside included.
+    pub fn open_connections(&self) -> u32 {
+        self.connections + self.resting + self.beside
+    }
 }
 
 fn closed() -> Vec<Arrivals> {
@@ -164,6 +181,27 @@ fn two_seconds() -> f64 {
 
 fn half_a_second() -> f64 {
     0.5
+}
+
+impl Load {
+    /// With the defaults of everything that has one.
+    pub fn of(object: Size, connections: u32) -> Load {
+        Load {
+            client: Client::default(),
+            direction: Direction::default(),
+            attach: Attach::default(),
+            object: vec![object],
+            connections: vec![connections],
+            arrivals: closed(),
+            capacity_of: None,
+            keep_alive: yes(),
+            resting: alone(),
+            beside: alone(),
+            real_time: false,
+            seconds: two_seconds(),
+            warm_up_seconds: half_a_second(),
+        }
+    }
 }
 
 impl Default for Link {
@@ -285,6 +323,7 @@ impl Scenario {
             ("load.object", load.object.is_empty()),
             ("load.connections", load.connections.is_empty()),
             ("load.arrivals", load.arrivals.is_empty()),
+            ("load.resting", load.resting.is_empty()),
             ("load.beside", load.beside.is_empty()),
         ];
         if let Some((key, _)) = empty.iter().find(|(_, is_empty)| *is_empty) {
@@ -328,15 +367,42 @@ impl Scenario {
             load.client == Client::Afxdp || load.attach == Attach::default(),
             "load.attach: needs client = \"afxdp\"",
         )?;
+        let uploads =
+            matches!(load.client, Client::Curl | Client::Loader) && load.beside == alone();
         must(
-            load.direction == Direction::Down || load.client == Client::Curl,
-            "load.direction: \"up\" needs client = \"curl\"",
+            load.direction == Direction::Down || uploads,
+            "load.direction: \"up\" needs client = \"curl\" or \"loader\", and nothing beside",
         )?;
+        must(
+            loader || !load.real_time,
+            "load.real_time: needs client = \"loader\" or \"afxdp\"",
+        )?;
+        self.check_resting()?;
         must(
             !(link.threaded_napi && link.own_cpus),
             "link.own_cpus: has threaded_napi in it; leave that out",
         )?;
         self.check_capacity()
+    }
+
+    /// Connections at rest need a client that keeps them, and ports.
+    fn check_resting(&self) -> Result<(), String> {
+        let load = &self.load;
+        if load.resting == alone() {
+            return Ok(());
+        }
+        let [over_afxdp, over_kernel] = RESTING_MAX;
+        let most = match load.client {
+            Client::Afxdp => over_afxdp,
+            Client::Loader if load.direction == Direction::Down => over_kernel,
+            _ => 0,
+        };
+        if load.keep_alive && load.resting.iter().all(|count| *count <= most) {
+            return Ok(());
+        }
+        Err(format!(
+            "load.resting: write numbers up to {over_kernel}, or to {over_afxdp} for client = \"afxdp\", without keep_alive = false or direction = \"up\""
+        ))
     }
 
     /// A percentage needs something that it is of, measured before.
@@ -363,15 +429,18 @@ impl Scenario {
             for &offloads in &link.offloads {
                 for &object in &load.object {
                     for &connections in &load.connections {
-                        for &beside in &load.beside {
-                            cases.extend(load.arrivals.iter().map(|&arrivals| Case {
-                                mtu,
-                                offloads,
-                                object,
-                                connections,
-                                beside,
-                                arrivals,
-                            }));
+                        for &resting in &load.resting {
+                            for &beside in &load.beside {
+                                cases.extend(load.arrivals.iter().map(|&arrivals| Case {
+                                    mtu,
+                                    offloads,
+                                    object,
+                                    connections,
+                                    resting,
+                                    beside,
+                                    arrivals,
+                                }));
+                            }
                         }
                     }
                 }
@@ -393,6 +462,9 @@ impl Scenario {
         }
         if link.offloads.len() > 1 {
             words.push(case.offloads.name().to_owned());
+        }
+        if load.resting != alone() {
+            words.push(format!("{} at rest", case.resting));
         }
         match case.beside {
             0 if load.beside.len() > 1 => words.push("alone".to_owned()),
@@ -499,8 +571,18 @@ mod tests {
             ),
             (
                 "[load]",
-                "[load]\ndirection = \"up\"",
+                "[load]\ndirection = \"up\"\nbeside = [1]",
                 "load.direction: \"up\" needs",
+            ),
+            (
+                "[load]",
+                "[load]\nresting = [100000]",
+                "load.resting: write numbers up to 50000",
+            ),
+            (
+                "[load]",
+                "[load]\nclient = \"afxdp\"\nresting = [9]\nkeep_alive = false",
+                "without keep_alive = false",
             ),
             ("[load]", "[link]\nmtu = [65000]\n[load]", "1280 to 9000"),
         ] {

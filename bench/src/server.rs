@@ -15,6 +15,10 @@ use crate::lab::{End, Lab, SERVER, output, spawning};
 /// Port of the service.
 pub const PORT: u16 = 8080;
 
+/// What the daemon serves by default.
+const CONNECTIONS: u32 = 65_536;
+/// Connections that are being closed beside those that a scenario wants.
+const SPARE: u32 = 4096;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The stack that is measured.
@@ -81,6 +85,8 @@ pub struct Launch<'a> {
     pub xdp: &'a str,
     /// Whether PUT stores files.
     pub uploads: bool,
+    /// Connections that it must be able to serve at the same time.
+    pub connections: u32,
     /// All threads on that CPU, not only the worker: for scenarios that count what the CPU does.
     pub pinned: bool,
 }
@@ -96,6 +102,7 @@ impl Launch<'_> {
             port: PORT,
             xdp: "",
             uploads: false,
+            connections: 0,
             pinned: false,
         }
     }
@@ -136,12 +143,14 @@ impl Server {
         let text = format!(
             "[xdp]\nbackend = \"{}\"\ninterface = \"{}\"\naddresses = [\"{SERVER}\"]\ncores = [{cpu}]\n{}\n\
              [tcp]\ncongestion = \"{}\"\n[upload]\nenabled = {}\n\
+             [limits]\nconnections = {}\nidle_timeout = \"1h\"\n\
              [[listen]]\nport = {port}\n[[site]]\nroot = {root:?}\n",
             backend.name(),
             lab.link(End::Server),
             launch.xdp,
             launch.congestion.name(),
             launch.uploads,
+            launch.connections.saturating_add(SPARE).max(CONNECTIONS),
         );
         fs::write(&config, text).map_err(Error::io(config.display().to_string()))?;
         let stderr = fs::File::create(&log).map_err(Error::io(log.display().to_string()))?;

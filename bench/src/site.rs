@@ -1,5 +1,7 @@
 //! What is served: a large file of random bytes and a small one.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ impl Site {
 pub struct Objects {
     /// Its path.
     pub root: PathBuf,
+    sums: RefCell<BTreeMap<String, String>>,
 }
 
 impl Objects {
@@ -51,7 +54,20 @@ impl Objects {
     pub fn create(lab: &Lab) -> Result<Objects, Error> {
         let root = lab.scratch().join("objects");
         fs::create_dir(&root).map_err(Error::io(root.display().to_string()))?;
-        Ok(Objects { root })
+        Ok(Objects {
+            root,
+            sums: RefCell::default(),
+        })
+    }
+
+    /// SHA-256 of such a file, computed once.
+    pub fn sha256(&self, name: &str) -> Result<String, Error> {
+        if let Some(known) = self.sums.borrow().get(name) {
+            return Ok(known.clone());
+        }
+        let sum = sha256(&self.root.join(name))?;
+        self.sums.borrow_mut().insert(name.to_owned(), sum.clone());
+        Ok(sum)
     }
 
     /// Name of the file of so many random bytes, which is made if it is not there.
@@ -79,11 +95,33 @@ impl Inbox {
         Ok(Inbox { root })
     }
 
-    /// Bytes of a file in it.
-    pub fn bytes(&self, name: &str) -> Result<u64, Error> {
-        let path = self.root.join(name);
-        let metadata = fs::metadata(&path).map_err(Error::io(path.display().to_string()))?;
-        Ok(metadata.len())
+    /// Whether it has files, and all of them so many bytes.
+    ///
+    /// # Errors
+    /// The first that has others, of this server.
+    pub fn check(&self, server: &'static str, bytes: u64) -> Result<(), Error> {
+        let read = || Error::io(self.root.display().to_string());
+        let wrong = |what| Error::WrongBytes {
+            backend: server,
+            what,
+        };
+        let mut count = 0;
+        for entry in fs::read_dir(&self.root).map_err(read())? {
+            let entry = entry.map_err(read())?;
+            let stored = entry.metadata().map_err(read())?.len();
+            if stored != bytes {
+                let name = entry.file_name();
+                return Err(wrong(format!(
+                    "{} has {stored} bytes instead of {bytes}",
+                    name.display()
+                )));
+            }
+            count += 1;
+        }
+        match count {
+            0 => Err(wrong("nothing is stored".to_owned())),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a file that must have the bytes of the one at `sent`.

@@ -15,6 +15,9 @@ const HZ: f64 = 100.0;
 /// What two differences of counters in ticks cannot tell from nothing: in a run of 50 ms this is a lot.
 const BLUR_S: f64 = 2.0 / HZ;
 
+/// Caches of the kernel that a TCP socket over IPv4 has an object in, and no other thing but sockets.
+const SOCKET_CACHES: [&str; 2] = ["TCP", "sock_inode_cache"];
+
 /// Ticks of a CPU since boot, from proc_stat(5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ticks {
@@ -45,6 +48,9 @@ pub struct Snapshot {
     server: Ticks,
     client: Ticks,
     packets: u64,
+    resident: u64,
+    sockets: Option<u64>,
+    throttled: Option<u64>,
 }
 
 /// What lies between two moments.
@@ -67,6 +73,12 @@ pub struct Usage {
     pub stolen_s: f64,
     /// Packets that the client's link sent and received; a super-packet is one.
     pub packets: u64,
+    /// Bytes of the server's resident memory at the end.
+    pub resident: u64,
+    /// Bytes that the kernel had for TCP sockets at the end, of everybody; `None` if it does not say.
+    pub sockets: Option<u64>,
+    /// How often heat slowed one of both CPUs down; `None` if they do not count it.
+    pub throttled: Option<u64>,
 }
 
 impl Usage {
@@ -112,14 +124,22 @@ impl Snapshot {
             let devices = read(&format!("/proc/{pid}/net/dev"))?;
             Ok(packets(&devices, name).unwrap_or(0))
         });
+        let at = Instant::now();
         Ok(Snapshot {
-            at: Instant::now(),
+            at,
             server_cpu: seat.server_cpu,
             receivers: Receiver::all(receivers),
             process_s,
             server: of(seat.server_cpu),
             client: of(seat.client_cpu),
             packets: packets.transpose()?.unwrap_or(0),
+            resident: resident_bytes(server)?,
+            sockets: fs::read_to_string("/proc/slabinfo")
+                .ok()
+                .and_then(|slabs| sockets(&slabs)),
+            throttled: throttled(seat.server_cpu)
+                .zip(throttled(seat.client_cpu))
+                .map(|(server, client)| server + client),
         })
     }
 
@@ -141,6 +161,12 @@ impl Snapshot {
             client_s: client(|ticks| ticks.busy),
             stolen_s: server(|ticks| ticks.stolen) + client(|ticks| ticks.stolen),
             packets: self.packets.saturating_sub(earlier.packets),
+            resident: self.resident,
+            sockets: self.sockets,
+            throttled: self
+                .throttled
+                .zip(earlier.throttled)
+                .map(|(now, then)| now.saturating_sub(then)),
         }
     }
 
@@ -167,6 +193,12 @@ pub fn resident_bytes(pid: u32) -> Result<u64, Error> {
 /// User and system seconds of all threads of a process.
 fn process_seconds(pid: u32) -> Result<f64, Error> {
     Ok(process(&read(&format!("/proc/{pid}/stat"))?).unwrap_or(0.0))
+}
+
+/// How often heat slowed a CPU down since boot. Virtual CPUs and those of some makers do not say.
+pub fn throttled(cpu: u32) -> Option<u64> {
+    let file = format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count");
+    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 fn read(path: &str) -> Result<String, Error> {
@@ -198,8 +230,8 @@ fn ticks(stat: &str, cpu: u32) -> Option<Ticks> {
     })
 }
 
-/// Packets received and sent, from proc_pid_net(5).
-fn packets(devices: &str, link: &str) -> Option<u64> {
+/// Packets that a link received and sent, from proc_pid_net(5).
+pub fn packets(devices: &str, link: &str) -> Option<u64> {
     let line = devices
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(link)?.strip_prefix(':'))?;
@@ -213,6 +245,18 @@ fn resident(status: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib << 10)
+}
+
+/// Bytes of the objects of the caches that every TCP socket has one of, from slabinfo(5): name, active objects, all
+/// objects, bytes of one.
+fn sockets(slabs: &str) -> Option<u64> {
+    let bytes = |name: &str| {
+        let of = |line: &&str| line.split_whitespace().next() == Some(name);
+        let line = slabs.lines().find(of)?;
+        let field = |at| line.split_whitespace().nth(at)?.parse::<u64>().ok();
+        Some(field(1)? * field(3)?)
+    };
+    SOCKET_CACHES.iter().map(|name| bytes(name)).sum()
 }
 
 /// Fields 14 and 15 of proc_pid_stat(5).
@@ -252,6 +296,15 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_sockets_is_that_of_their_objects() {
+        let slabs = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize>\n\
+                     TCPv6  7 26 2496 13 8 : tunables\nTCP   10 104 2000 13 8 : tunables\n\
+                     sock_inode_cache    20    304    800   19    4\n";
+        assert_eq!(sockets(slabs), Some(36_000));
+        assert_eq!(sockets("TCP 1 2 3\n"), None, "the other is not there");
+    }
+
+    #[test]
     fn packets_are_those_of_both_directions() {
         let devices = "Inter-| x\n lo: 1 2 0 0 0 0 0 0 1 2 0 0 0 0 0 0\nslb1c: 900 30 0 0 0 0 0 0 500 12 0 0 0 0 0 0\n";
         assert_eq!(packets(devices, "slb1c"), Some(42));
@@ -285,6 +338,9 @@ mod tests {
             server: Ticks::default(),
             client: Ticks::default(),
             packets: 0,
+            resident: 0,
+            sockets: None,
+            throttled: None,
         };
         let mut after = before.clone();
         after.at += Duration::from_millis(8);
@@ -309,6 +365,9 @@ mod tests {
             server: busy(tasks),
             client: busy(0),
             packets: 0,
+            resident: 0,
+            sockets: None,
+            throttled: None,
         };
         let begin = Instant::now();
         let before = snapshot(begin, 100, 1.0, [(7, 5.0, 0), (8, 2.0, 1)]);

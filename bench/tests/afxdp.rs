@@ -1,39 +1,15 @@
 //! The client over AF_XDP and the bare transmitter, for a moment each, with the daemon beside them: `make test-veth`.
 
-#[path = "../../daemon/tests/skip.rs"]
-mod skip;
+mod harness;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
-use skip::skip;
 
-/// Runs the harness and gives the first report, or `None`, reported as a skip, if it cannot run here.
+/// The first report.
 fn report(name: &str, args: &[&str]) -> Option<Value> {
-    let bench = Path::new(env!("CARGO_BIN_EXE_sluice-bench"));
-    if !nix::unistd::geteuid().is_root() {
-        skip(name, "needs root for AF_XDP: sudo make test-veth");
-        return None;
-    }
-    if !bench.with_file_name("sluiced").exists() {
-        skip(name, "sluiced is not built: make build");
-        return None;
-    }
-    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
-    let output = Command::new(bench)
-        .args(args)
-        .arg("--json")
-        .arg(&json)
-        .output()
-        .expect("the harness runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success());
-    let text = fs::read_to_string(&json).expect("a report");
-    let document: Value = serde_json::from_str(&text).expect("JSON");
-    Some(document["reports"][0].clone())
+    harness::reports(name, args).map(|mut reports| reports[0].take())
 }
 
 /// The last run of a measure.
@@ -71,6 +47,51 @@ fn our_tcp_as_the_client_gets_answers_from_our_tcp_and_from_the_kernels() {
             assert_eq!(value(contender, "failed"), 0.0, "{contender:#}");
             // Whoever receives on a CPU of its own, the account of the server's CPU is complete.
             assert!(value(contender, "others") < 100.0, "{contender:#}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and a built daemon: make test-veth"]
+fn connections_at_rest_stay_open_and_cost_memory() {
+    let scenario = Path::new(env!("CARGO_TARGET_TMPDIR")).join("resting.toml");
+    let text = "name = \"resting\"\nabout = \"\"\nservers = [\"xdp\", \"kernel\"]\nrounds = 1\n\
+                [load]\nclient = \"afxdp\"\nobject = [\"4KiB\"]\nconnections = [4]\narrivals = [\"500/s\"]\n\
+                resting = [0, 3000]\nseconds = 0.4\nwarm_up_seconds = 0.1\n";
+    fs::write(&scenario, text).expect("a scenario");
+    let Some(report) = report("resting", &["run", scenario.to_str().expect("UTF-8")]) else {
+        return;
+    };
+    assert_eq!(report["not_run"].as_array().map(Vec::len), Some(0));
+    let findings = report["findings"].to_string();
+    for server in ["xdp", "kernel"] {
+        let slower = format!("{server}: p50 beside 3000 connections at rest is ");
+        assert!(findings.contains(&slower), "{findings}");
+    }
+    // A socket and its inode have more than 2 KiB.
+    let sockets = |row: usize| value(&report["rows"][row]["contenders"][1], "kernel's sockets");
+    assert!(sockets(1) - sockets(0) > 6.0 * 0.9, "{findings}");
+}
+
+#[test]
+#[ignore = "needs root and a built daemon: make test-veth"]
+fn small_uploads_are_stored_and_timed() {
+    let scenario = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uploads.toml");
+    let text = "name = \"uploads\"\nabout = \"\"\nservers = [\"xdp\", \"kernel\"]\nrounds = 1\n\
+                [load]\ndirection = \"up\"\nobject = [\"16KiB\"]\nconnections = [4]\n\
+                arrivals = [\"closed\", \"100/s\"]\nseconds = 0.4\nwarm_up_seconds = 0.1\n";
+    fs::write(&scenario, text).expect("a scenario");
+    let Some(report) = report("uploads", &["run", scenario.to_str().expect("UTF-8")]) else {
+        return;
+    };
+    assert_eq!(report["not_run"].as_array().map(Vec::len), Some(0));
+    for row in 0..2 {
+        for contender in report["rows"][row]["contenders"].as_array().expect("two") {
+            assert_eq!(value(contender, "failed"), 0.0, "{contender:#}");
+            assert!(
+                contender["latency"]["count"].as_u64() > Some(20),
+                "{contender:#}"
+            );
         }
     }
 }

@@ -17,8 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::client::Client;
 use super::nic::Nic;
 use super::pattern::Pattern;
-use super::sluice::Sluice;
-use super::{Options, pin, timed, warm_up};
+use super::{Case, Options, pin};
 use crate::error::Error;
 use crate::report::{self, Conditions, Contender, Measure, Report, Row};
 
@@ -176,22 +175,20 @@ fn together(
     options: &Options,
     pattern: &Pattern,
 ) -> Result<Pace, Error> {
+    let case = Case {
+        connections,
+        options,
+        pattern,
+    };
     let paces = on_cpus(workers, |start, all_done| {
         let mut nic = Nic::new(Client::new(connections, options.window));
-        let mut server = Sluice::new(connections, options.checksums, pattern.clone());
-        let warm = warm_up(
-            "sluice",
-            &mut server,
-            &mut nic,
-            connections,
-            options,
-            pattern,
-        );
+        let mut server = case.sluice();
+        let warm = case.warm_up("sluice", &mut server, &mut nic);
         // Whoever failed, too: the others wait for all.
         start();
         let now = warm?;
         let (begin, cpu) = (Instant::now(), cpu_time()?);
-        let measured = timed("sluice", &mut server, &mut nic, connections, options, now);
+        let measured = case.timed("sluice", &mut server, &mut nic, now);
         let (elapsed, cpu) = (begin.elapsed(), cpu_time()?.saturating_sub(cpu));
         let (run, mut now) = measured?;
         while !all_done() {

@@ -26,6 +26,7 @@ use sluice_xdp_prog::{Catch, Fate};
 
 use super::agenda::Agenda;
 use super::record::Outcome;
+use super::request::Request;
 use super::{Options, PATIENCE, READY, say};
 use crate::error::Error;
 use crate::xsk::{Interface, Xsk, link_address_of};
@@ -88,14 +89,14 @@ pub fn run(options: &Options) -> Result<(Outcome, Vec<u8>), Error> {
     let xsk = Xsk::open(&interface, what, Fate::ToSocket, options.attach)?;
     say(READY).map_err(Error::io("stdout"))?;
     let clock = Clock::new(Instant::now());
-    let slots = 2 * options.connections + CLOSING;
+    let slots = 2 * options.connections + options.resting + CLOSING;
     // Processes that follow one another begin with other ports.
     let first = std::process::id().wrapping_mul(997);
     let host = Host::new(
         xsk.queue,
         ends,
         slots,
-        options.request(),
+        Request::get(options).head().to_vec(),
         first,
         clock.epoch,
     );
@@ -140,6 +141,7 @@ impl Driver {
     fn verify(&mut self, options: &Options) -> io::Result<()> {
         let once = Options {
             connections: 1,
+            resting: 0,
             idle: true,
             rate: None,
             seconds: PATIENCE.as_secs_f64(),
@@ -226,7 +228,7 @@ impl Driver {
     fn assign(&mut self, table: &mut Table, now: Instant, at: clock::Instant) {
         // Each once: one that fails at once waits again.
         for _ in 0..table.agenda.collect(now) {
-            let Some((seat, due)) = table.agenda.next() else {
+            let Some((seat, due)) = table.agenda.next(now) else {
                 return;
             };
             match table.ask(seat, due) {

@@ -3,25 +3,27 @@
 //! The caller waits for what [`Connection::wants`] says, then calls [`Connection::proceed`], which does one step: so
 //! that among connections with bulk no one starves the others.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
 
-use super::response::Answer;
+use super::request::Request;
+use super::response::{Answer, Expected};
 
 /// What a step gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing that counts.
     Nothing,
-    /// So many bytes of the body.
+    /// So many bytes of the body that is down- or uploaded.
     Body(usize),
-    /// The last bytes of the body: the request is answered. The connection rests, or ends.
+    /// The request is answered, with the last bytes of a body that is downloaded. The connection rests, or ends.
     Answered(usize),
     /// The server has closed after an answer, as it was asked to.
     Closed,
@@ -41,7 +43,8 @@ enum State {
 pub struct Connection {
     stream: TcpStream,
     state: State,
-    /// Bytes of the request that are written.
+    request: Rc<Request>,
+    /// Bytes of it that are written.
     written: usize,
     answer: Answer,
     /// The request says that the server shall close.
@@ -54,7 +57,8 @@ impl Connection {
     /// Begins to connect for a request that was due.
     pub fn open(
         server: SocketAddrV4,
-        length: u64,
+        request: Rc<Request>,
+        expected: Expected,
         close: bool,
         due: Instant,
     ) -> io::Result<Connection> {
@@ -67,19 +71,20 @@ impl Connection {
         Ok(Connection {
             stream: TcpStream::from(fd),
             state: State::Sending,
+            request,
             written: 0,
-            answer: Answer::new(length),
+            answer: Answer::new(expected),
             close,
             due,
         })
     }
 
-    /// The next request, which was due then, on a connection that rests.
-    pub fn ask(&mut self, request: &[u8], due: Instant) -> io::Result<()> {
+    /// The next request, which was due then, on a connection that rests. Gives the bytes of a body that left.
+    pub fn ask(&mut self, due: Instant) -> io::Result<usize> {
         self.due = due;
         self.written = 0;
         self.answer.reset();
-        self.send(request)
+        self.send()
     }
 
     /// What to wait for.
@@ -104,13 +109,13 @@ impl Connection {
     ///
     /// # Errors
     /// Those of the socket, a connection that ended early, and an answer that is not the one it should be.
-    pub fn proceed(&mut self, request: &[u8], buffer: &mut [u8]) -> io::Result<Step> {
+    pub fn proceed(&mut self, buffer: &mut [u8]) -> io::Result<Step> {
         match self.state {
             State::Sending => {
                 if let Some(error) = self.stream.take_error()? {
                     return Err(error);
                 }
-                self.send(request).map(|()| Step::Nothing)
+                self.send().map(Step::Body)
             }
             State::Receiving => self.receive(buffer),
             State::Resting => match self.read(buffer)? {
@@ -126,18 +131,25 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        match self.stream.write(&request[self.written..]) {
+    /// Gives the bytes of a body that left.
+    fn send(&mut self) -> io::Result<usize> {
+        let before = self.written;
+        let written = match self.request.rest(before) {
+            [head, []] => self.stream.write(head),
+            [[], body] => self.stream.write(body),
+            both => self.stream.write_vectored(&both.map(IoSlice::new)),
+        };
+        match written {
             Ok(written) => self.written += written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        self.state = if self.written == request.len() {
+        self.state = if self.written == self.request.len() {
             State::Receiving
         } else {
             State::Sending
         };
-        Ok(())
+        Ok(self.request.body_bytes(before..self.written))
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Step> {
@@ -146,7 +158,13 @@ impl Connection {
             Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Some(read) => read,
         };
-        let body = self.answer.take(&buffer[..read])?.len();
+        let received = self.answer.take(&buffer[..read])?.len();
+        // What is said of an upload is not what is measured.
+        let body = if self.request.is_upload() {
+            0
+        } else {
+            received
+        };
         if !self.answer.is_complete() {
             return Ok(Step::Body(body));
         }

@@ -1,6 +1,7 @@
 //! The loop of the loader: one epoll over all connections, in the closed loop, the open loop, or at rest.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -11,6 +12,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::agenda::Agenda;
 use super::connection::{Connection, Step};
 use super::record::Outcome;
+use super::request::Request;
+use super::response::Expected;
 use super::{BUFFER_BYTES, Options};
 
 /// Events of one call.
@@ -18,11 +21,21 @@ const EVENTS: usize = 256;
 /// What the timer is called in epoll; slots are far fewer.
 const ALARM: u64 = u64::MAX;
 
+/// What every request moves.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// An object of so many bytes, which the server has.
+    Download(u64),
+    /// These bytes, which the server stores.
+    Upload(Rc<[u8]>),
+}
+
 /// All connections, and what they did.
 pub struct Driver<'a> {
     options: &'a Options,
-    length: u64,
-    request: Vec<u8>,
+    expected: Expected,
+    /// One for all slots, or one for each.
+    requests: Vec<Rc<Request>>,
     epoll: Epoll,
     /// Wakes the loop for what is due: a timeout of epoll has milliseconds, and to spin would take the CPU from the bulk
     /// client beside, or from the server.
@@ -33,9 +46,21 @@ pub struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    /// For an object of `length` bytes. The clock runs from now on.
-    pub fn new(options: &'a Options, length: u64) -> io::Result<Driver<'a>> {
-        let count = usize::try_from(options.connections).map_err(io::Error::other)?;
+    /// The clock runs from now on.
+    pub fn new(options: &'a Options, work: &Work) -> io::Result<Driver<'a>> {
+        let agenda = Agenda::new(options, Instant::now())?;
+        let (requests, expected) = match work {
+            Work::Download(length) => (
+                vec![Rc::new(Request::get(options))],
+                Expected::Object(*length),
+            ),
+            Work::Upload(content) => {
+                let put =
+                    |slot: usize| Request::put(options, &slot.to_string(), Rc::clone(content));
+                let each = (0..agenda.seats()).map(|slot| Rc::new(put(slot)));
+                (each.collect(), Expected::Stored)
+            }
+        };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
@@ -44,12 +69,12 @@ impl<'a> Driver<'a> {
         epoll.add(&alarm, EpollEvent::new(wants, ALARM))?;
         Ok(Driver {
             options,
-            length,
-            request: options.request(),
+            expected,
+            requests,
             epoll,
             alarm,
-            slots: (0..count).map(|_| None).collect(),
-            agenda: Agenda::new(options, Instant::now())?,
+            slots: (0..agenda.seats()).map(|_| None).collect(),
+            agenda,
             buffer: vec![0; BUFFER_BYTES],
         })
     }
@@ -84,25 +109,27 @@ impl<'a> Driver<'a> {
     fn assign(&mut self, now: Instant) {
         // Each once: one that fails at once waits again.
         for _ in 0..self.agenda.collect(now) {
-            let Some((slot, due)) = self.agenda.next() else {
+            let Some((slot, due)) = self.agenda.next(now) else {
                 return;
             };
-            self.begin_request(slot, due);
+            self.begin_request(slot, due, now);
         }
     }
 
-    fn begin_request(&mut self, slot: usize, due: Instant) {
+    fn begin_request(&mut self, slot: usize, due: Instant, now: Instant) {
         let (before, begun) = match self.slots[slot].take() {
             Some(mut resting) => {
-                let begun = resting.ask(&self.request, due);
-                (Some(EpollFlags::EPOLLIN), begun.map(|()| resting))
+                let begun = resting.ask(due).map(|bytes| {
+                    self.agenda.record.body(now, bytes);
+                    resting
+                });
+                (Some(EpollFlags::EPOLLIN), begun)
             }
             None => {
-                let server = self.options.server;
-                (
-                    None,
-                    Connection::open(server, self.length, self.options.close, due),
-                )
+                let Options { server, close, .. } = *self.options;
+                let request = Rc::clone(&self.requests[slot % self.requests.len()]);
+                let opened = Connection::open(server, request, self.expected, close, due);
+                (None, opened)
             }
         };
         let watched = begun.and_then(|connection| {
@@ -140,7 +167,7 @@ impl<'a> Driver<'a> {
             return;
         };
         let (before, was_resting) = (connection.wants(), connection.is_resting());
-        let step = connection.proceed(&self.request, &mut self.buffer);
+        let step = connection.proceed(&mut self.buffer);
         let now = Instant::now();
         let step = step.and_then(|step| {
             self.watch(slot, Some(before), &connection)?;
@@ -163,7 +190,9 @@ impl<'a> Driver<'a> {
                 return self.agenda.release(slot, now);
             }
             // A server may close what rests; the slot is free already and opens another next time.
-            Err(error) if was_resting && error.kind() == io::ErrorKind::UnexpectedEof => return,
+            Err(error) if was_resting && error.kind() == io::ErrorKind::UnexpectedEof => {
+                return self.agenda.lose(slot);
+            }
             Err(error) => return self.fail(slot, &error),
         }
         self.slots[slot] = Some(connection);
@@ -190,51 +219,65 @@ impl<'a> Driver<'a> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::thread;
     use std::time::Duration;
 
     use super::*;
 
-    /// A server that needs `pause` for an answer, one connection at a time.
-    fn server(pause: Duration) -> std::net::SocketAddrV4 {
+    /// A server with a thread for every connection.
+    fn served_by(talk: fn(TcpStream, Duration), pause: Duration) -> std::net::SocketAddrV4 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
             panic!("an IPv4 address");
         };
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut buffer = [0; 1024];
-                while let Ok(read @ 1..) = stream.read(&mut buffer) {
-                    thread::sleep(pause);
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
-                    if String::from_utf8_lossy(&buffer[..read]).contains("close") {
-                        break;
-                    }
-                }
+                let stream = stream.unwrap();
+                thread::spawn(move || talk(stream, pause));
             }
         });
         address
     }
 
+    /// A server that needs `pause` for an answer.
+    fn server(pause: Duration) -> std::net::SocketAddrV4 {
+        served_by(answer, pause)
+    }
+
+    fn answer(mut stream: TcpStream, pause: Duration) {
+        let mut buffer = [0; 1024];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            thread::sleep(pause);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
+            if String::from_utf8_lossy(&buffer[..read]).contains("close") {
+                break;
+            }
+        }
+    }
+
+    /// Answers a request when [`UPLOAD`] bytes came behind its head.
+    fn store(mut stream: TcpStream, _: Duration) {
+        let (mut got, mut buffer) = (Vec::new(), [0; 1 << 16]);
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            got.extend_from_slice(&buffer[..read]);
+            let head = got.windows(4).position(|end| end == b"\r\n\r\n");
+            if head.is_some_and(|at| got.len() == at + 4 + UPLOAD) {
+                got.clear();
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            }
+        }
+    }
+
+    /// More than a socket takes at once.
+    const UPLOAD: usize = 8 << 20;
+    /// What the server has.
+    const BODY: Work = Work::Download(4);
+
     fn options(server: std::net::SocketAddrV4) -> Options {
         Options {
             server,
-            client: Default::default(),
-            interface: None,
-            server_link_address: None,
-            attach: Default::default(),
-            path: "/".to_owned(),
-            content: "unused".into(),
-            connections: 1,
-            close: false,
-            idle: false,
-            rate: None,
-            seconds: 0.4,
-            warm_up: 0.05,
-            attended: false,
-            histograms: None,
+            ..crate::load::tests::options()
         }
     }
 
@@ -247,7 +290,7 @@ mod tests {
     #[test]
     fn a_known_sleep_is_measured_right() {
         let options = options(server(Duration::from_millis(20)));
-        let mut driver = Driver::new(&options, 4).unwrap();
+        let mut driver = Driver::new(&options, &BODY).unwrap();
         let outcome = driver.run().unwrap();
         assert_eq!(
             (outcome.failed, outcome.bytes),
@@ -266,7 +309,7 @@ mod tests {
             rate: Some(100.0),
             ..options(server(Duration::from_millis(40)))
         };
-        let mut driver = Driver::new(&options, 4).unwrap();
+        let mut driver = Driver::new(&options, &BODY).unwrap();
         let outcome = driver.run().unwrap();
         assert_eq!(
             (outcome.requests, outcome.unfinished),
@@ -283,7 +326,7 @@ mod tests {
             close: true,
             ..options(server(Duration::from_millis(5)))
         };
-        let outcome = Driver::new(&options, 4).unwrap().run().unwrap();
+        let outcome = Driver::new(&options, &BODY).unwrap().run().unwrap();
         assert_eq!(outcome.failed, 0, "{outcome:?}");
         assert!(outcome.requests > 5, "{outcome:?}");
     }
@@ -295,14 +338,43 @@ mod tests {
             warm_up: 0.0,
             ..options(server(Duration::from_millis(50)))
         };
-        let outcome = Driver::new(&options, 4).unwrap().run().unwrap();
+        let outcome = Driver::new(&options, &BODY).unwrap().run().unwrap();
         assert_eq!(outcome.requests, 1, "{outcome:?}");
+    }
+
+    #[test]
+    fn those_that_rest_ask_once_and_are_not_measured() {
+        let options = Options {
+            resting: 5,
+            warm_up: 0.0,
+            ..options(server(Duration::from_millis(10)))
+        };
+        let outcome = Driver::new(&options, &BODY).unwrap().run().unwrap();
+        assert_eq!((outcome.at_rest, outcome.failed), (5, 0), "{outcome:?}");
+        assert!((5..=40).contains(&outcome.requests), "{outcome:?}");
+    }
+
+    #[test]
+    fn an_upload_counts_when_it_is_answered_and_its_bytes_as_they_leave() {
+        let options = Options {
+            connections: 2,
+            upload: true,
+            ..options(served_by(store, Duration::ZERO))
+        };
+        let work = Work::Upload(vec![7; UPLOAD].into());
+        let outcome = Driver::new(&options, &work).unwrap().run().unwrap();
+        assert!(outcome.requests > 2 && outcome.failed == 0, "{outcome:?}");
+        let bodies = outcome.requests * UPLOAD as u64;
+        assert!(
+            outcome.bytes.abs_diff(bodies) <= 2 * UPLOAD as u64,
+            "{outcome:?}"
+        );
     }
 
     #[test]
     fn a_server_that_is_not_there_ends_the_run() {
         let options = options("127.0.0.1:1".parse().unwrap());
-        let error = Driver::new(&options, 4).unwrap().run().unwrap_err();
+        let error = Driver::new(&options, &BODY).unwrap().run().unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
     }
 }

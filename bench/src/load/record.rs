@@ -30,6 +30,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Requests of the open loop that were not answered within a grace after the end.
     pub unfinished: u64,
+    /// Connections that rested to the end.
+    pub at_rest: u64,
     /// The first failure.
     pub first_failure: Option<String>,
     /// What the client itself lost of frames, from its start on: what it measures is then its own limit too.
@@ -138,8 +140,17 @@ impl Record {
         )
     }
 
-    /// All of it.
-    pub fn outcome(&self, unfinished: u64) -> Outcome {
+    /// Counts anew, from `begin` to `end`; failures stay.
+    pub fn restart(&mut self, begin: Instant, end: Instant) {
+        *self = Record {
+            failed: self.failed,
+            first_failure: self.first_failure.take(),
+            ..Record::new(begin, end, self.by_due)
+        };
+    }
+
+    /// All of it, with what the agenda knows.
+    pub fn outcome(&self, unfinished: u64, at_rest: u64) -> Outcome {
         Outcome {
             seconds: (self.end - self.begin).as_secs_f64(),
             requests: self.requests,
@@ -147,6 +158,7 @@ impl Record {
             bytes: self.bytes,
             failed: self.failed,
             unfinished,
+            at_rest,
             first_failure: self.first_failure.clone(),
             lost: Lost::default(),
             slice_s: SLICE.as_secs_f64(),
@@ -217,7 +229,7 @@ mod tests {
             record.answered(zero + due * MS, zero + now * MS);
             record.body(zero + now * MS, 10);
         }
-        let outcome = record.outcome(0);
+        let outcome = record.outcome(0, 0);
         assert_eq!((outcome.requests, outcome.bytes), (2, 20));
         assert_eq!(outcome.answers, outcome.requests);
         assert_eq!(outcome.slices.len(), 15);
@@ -230,7 +242,7 @@ mod tests {
         let (zero, mut record) = record(true);
         record.answered(zero + 900 * MS, zero + 1100 * MS);
         record.answered(zero + 2400 * MS, zero + 4000 * MS);
-        assert_eq!(record.outcome(0).requests, 1);
+        assert_eq!(record.outcome(0, 0).requests, 1);
         let intervals = read_histograms(&record.histograms().unwrap(), 1, 1.5).unwrap();
         assert_eq!(intervals.len(), 2);
         assert_eq!(intervals[1].length, 500 * MS);
@@ -253,14 +265,13 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_kept() {
-        let (_, mut record) = record(false);
+        let (zero, mut record) = record(false);
         for why in ["one", "two"] {
             record.failed(&io::Error::other(why));
         }
-        let outcome = record.outcome(0);
-        assert_eq!(
-            (outcome.failed, outcome.first_failure.as_deref()),
-            (2, Some("one"))
-        );
+        record.restart(zero, zero + MS);
+        let outcome = record.outcome(0, 0);
+        let failures = (outcome.failed, outcome.first_failure.as_deref());
+        assert_eq!(failures, (2, Some("one")));
     }
 }

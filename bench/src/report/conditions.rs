@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::lab::CONGESTION;
 use crate::seat::Seat;
+use crate::usage::throttled;
 
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
+/// Sensors, besides devices that cool, which have no `temp`.
+const ZONES: &str = "/sys/class/thermal";
 
 /// Machine of a run, and its network if it has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,10 @@ pub struct Conditions {
     pub mitigations: BTreeMap<String, String>,
     /// Load average of the last minute before the run: what else the machine was doing.
     pub load: f64,
+    /// Degrees Celsius before the run, of the hottest zone; none if the machine has no sensor.
+    pub temperature: Option<f64>,
+    /// Whether the CPUs count how often heat slows them down.
+    pub counts_throttling: bool,
     /// Of scenarios that send packets.
     pub network: Option<Network>,
 }
@@ -60,6 +67,8 @@ impl Conditions {
                 .next()
                 .and_then(|load| load.parse().ok())
                 .unwrap_or(0.0),
+            temperature: temperature(),
+            counts_throttling: throttled(0).is_some(),
             network: None,
         })
     }
@@ -88,6 +97,8 @@ impl Conditions {
             cpu: "Fast 9000, 2 CPUs".to_owned(),
             mitigations: BTreeMap::from([("spectre_v2".to_owned(), "Retpolines".to_owned())]),
             load: 0.1,
+            temperature: Some(48.5),
+            counts_throttling: true,
             network: Some(Network {
                 driver: "veth".to_owned(),
                 mtu: vec![1500],
@@ -120,6 +131,18 @@ fn cpu(info: &str) -> String {
         .filter(|line| line.starts_with("processor"))
         .count();
     format!("{model}, {count} CPUs")
+}
+
+/// Of the hottest zone.
+fn temperature() -> Option<f64> {
+    let zones = fs::read_dir(ZONES).ok()?.filter_map(|zone| {
+        let path = zone.ok()?.path();
+        let text = fs::read_to_string(path.join("temp")).ok()?;
+        text.trim().parse::<f64>().ok()
+    });
+    zones
+        .map(|millidegrees| millidegrees / 1e3)
+        .max_by(f64::total_cmp)
 }
 
 /// An old kernel has no such directory, and then nothing to say.

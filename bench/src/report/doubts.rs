@@ -27,6 +27,8 @@ pub mod known {
     pub const STOLEN: &str = "stolen";
     /// Percent of a run by which the time over which CPUs were counted differs from the run.
     pub const LATE: &str = "counted late";
+    /// How often heat slowed a CPU down.
+    pub const THROTTLED: &str = "throttled";
     /// Requests that did not end well.
     pub const FAILED: &str = "failed";
     /// Frames that the client lost itself.
@@ -76,6 +78,7 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
         series.map_or(0.0, |series| series.runs.iter().sum())
     };
     let (failed, lost) = (sum(known::FAILED), sum(known::CLIENT_DROPS));
+    let throttled = sum(known::THROTTLED);
     let client_bound = median(known::CLIENT_BUSY) > BUSY && median(known::SERVER_BUSY) < BUSY;
     [
         (spread > SPREAD_DOUBTFUL).then(|| {
@@ -101,6 +104,8 @@ fn of_contender(contender: &Contender, decided_by: &str) -> impl Iterator<Item =
             let percent = median(known::STOLEN);
             format!("the hypervisor took {percent:.1} % of a CPU; repeat on a quiet machine")
         }),
+        (throttled > 0.0)
+            .then(|| format!("heat slowed the CPUs down {throttled} times; let the machine cool")),
         (failed > 0.0).then(|| format!("{failed} requests failed")),
         (lost > 0.0).then(|| {
             format!("the client lost {lost} frames itself: its limits are in these numbers; fewer connections, or another client")
@@ -142,6 +147,7 @@ mod tests {
             (busy(known::OTHERS), 30.0),
             (busy(known::LATE), 12.0),
             (busy(known::STOLEN), 5.0),
+            (busy(known::THROTTLED), 3.0),
             (busy(known::FAILED), 2.0),
             (busy(known::CLIENT_DROPS), 3.0),
         ]);
@@ -151,6 +157,7 @@ mod tests {
             "other tasks used 30 %",
             "12 % too long",
             "took 5.0 %",
+            "down 3 times",
             "2 requests failed",
             "lost 3 frames itself",
         ] {

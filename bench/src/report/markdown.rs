@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::{Comparison, Contender, Measure, Report, Row};
+use super::{Comparison, Conditions, Contender, Measure, Report, Row};
 use crate::measure::Summary;
 use crate::offloads::Offloads;
 
@@ -35,6 +35,7 @@ pub fn conditions(report: &Report) -> Vec<String> {
             conditions.cpu, conditions.kernel, conditions.load
         ),
         format!("mitigations: {}", listed(&conditions.mitigations)),
+        heat(conditions),
     ];
     if let Some(network) = &conditions.network {
         let mtus: Vec<String> = network.mtu.iter().map(u16::to_string).collect();
@@ -54,6 +55,18 @@ pub fn conditions(report: &Report) -> Vec<String> {
     lines.extend(report.notes.iter().cloned());
     lines.extend(servings(report));
     lines
+}
+
+fn heat(conditions: &Conditions) -> String {
+    let before = match conditions.temperature {
+        Some(degrees) => format!("{degrees:.0} °C before"),
+        None => "no sensor".to_owned(),
+    };
+    let throttling = match conditions.counts_throttling {
+        true => "counted",
+        false => "not known: these CPUs do not count it",
+    };
+    format!("temperature: {before}; throttling: {throttling}")
 }
 
 /// How each server served, once for every way it did.
@@ -243,6 +256,7 @@ mod tests {
 
 - machine: Fast 9000, 2 CPUs, kernel 6.18.0, load average 0.10 before
 - mitigations: spectre_v2 Retpolines
+- temperature: 48 °C before; throttling: counted
 - network: veth, MTU 1500, offloads wire, congestion control cubic, client receives by softirq
 - pinning: server on CPU 0, everything else on CPU 1
 

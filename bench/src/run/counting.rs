@@ -16,6 +16,9 @@ use crate::syscalls::{Calls, Counter};
 /// The number of the round: those that are timed begin at 1.
 pub const COUNTED: u32 = 0;
 
+/// Longest time in which calls are counted.
+pub const COUNTED_SECONDS: f64 = 0.5;
+
 /// What precedes the name of a kind.
 const KIND: &str = "syscalls: ";
 /// Kinds that are said in words.
@@ -53,13 +56,15 @@ pub fn run(
     rate: Option<f64>,
 ) -> Result<Vec<(Measure, f64)>, Error> {
     let done = bed.run(server, case, rate, COUNTED);
+    // As long as the counter is there.
+    let seconds = bed.seconds();
     // Taken whatever happened: perf ends with it.
     let counting = bed.calls.take();
     let done = done?;
     let calls = counting.ok_or(Error::Lab)?.counter.finish()?;
     let (bytes, requests) = done.work;
     let (unit, of) = match bed.load.client {
-        Client::Idle => ("1/s", bed.load.seconds),
+        Client::Idle => ("1/s", seconds),
         _ if case.object.is_bulk() => ("1/GB", float(bytes) / 1e9),
         _ => ("1/request", float(requests)),
     };

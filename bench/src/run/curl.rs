@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::lab::{End, Lab};
-use crate::site::{first_word, sha256, url};
+use crate::site::{Objects, first_word, url};
 
 /// Downloads a file `flows` times at once: bytes of all, and seconds until the last was complete, as curl counts them.
 pub fn fetch(lab: &Lab, name: &str, flows: u32, cpu: u32) -> Result<(u64, f64), Error> {
@@ -52,14 +52,14 @@ fn at_once(
     })
 }
 
-/// Downloads a file once and compares its SHA-256 with that of the one in `root`.
-pub fn verify(lab: &Lab, root: &Path, name: &str, server: &'static str) -> Result<(), Error> {
+/// Downloads a file once and compares its SHA-256.
+pub fn verify(lab: &Lab, objects: &Objects, name: &str, server: &'static str) -> Result<(), Error> {
     let pipe = format!(
         "set -o pipefail; curl --silent --show-error --fail {} | sha256sum",
         url(name)
     );
     let sum = first_word(&lab.run(End::Client, "bash", &["-c", &pipe])?);
-    let served = sha256(&root.join(name))?;
+    let served = objects.sha256(name)?;
     if sum == served {
         return Ok(());
     }

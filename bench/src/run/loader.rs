@@ -26,17 +26,24 @@ pub struct Loader<'a> {
 /// What is done when the loader begins or ends to measure; it gets the loader's process id.
 pub type Attend<'a> = &'a mut dyn FnMut(u32) -> Result<(), Error>;
 
-/// Starts it. `flags` stand above those of the bed.
+/// Starts it, `first`: before everything else on its CPU. `flags` stand above those of the bed.
 pub fn start<'a>(
     bed: &'a Bed<'a>,
     object: &str,
     connections: u32,
     flags: &[String],
+    first: bool,
 ) -> Result<Loader<'a>, Error> {
     let own = std::env::current_exe().map_err(Error::io("/proc/self/exe"))?;
     let histograms = bed.lab.scratch().join(format!("histograms-{object}"));
     let cpu = bed.seat.client_cpu.to_string();
-    let mut command = bed.lab.command(End::Client, "taskset");
+    let mut command = if first {
+        let mut command = bed.lab.command(End::Client, "chrt");
+        command.args(["--fifo", "1", "taskset"]);
+        command
+    } else {
+        bed.lab.command(End::Client, "taskset")
+    };
     command.args(["-c", &cpu]).arg(own).arg("load");
     command.args(["--server", &format!("{SERVER}:{PORT}")]);
     command
@@ -45,7 +52,7 @@ pub fn start<'a>(
     command.args(["--connections", &connections.to_string()]);
     command.args(["--warm-up", &bed.load.warm_up_seconds.to_string()]);
     if !flags.iter().any(|flag| flag == "--seconds") {
-        command.args(["--seconds", &bed.load.seconds.to_string()]);
+        command.args(["--seconds", &bed.seconds().to_string()]);
     }
     command
         .args(["--attended", "--histograms"])

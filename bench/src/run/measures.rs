@@ -17,6 +17,8 @@ pub const CPU_PER_REQUESTS: Measure = Measure::less("CPU per 100k requests", "s"
 pub const IDLE_CPU: Measure = Measure::less("CPU of the process", "%");
 /// Of the server's process.
 pub const MEMORY: Measure = Measure::plain("memory", "MiB");
+/// That the kernel has for TCP sockets, of everybody.
+pub const SOCKETS: Measure = Measure::plain("kernel's sockets", "MiB");
 /// Of the server's CPU.
 pub const SERVER_BUSY: Measure = Measure::plain(known::SERVER_BUSY, "%");
 /// Of the client's CPU.
@@ -29,6 +31,8 @@ pub const OTHERS: Measure = Measure::plain(known::OTHERS, "%").detail();
 pub const LATE: Measure = Measure::plain(known::LATE, "%").detail();
 /// Of both CPUs.
 pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
+/// Of both CPUs, by heat.
+pub const THROTTLED: Measure = Measure::plain(known::THROTTLED, "").detail();
 /// At the client's link.
 pub const PACKETS: Measure = Measure::plain("packets", "1/s").detail();
 /// Requests.
@@ -82,38 +86,69 @@ pub fn compare(row: &mut Row, scenario: &Scenario, case: &Case) {
     }
 }
 
-/// What bulk beside does to the latency of the same server alone, for rows that differ in nothing else.
+/// What stands beside the requests of a row, and what it costs the same server: of rows that differ in nothing else.
 pub fn beside(rows: &[Row]) -> Vec<String> {
     let mut findings = Vec::new();
-    for row in rows.iter().filter(|row| flows(row) > 0) {
-        let mut alone = row.parameters.clone();
-        alone.insert("beside".to_owned(), 0.into());
-        let Some(alone) = rows.iter().find(|row| row.parameters == alone) else {
-            continue;
-        };
-        for contender in &row.contenders {
-            let p99 = |one: &Contender| Some(one.series(&P99.name)?.summary.median);
-            let both = p99(contender).zip(alone.find(&contender.name).and_then(p99));
-            if let Some((with, without)) = both.filter(|(_, without)| *without > 0.0) {
-                findings.push(format!(
-                    "{}: p99 beside {} bulk flows is {:.2} times that alone ({:.0} µs and {:.0} µs)",
-                    contender.name,
-                    flows(row),
-                    with / without,
-                    with,
-                    without
-                ));
+    for (parameter, what) in [("beside", "bulk flows"), ("resting", "connections at rest")] {
+        for row in rows {
+            let count = number(row, parameter);
+            let mut alone = row.parameters.clone();
+            alone.insert(parameter.to_owned(), 0.into());
+            let alone = rows.iter().find(|row| row.parameters == alone);
+            let Some(alone) = alone.filter(|_| count > 0) else {
+                continue;
+            };
+            for with in &row.contenders {
+                if let Some(without) = alone.find(&with.name) {
+                    findings.extend(slower(with, without, &format!("{count} {what}")));
+                    if parameter == "resting" {
+                        findings.extend(larger(with, without, count));
+                    }
+                }
             }
         }
     }
     findings
 }
 
-fn flows(row: &Row) -> u64 {
-    row.parameters
-        .get("beside")
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0)
+fn number(row: &Row, parameter: &str) -> u64 {
+    let value = row.parameters.get(parameter);
+    value.and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
+/// The medians of a measure in both.
+fn medians(with: &Contender, without: &Contender, measure: &Measure) -> Option<[f64; 2]> {
+    let median = |one: &Contender| Some(one.series(&measure.name)?.summary.median);
+    Some([median(with)?, median(without)?])
+}
+
+fn slower(with: &Contender, without: &Contender, beside: &str) -> Option<String> {
+    let ratio = |measure: &Measure| {
+        let [with, without] =
+            medians(with, without, measure).filter(|[_, without]| *without > 0.0)?;
+        Some(format!(
+            "{} beside {beside} is {:.2} times that alone ({with:.0} µs and {without:.0} µs)",
+            measure.name,
+            with / without
+        ))
+    };
+    let words: Vec<String> = [P50, P99].iter().filter_map(ratio).collect();
+    (!words.is_empty()).then(|| format!("{}: {}", with.name, words.join("; ")))
+}
+
+/// Memory for each connection at rest.
+fn larger(with: &Contender, without: &Contender, connections: u64) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "connections far below 2^52")]
+    let each = |[with, without]: [f64; 2]| (with - without) * 1_048_576.0 / connections as f64;
+    let own = each(medians(with, without, &MEMORY)?);
+    let sockets = medians(with, without, &SOCKETS).map(each);
+    let kernel = sockets.map_or(String::new(), |bytes| {
+        format!(", and {bytes:.0} of the kernel's sockets")
+    });
+    Some(format!(
+        "{}: {own:.0} bytes of the process for each of {connections} connections at rest{kernel}",
+        with.name
+    ))
 }
 
 #[cfg(test)]
@@ -179,6 +214,26 @@ mod tests {
         assert_eq!(
             findings,
             ["xdp: p99 beside 4 bulk flows is 1.50 times that alone (150 µs and 100 µs)"]
+        );
+    }
+
+    #[test]
+    fn memory_for_a_connection_at_rest_is_the_difference_to_none() {
+        let row = |resting: u32, memory: f64, sockets: f64| {
+            let mut row = Row::new("row").with("resting", resting);
+            let with = [(P50, 20.0), (MEMORY, memory), (SOCKETS, sockets)];
+            let mut contender = Contender::new("kernel");
+            contender.push_run(with);
+            row.push(contender);
+            row
+        };
+        let findings = beside(&[row(0, 100.0, 1.0), row(1024, 101.0, 4.0)]);
+        assert_eq!(
+            findings,
+            [
+                "kernel: p50 beside 1024 connections at rest is 1.00 times that alone (20 µs and 20 µs)",
+                "kernel: 1024 bytes of the process for each of 1024 connections at rest, and 3072 of the kernel's sockets"
+            ]
         );
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::counting::{COUNTED, Counting};
+use super::counting::{COUNTED, COUNTED_SECONDS, Counting};
 use super::measures::*;
 use super::{curl, loader};
-use crate::contestant::{Contestant, Running};
+use crate::contestant::{Contestant, Demand, Running};
 use crate::error::Error;
 use crate::lab::{End, Lab};
 use crate::load::Outcome;
@@ -17,7 +17,7 @@ use crate::report::{Interval, Latency, Measure, Serving, Timeline};
 use crate::scenario::{Case, Client, Direction, Link, Load, Size};
 use crate::seat::Seat;
 use crate::site::{Inbox, Objects};
-use crate::usage::{Receiver, Snapshot, Usage, resident_bytes};
+use crate::usage::{Receiver, Snapshot, Usage, packets};
 
 /// What the bulk flows beside download.
 const BESIDE_OBJECT: Size = Size(64 << 20);
@@ -42,6 +42,10 @@ pub struct Bed<'a> {
     pub link: &'a Link,
     /// Threads that receive for the server in the present run.
     pub receivers: RefCell<Vec<u32>>,
+    /// Connections of the case that has most.
+    pub most_connections: u32,
+    /// Whether the client comes before everything else on its CPU.
+    pub real_time: bool,
 }
 
 /// One run.
@@ -105,22 +109,40 @@ impl Bed<'_> {
         let root = inbox
             .as_ref()
             .map_or(&self.objects.root, |inbox| &inbox.root);
-        let running = server.start(self.lab, self.binary, root, self.seat, direction)?;
+        let demand = Demand {
+            direction,
+            connections: case.open_connections(),
+            most_connections: self.most_connections,
+        };
+        let running = server.start(self.lab, self.binary, root, self.seat, &demand)?;
         let mut done = Done::new(running.serving(self.lab)?);
         if round == COUNTED {
             let counting = Counting::of(running.pid(), self.lab)?;
             self.calls.replace(Some(counting));
         }
         match (self.load.client, &inbox) {
-            (_, Some(inbox)) => self.upload(&running, case, &name, inbox, server, &mut done)?,
-            (Client::Curl, _) => self.curl(&running, case, &name, server, &mut done)?,
+            (Client::Curl, Some(inbox)) => {
+                self.upload(&running, case, &name, inbox, server, &mut done)?
+            }
+            (Client::Curl, None) => self.curl(&running, case, &name, server, &mut done)?,
             (Client::Idle, _) => self.idle(&running, case, &name, &mut done)?,
             (Client::Loader | Client::Afxdp, _) => {
                 self.load(&running, case, rate, &name, round, &mut done)?
             }
         }
         running.stop()?;
+        if let Some(inbox) = &inbox {
+            inbox.check(server.name(), case.object.0)?;
+        }
         Ok(done)
+    }
+
+    /// Seconds that are measured of a run: fewer if all that is measured is a ratio of counts.
+    pub(super) fn seconds(&self) -> f64 {
+        // At rest there is so little to count that it takes its time.
+        let is_short = self.load.client != Client::Idle && self.calls.borrow().is_some();
+        let most = if is_short { COUNTED_SECONDS } else { f64::MAX };
+        self.load.seconds.min(most)
     }
 
     /// Counters of now; with those of the client's link if a process is in its namespace.
@@ -147,10 +169,11 @@ impl Bed<'_> {
     ) -> Result<(), Error> {
         let cpu = self.seat.client_cpu;
         self.place()?;
-        curl::verify(self.lab, &self.objects.root, name, server.name())?;
-        let before = self.snapshot(running, None)?;
-        let (bytes, seconds) = curl::fetch(self.lab, name, case.connections, cpu)?;
-        let usage = self.snapshot(running, None)?.since(&before);
+        curl::verify(self.lab, self.objects, name, server.name())?;
+        let (moved, usage) = self.moving(running, || {
+            curl::fetch(self.lab, name, case.connections, cpu)
+        })?;
+        let (bytes, _) = moved;
         let expected = case.object.0 * u64::from(case.connections);
         if bytes != expected {
             return Err(Error::WrongBytes {
@@ -158,13 +181,32 @@ impl Bed<'_> {
                 what: format!("{bytes} bytes arrived instead of {expected}"),
             });
         }
-        self.bulk(running, case, (bytes, seconds), &usage, done)
+        self.bulk(case, moved, &usage, done)
+    }
+
+    /// Bytes and seconds of a transfer by curl, and what both ends used meanwhile.
+    pub(super) fn moving(
+        &self,
+        running: &Running,
+        transfer: impl FnOnce() -> Result<(u64, f64), Error>,
+    ) -> Result<((u64, f64), Usage), Error> {
+        let packets = self.packets()?;
+        let before = self.snapshot(running, None)?;
+        let moved = transfer()?;
+        let mut usage = self.snapshot(running, None)?.since(&before);
+        usage.packets = self.packets()?.saturating_sub(packets);
+        Ok((moved, usage))
+    }
+
+    /// Of the client's link so far: a look into its namespace that takes too long for a snapshot.
+    fn packets(&self) -> Result<u64, Error> {
+        let devices = self.lab.run(End::Client, "cat", &["/proc/net/dev"])?;
+        Ok(packets(&devices, &self.lab.link(End::Client)).unwrap_or(0))
     }
 
     /// What is measured of objects that curl moved in so many seconds.
     pub(super) fn bulk(
         &self,
-        running: &Running,
         case: &Case,
         (bytes, seconds): (u64, f64),
         usage: &Usage,
@@ -174,7 +216,9 @@ impl Bed<'_> {
         done.values.push((GOODPUT, gbit_per_s(bytes, seconds)));
         done.values
             .push((CPU_PER_GB, usage.serving_s() / gigabytes(bytes)));
-        self.common(running, usage, done)
+        done.values
+            .push((PACKETS, float(usage.packets) / usage.seconds));
+        self.common(usage, done)
     }
 
     fn idle(
@@ -193,7 +237,7 @@ impl Bed<'_> {
             self.place()?;
             thread::sleep(Duration::from_secs_f64(self.load.warm_up_seconds));
             begin(0)?;
-            thread::sleep(Duration::from_secs_f64(self.load.seconds));
+            thread::sleep(Duration::from_secs_f64(self.seconds()));
             self.snapshot(running, None)?
         } else {
             let mut after = None;
@@ -201,7 +245,8 @@ impl Bed<'_> {
                 after = Some(self.snapshot(running, None)?);
                 Ok(())
             };
-            let mut client = loader::start(self, name, case.connections, &["--idle".to_owned()])?;
+            let mut client =
+                loader::start(self, name, case.connections, &["--idle".to_owned()], false)?;
             let outcome = client.attend(&mut begin, &mut end)?;
             whole(&outcome, running)?;
             after.ok_or(Error::Lab)?
@@ -209,7 +254,7 @@ impl Bed<'_> {
         let usage = usage.since(&before.ok_or(Error::Lab)?);
         done.values
             .push((IDLE_CPU, 100.0 * usage.process_s / usage.seconds));
-        self.common(running, &usage, done)
+        self.common(&usage, done)
     }
 
     fn load(
@@ -229,12 +274,18 @@ impl Bed<'_> {
         if !self.load.keep_alive {
             flags.push("--close".to_owned());
         }
+        if self.load.direction == Direction::Up {
+            flags.push("--upload".to_owned());
+        }
+        if case.resting > 0 {
+            flags.extend(["--resting".to_owned(), case.resting.to_string()]);
+        }
         let (mut before, mut after) = (None, None);
         if self.load.client == Client::Afxdp {
             let attach = self.load.attach.name();
             flags.extend(["--client", "afxdp", "--attach", attach].map(str::to_owned));
         }
-        let mut client = loader::start(self, name, case.connections, &flags)?;
+        let mut client = loader::start(self, name, case.connections, &flags, self.real_time)?;
         let outcome = client.attend(
             &mut |pid| {
                 before = Some(self.snapshot(running, Some(pid))?);
@@ -249,6 +300,7 @@ impl Bed<'_> {
             .zip(before)
             .map(|(after, before)| after.since(&before));
         let usage = usage.ok_or(Error::Lab)?;
+        all_rest(&outcome, case)?;
         done.intervals = client.intervals(round, outcome.seconds)?;
         self.evaluate(case, rate, &outcome, &usage, done);
         if let Some(mut beside) = beside {
@@ -256,7 +308,7 @@ impl Bed<'_> {
             done.values
                 .push((BESIDE, gbit_per_s(bulk.bytes, bulk.seconds)));
         }
-        self.common(running, &usage, done)
+        self.common(&usage, done)
     }
 
     /// Puts the threads that receive where they belong, and remembers those of the server. They begin when a program is
@@ -306,9 +358,9 @@ impl Bed<'_> {
             return Ok(None);
         }
         let name = self.objects.of(BESIDE_OBJECT.0)?;
-        let seconds = self.load.seconds + self.load.warm_up_seconds + 1.0;
+        let seconds = self.seconds() + self.load.warm_up_seconds + 1.0;
         let flags = ["--seconds".to_owned(), seconds.to_string()];
-        let loader = loader::start(self, &name, case.beside, &flags)?;
+        let loader = loader::start(self, &name, case.beside, &flags, false)?;
         thread::sleep(BESIDE_EARLIER);
         Ok(Some(loader))
     }
@@ -353,8 +405,7 @@ impl Bed<'_> {
                 usage.serving_s() / float(outcome.answers) * 1e5,
             ));
         }
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let packets = usage.packets as f64 / usage.seconds;
+        let packets = float(usage.packets) / usage.seconds;
         done.values.extend([
             (LATE, 100.0 * (usage.seconds / outcome.seconds - 1.0).abs()),
             (PACKETS, packets),
@@ -369,20 +420,41 @@ impl Bed<'_> {
     }
 
     /// What is measured of every run.
-    fn common(&self, running: &Running, usage: &Usage, done: &mut Done) -> Result<(), Error> {
+    fn common(&self, usage: &Usage, done: &mut Done) -> Result<(), Error> {
         let percent = |seconds: f64| 100.0 * seconds / usage.seconds;
-        let memory = float(resident_bytes(running.pid())? >> 10) / 1024.0;
         done.values.extend([
             (SERVER_BUSY, percent(usage.server_s)),
             (CLIENT_BUSY, percent(usage.client_s)),
             (THREADS_BUSY, percent(usage.process_s)),
             (STOLEN, percent(usage.stolen_s)),
-            (MEMORY, memory),
+            (MEMORY, mebibytes(usage.resident)),
             (OTHERS, percent(usage.others_s)),
         ]);
+        // Of those of a client in the kernel nobody could tell the server's.
+        let is_known = self.load.client == Client::Afxdp && self.load.resting != [0];
+        if let Some(sockets) = usage.sockets.filter(|_| is_known) {
+            done.values.push((SOCKETS, mebibytes(sockets)));
+        }
+        if let Some(times) = usage.throttled {
+            done.values.push((THROTTLED, float(times)));
+        }
         done.doubts = self.misplaced()?;
         Ok(())
     }
+}
+
+/// What is measured beside fewer connections than were asked for is something else.
+fn all_rest(outcome: &Outcome, case: &Case) -> Result<(), Error> {
+    if outcome.at_rest == u64::from(case.resting) {
+        return Ok(());
+    }
+    Err(Error::Failed {
+        program: "sluice-bench load".to_owned(),
+        said: format!(
+            "{} of {} connections rested to the end",
+            outcome.at_rest, case.resting
+        ),
+    })
 }
 
 /// Idle connections that were not answered are none.
@@ -419,6 +491,10 @@ fn timeline(outcome: &Outcome, is_bulk: bool) -> Timeline {
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    float(bytes >> 10) / 1024.0
 }
 
 fn gigabytes(bytes: u64) -> f64 {

@@ -122,6 +122,7 @@ impl<'a> Turns<'a> {
             .with("offloads", case.offloads.name())
             .with("object_bytes", case.object.0)
             .with("connections", case.connections)
+            .with("resting", case.resting)
             .with("beside", case.beside)
             .with("keep_alive", scenario.load.keep_alive)
             .with("rate_per_s", rate);

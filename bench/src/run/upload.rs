@@ -38,18 +38,8 @@ impl Bed<'_> {
         let names: Vec<String> = (0..case.connections)
             .map(|flow| format!("{flow}.bin"))
             .collect();
-        let before = self.snapshot(running, None)?;
-        let (bytes, seconds) = curl::store(self.lab, &from, &names, cpu)?;
-        let usage = self.snapshot(running, None)?.since(&before);
-        for name in &names {
-            let stored = inbox.bytes(name)?;
-            if stored != case.object.0 {
-                return Err(wrong(format!(
-                    "{stored} bytes are stored instead of {}",
-                    case.object.0
-                )));
-            }
-        }
-        self.bulk(running, case, (bytes, seconds), &usage, done)
+        let (moved, usage) = self.moving(running, || curl::store(self.lab, &from, &names, cpu))?;
+        self.bulk(case, moved, &usage, done);
+        Ok(())
     }
 }

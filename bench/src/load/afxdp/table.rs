@@ -126,7 +126,7 @@ impl Table {
                 self.agenda.release(seat, now);
             }
             // A server may close what rests; the seat is free already and opens another next time.
-            Some(State::Resting) => self.leave(seat),
+            Some(State::Resting) => self.lose(seat),
             Some(State::Asked) => {
                 self.fail(seat, &io::Error::other("the answer is cut short"), now);
             }
@@ -143,7 +143,7 @@ impl Table {
             .as_ref()
             .is_some_and(|talk| talk.state == State::Resting)
         {
-            self.leave(seat);
+            self.lose(seat);
         } else {
             let error = io::Error::other(format!("the connection ended: {reason:?}"));
             self.fail(seat, &error, now);
@@ -171,6 +171,12 @@ impl Table {
             talk.state = State::Resting;
             self.agenda.release(seat, now);
         }
+    }
+
+    /// The server closed a connection that rested.
+    fn lose(&mut self, seat: usize) {
+        self.leave(seat);
+        self.agenda.lose(seat);
     }
 
     /// What becomes of the connection at a seat is of no interest any more.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use sluice_tcp::ConnId;
 
-use super::super::response::Answer;
+use super::super::response::{Answer, Expected};
 
 /// What the connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Talk {
             state: State::Asked,
             due,
             requests: 1,
-            answer: Answer::new(length),
+            answer: Answer::new(Expected::Object(length)),
             taken: 0,
             body: 0,
             early: Vec::new(),

@@ -169,19 +169,10 @@ fn options(close: bool) -> Options {
     Options {
         server: SERVER,
         client: crate::load::Stack::Afxdp,
-        interface: None,
-        server_link_address: None,
-        attach: crate::xsk::Attach::Native,
         path: "/".to_owned(),
-        content: "unused".into(),
         connections: CONNECTIONS,
         close,
-        idle: false,
-        rate: None,
-        seconds: 0.4,
-        warm_up: 0.05,
-        attended: false,
-        histograms: None,
+        ..crate::load::tests::options()
     }
 }
 
@@ -209,7 +200,7 @@ fn run(options: &Options, faults: Faults) -> io::Result<(Outcome, Vec<u8>)> {
         ),
         clock,
         faults,
-        request: options.request().len() as u64,
+        request: Request::get(options).len() as u64,
         response: [head.as_bytes(), &sent].concat(),
         frames: 0,
     };
@@ -219,8 +210,9 @@ fn run(options: &Options, faults: Faults) -> io::Result<(Outcome, Vec<u8>)> {
         server: SERVER,
         mtu: 1500,
     };
-    let slots = 2 * options.connections + CLOSING;
-    let host = Host::new(queue, ends, slots, options.request(), 64_500, clock.epoch);
+    let slots = 2 * options.connections + options.resting + CLOSING;
+    let request = Request::get(options).head().to_vec();
+    let host = Host::new(queue, ends, slots, request, 64_500, clock.epoch);
     let mut driver = Driver::new(host, clock, body().into(), slots);
     let is_over = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&is_over);
@@ -245,6 +237,33 @@ fn every_connection_is_answered_again_and_again() {
     let bodies = outcome.requests * BODY as u64;
     let edge = u64::from(CONNECTIONS) * BODY as u64;
     assert!(outcome.bytes.abs_diff(bodies) <= edge, "{outcome:?}");
+}
+
+#[test]
+fn those_that_rest_stay_open_beside_those_that_ask() {
+    let options = Options {
+        resting: 700,
+        connections: 4,
+        ..options(false)
+    };
+    let (outcome, _) = run(&options, Faults::default()).unwrap();
+    assert_eq!((outcome.at_rest, outcome.failed), (700, 0), "{outcome:?}");
+    assert!(outcome.requests > 4, "{outcome:?}");
+}
+
+#[test]
+fn those_that_the_server_closes_do_not_rest() {
+    let options = Options {
+        resting: 20,
+        connections: 1,
+        ..options(false)
+    };
+    let faults = Faults {
+        closes: true,
+        ..Faults::default()
+    };
+    let (outcome, _) = run(&options, faults).unwrap();
+    assert_eq!(outcome.at_rest, 0, "{outcome:?}");
 }
 
 #[test]
