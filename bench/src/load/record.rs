@@ -259,7 +259,7 @@ mod tests {
         for (due, now) in [(900, 1100), (2400, 2499), (2400, 2500), (2400, 4000)] {
             record.answered(zero + due * MS, zero + now * MS);
         }
-        let outcome = record.outcome(0);
+        let outcome = record.outcome(0, 0);
         assert_eq!((outcome.requests, outcome.answers), (3, 2));
     }
 

@@ -15,12 +15,19 @@ use crate::scenario::{Case, Direction, Scenario};
 use crate::seat::Seat;
 use crate::site::Objects;
 
+/// Connections to one port from one address: some ports are still closing.
+const PORTS_PER_ADDRESS: u32 = 50_000;
+
 /// See the module documentation.
 pub struct Beds<'a> {
     scenario: &'a Scenario,
     binary: &'a Path,
     seat: &'a Seat,
     mtu: u16,
+    /// Connections of the case that has most.
+    most_connections: u32,
+    /// Whether the client comes before everything else on its CPU.
+    real_time: bool,
     /// That of all runs, if there is one.
     shared: Option<(Lab, Objects)>,
 }
@@ -32,12 +39,16 @@ impl<'a> Beds<'a> {
         binary: &'a Path,
         seat: &'a Seat,
         mtu: u16,
+        real_time: bool,
     ) -> Result<Beds<'a>, Error> {
+        let cases = scenario.cases();
         let mut beds = Beds {
             scenario,
             binary,
             seat,
             mtu,
+            most_connections: cases.iter().map(Case::open_connections).max().unwrap_or(0),
+            real_time,
             shared: None,
         };
         if scenario.load.keep_alive {
@@ -67,6 +78,8 @@ impl<'a> Beds<'a> {
             calls: RefCell::default(),
             link: &self.scenario.link,
             receivers: RefCell::default(),
+            most_connections: self.most_connections,
+            real_time: self.real_time,
         })
     }
 
@@ -88,6 +101,7 @@ impl<'a> Beds<'a> {
         if link.own_cpus {
             receive_on_own_cpus(&lab, self.seat)?;
         }
+        lab.add_client_addresses(self.most_connections / PORTS_PER_ADDRESS)?;
         let objects = Objects::create(&lab)?;
         Ok((lab, objects))
     }

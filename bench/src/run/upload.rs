@@ -39,7 +39,7 @@ impl Bed<'_> {
             .map(|flow| format!("{flow}.bin"))
             .collect();
         let (moved, usage) = self.moving(running, || curl::store(self.lab, &from, &names, cpu))?;
-        self.bulk(case, moved, &usage, done);
+        self.bulk(case, moved, &usage, done)?;
         Ok(())
     }
 }

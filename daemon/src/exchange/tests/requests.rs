@@ -88,7 +88,7 @@ fn head_requests_get_the_head_only() {
     let head = String::from_utf8(peer.received.clone()).expect("ASCII");
     assert_eq!(status(&head), "200");
     assert_eq!(field(&head, "Content-Length"), Some("5000"));
-    site.services.end_turn();
+    site.services.end_turn(false);
     assert_eq!(
         site.services.disk.ledger().files_open,
         0,

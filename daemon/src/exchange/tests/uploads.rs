@@ -1,9 +1,9 @@
 //! Uploads: bodies in every cut, what ends them early, and that nothing of those is left.
 
 mod holding;
+mod lending;
 #[path = "../../../tests/names/mod.rs"]
 mod names;
-mod lending;
 
 use super::*;
 use crate::services::UploadConfig;

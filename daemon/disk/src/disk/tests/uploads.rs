@@ -1,10 +1,10 @@
 //! Uploads to real directories, by both kinds of scratch file.
 
+mod loans;
 #[path = "../../../../tests/names/mod.rs"]
 mod names;
 #[path = "../../../../tests/skip.rs"]
 mod skip;
-mod loans;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
