@@ -72,7 +72,7 @@ bench: build setup-bench ## Every scenario beside the kernel backend and nginx, 
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
 
-bench-quick: build ## Whether the harness works, 1 minute: reports are checked, speed is not (needs root)
+bench-quick: build ## Whether the harness works, 2 minutes: reports are checked, speed is not (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
 
