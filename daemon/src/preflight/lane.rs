@@ -145,7 +145,7 @@ pub fn metadata_hinders(config: &Config, link: &InterfaceFacts, is_native: bool)
 }
 
 pub(super) fn check(config: &Config, facts: &Facts, link: &InterfaceFacts) -> Check {
-    let is_native = attach_choice(config, link).name() == "native";
+    let is_native = attach_choice(config, link, facts.kernel_version()).name() == "native";
     let kernel_chains = facts
         .kernel_version()
         .is_none_or(|version| version >= MULTI_BUFFER);
