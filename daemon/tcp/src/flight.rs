@@ -249,16 +249,21 @@ impl Flight {
 
     /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,
     /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing. Where
-    /// there is no room for a run of its own it counts as having left.
+    /// there is no room for a run of its own it counts as having left. If it was lost, it is not any more.
     pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
         let (first, next) = self.cut_around(range, pool);
-        for index in first..next {
-            let is_inside = self.start_of(index) >= range.start
-                && self.runs.get(index).is_some_and(|run| run.end <= range.end);
-            if is_inside {
-                self.runs.update(index, |run| run.leave_again(NEVER));
+        self.each(first..next, |flight, index, run, len| {
+            let is_inside = run.end - len >= range.start && run.end <= range.end;
+            if is_inside && run.fate != Fate::Sacked {
+                if run.fate == Fate::Lost {
+                    flight.lost_bytes -= len;
+                }
+                flight.runs.update(index, |run| {
+                    run.fate = Fate::InFlight;
+                    run.leave_again(NEVER);
+                });
             }
-        }
+        });
     }
 
     /// SND.UNA moves to `una`. `deliver` hears of what was not known to be delivered before, in ascending order.
@@ -386,7 +391,8 @@ impl Flight {
         Some(start..end)
     }
 
-    /// What was held lost is in flight after all: the recovery was spurious. Not so what never left: lost it stays.
+    /// What was held lost is in flight after all: the recovery was spurious. Not so what never left: lost it stays
+    /// until it is [held back](Self::hold_back) again or sent.
     pub(crate) fn forget_losses(&mut self) {
         self.replace(Fate::Lost);
     }

@@ -284,7 +284,7 @@ impl Outstanding {
                 self.rack.on_spurious(ack.snd_una, ack.snd_nxt);
             }
             self.end_recovery(ack.snd_nxt, path.smss);
-            self.flight.forget_losses();
+            self.forget_losses(pool);
             return Judged::quiet(Verdict::Undo);
         }
         let before = self.verdict_of_phase();
@@ -421,6 +421,14 @@ impl Outstanding {
         spurious
     }
 
+    /// What was held lost was late. Not so what never left: that the peer will miss, for no other reason than that.
+    fn forget_losses(&mut self, pool: &mut FlightPool) {
+        self.flight.forget_losses();
+        if let Some(range) = self.skip.resume() {
+            self.flight.hold_back(&range, pool);
+        }
+    }
+
     /// The phase is over. `smss` bounds what may follow at once.
     fn end_recovery(&mut self, until: u64, smss: u32) {
         self.phase = Phase::Open;
@@ -447,7 +455,7 @@ impl Outstanding {
             self.end_recovery(ack.snd_una, smss);
             // But for their answers duplicates prove something from here on ("recover").
             self.duplicates.recovery_undone(ack.snd_una, needless);
-            self.flight.forget_losses();
+            self.forget_losses(pool);
             return Verdict::Undo;
         }
         if ack.acked > 0 {

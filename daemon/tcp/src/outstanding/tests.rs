@@ -393,17 +393,32 @@ fn a_part_of_what_is_lost_once_more_is_no_first_acknowledgement() {
 }
 
 #[test]
-fn what_was_held_back_and_never_left_is_sent_after_an_undo() {
-    // See `skip`: the time-out gives the test up.
-    let mut bed = Bed::new(true, 5);
-    bed.loss.withhold(4000..5000, &mut bed.pool);
-    assert!(bed.time_out(400));
-    assert_eq!(bed.resend(400), Some((0, false)));
-    assert_eq!(bed.ack(1, &[], 410), Verdict::Grow);
-    assert_eq!(bed.ack(2, &[], 411), Verdict::Undo);
-    assert!(bed.loss.has_lost());
-    let _ = bed.ack(4, &[], 413);
-    assert_eq!(bed.resend(413), Some((4000, true)));
+fn what_was_held_back_and_never_left_is_shown_after_an_undo_and_reduces_nothing() {
+    // See `skip`: the time-out gives the test up, and the hole is still of our making.
+    for sack in [true, false] {
+        let mut bed = Bed::new(sack, 5);
+        bed.loss.withhold(4000..5000, &mut bed.pool);
+        assert!(bed.time_out(400));
+        assert_eq!(bed.resend(400), Some((0, false)));
+        bed.echo = Some(400);
+        assert_eq!(bed.ack(1, &[], 410), Verdict::Grow);
+        bed.send(410);
+        bed.send(410);
+        bed.echo = Some(1);
+        assert_eq!(bed.ack(2, &[], 411), Verdict::Undo);
+        assert!(bed.loss.take_undo().is_some());
+        assert!(!bed.loss.has_lost());
+        let missed = bed.loss.skip.missed().cloned();
+        assert_eq!(missed, Some(4000..5000), "SACK: {sack}");
+        assert_eq!(bed.ack(4, &[], 412), Verdict::Grow);
+        bed.loss
+            .on_shown(&(4000..5000), at(413), Duration::ZERO, &mut bed.pool);
+        for now in 414..420 {
+            assert_eq!(bed.duplicate(now), Verdict::Grow, "SACK: {sack}");
+        }
+        assert_eq!(bed.resend(420), None);
+        assert_eq!(bed.ack(7, &[], 513), Verdict::Grow);
+    }
 }
 
 #[test]
