@@ -103,7 +103,7 @@ impl Outstanding {
         Learnt {
             snd_una: self.flight.start(),
             tolerance: self.rack.tolerance(),
-            telling_from: self.duplicates.telling_from(),
+            telling_from: self.duplicates.telling_after(self.flight.start()),
             probe: if self.probe.is_pending() {
                 self.probe
             } else {
@@ -454,7 +454,8 @@ impl Outstanding {
             let needless = u32::try_from(needless).unwrap_or(u32::MAX);
             self.end_recovery(ack.snd_una, smss);
             // But for their answers duplicates prove something from here on ("recover").
-            self.duplicates.recovery_undone(ack.snd_una, needless);
+            self.duplicates
+                .recovery_undone(ack.snd_una, ack.snd_nxt, needless);
             self.forget_losses(pool);
             return Verdict::Undo;
         }
@@ -465,7 +466,7 @@ impl Outstanding {
             // The hole is of our making.
             self.skip.on_hole();
         } else if ack.duplicate {
-            self.duplicates.on_duplicate();
+            self.duplicates.on_duplicate(ack.snd_una);
         }
         let verdict = self.verdict_of_phase();
         if self.is_recut_over(ack.snd_una) {

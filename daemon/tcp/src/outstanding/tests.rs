@@ -358,6 +358,70 @@ fn a_hole_where_a_time_out_was_undone_takes_four_duplicates() {
     assert_eq!(bed.resend(505), Some((2000, false)));
 }
 
+/// The first of five segments without SACK is sent again three times, and the echo of an original in the acknowledgement
+/// of `ack` segments takes the time-out back.
+fn needless_repetitions(ack: u64) -> Bed {
+    let mut bed = Bed::new(false, 5);
+    for (now, again) in [(400, false), (800, true), (1600, true)] {
+        assert_eq!(bed.time_out(now), !again);
+        assert_eq!(bed.resend(now), Some((0, again)));
+    }
+    bed.echo = Some(1);
+    assert_eq!(bed.ack(ack, &[], 2000), Verdict::Undo);
+    bed
+}
+
+#[test]
+fn answers_of_needless_repetitions_prove_no_loss_although_more_was_acknowledged_meanwhile() {
+    // RFC 3522: the first late acknowledgement takes the time-out back. A path that keeps the order delivers the
+    // repetitions behind all originals, and their answers are about what comes then.
+    let mut bed = needless_repetitions(1);
+    for _ in 0..5 {
+        bed.send(2001);
+    }
+    assert_eq!(bed.ack(5, &[], 2002), Verdict::Grow);
+    for now in 2003..2008 {
+        assert_eq!(bed.duplicate(now), Verdict::Grow);
+    }
+    assert_eq!(
+        bed.duplicate(2008),
+        Verdict::Reduce,
+        "three answer new data"
+    );
+    assert_eq!(bed.resend(2008), Some((5000, false)));
+}
+
+#[test]
+fn beyond_what_was_in_flight_at_an_undo_three_duplicates_are_enough() {
+    let mut bed = needless_repetitions(1);
+    for _ in 0..5 {
+        bed.send(2001);
+    }
+    assert_eq!(bed.ack(6, &[], 2002), Verdict::Grow);
+    for now in 2003..2005 {
+        assert_eq!(bed.duplicate(now), Verdict::Grow);
+    }
+    assert_eq!(bed.duplicate(2005), Verdict::Reduce);
+}
+
+#[test]
+fn answers_of_needless_repetitions_prove_no_loss_in_the_next_flight() {
+    let mut bed = needless_repetitions(5);
+    assert!(bed.loss.is_over());
+    bed.loss = Outstanding::new(false, &bed.loss.learnt());
+    for _ in 0..5 {
+        bed.send(2001);
+    }
+    for now in 2002..2005 {
+        assert_eq!(bed.duplicate(now), Verdict::Grow);
+    }
+    assert_eq!(bed.ack(6, &[], 2005), Verdict::Grow);
+    for now in 2006..2008 {
+        assert_eq!(bed.duplicate(now), Verdict::Grow);
+    }
+    assert_eq!(bed.duplicate(2008), Verdict::Reduce);
+}
+
 #[test]
 fn an_echo_brings_back_no_window_from_before_an_earlier_time_out() {
     // RFC 3522 section 3.2: the evidence is about one reduction. Here one without SACK that is not even tested.
