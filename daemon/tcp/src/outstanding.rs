@@ -280,7 +280,9 @@ impl Outstanding {
             self.lose_what_was_not_kept(ack.snd_nxt, pool);
         }
         if self.is_spurious(ack, delivered) {
-            if !self.is_timeout() {
+            if self.is_timeout() {
+                self.rack.on_spurious_time_out();
+            } else {
                 self.rack.on_spurious(ack.snd_una, ack.snd_nxt);
             }
             self.end_recovery(ack.snd_nxt, path.smss);

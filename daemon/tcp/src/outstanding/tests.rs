@@ -265,6 +265,24 @@ fn originals_that_arrive_after_a_time_out_undo_it() {
 }
 
 #[test]
+fn a_time_out_that_was_taken_back_proves_no_loss_of_other_originals() {
+    // RFC 8985 section 6.2, step 2: longer than a round trip after it left, the repetition might have been it.
+    let mut bed = Bed::new(true, 8);
+    assert!(bed.time_out(400));
+    assert_eq!(bed.resend(400), Some((0, false)));
+    assert_eq!(bed.ack(2, &[], 600), Verdict::Undo);
+    for (ack, now) in [(4, 600), (6, 600), (7, 601)] {
+        assert_eq!(bed.ack(ack, &[], now), Verdict::Grow);
+        assert!(!bed.loss.has_lost());
+    }
+    // What is really missing is noticed as ever.
+    for _ in 0..4 {
+        bed.send(601);
+    }
+    assert_eq!(bed.ack(7, &[8..11], 701), Verdict::Reduce);
+}
+
+#[test]
 fn a_real_time_out_goes_on_after_the_new_segments_are_sacked() {
     // RFC 5682 section 3.1, step 3a.
     let mut bed = Bed::new(true, 5);
