@@ -447,6 +447,9 @@ impl Connection {
         self.send.take_back_probe();
         self.loss.take_back(self.send.snd_nxt, env.flights);
         if self.send.window() == 0 {
+            if !was_closed {
+                self.on_window_taken(env.now);
+            }
             return;
         }
         if was_closed && self.time_outs > 0 {
@@ -455,6 +458,9 @@ impl Connection {
         if self.time_outs == 0 {
             // What was backed off were the probes (RFC 9293 section 3.8.6.1), not retransmissions.
             self.rtt.reset_back_off();
+        }
+        if was_closed {
+            self.on_window_opened(env.now);
         }
     }
 
