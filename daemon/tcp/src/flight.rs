@@ -9,10 +9,11 @@
 //! [`RUNS_MAX`] bounds memory and work per acknowledgement (CVE-2019-11477/8): beyond it SACK blocks that need
 //! another run are ignored, as if they had not come.
 //!
-//! Costs, in runs that are looked at: a cumulative acknowledgement, and new data, amortised O(1); a SACK block, a
-//! retransmission and a verdict about a run O(log n); a question for verdicts amortised O(1) beside them (see `board`).
-//! An insertion moves two bytes for each run behind it, [`RUNS_MAX`] at most. Memory comes from the [`FlightPool`] of
-//! the worker, and goes back when nothing is in flight.
+//! Costs, in runs that are looked at, n of them: a cumulative acknowledgement, and new data, amortised O(1); a SACK
+//! block, a retransmission and a verdict about a run amortised O(log n) as long as losses are found in the order of
+//! the sequence; a question for verdicts amortised O(1) beside them. What costs O(n) or O(n log n) is named in `board`,
+//! and for want of room in `cutting`; n is [`RUNS_MAX`] at most. An insertion moves two bytes for each run behind it.
+//! Memory comes from the [`FlightPool`] of the worker, and goes back when nothing is in flight.
 //!
 //! RFC 8985 section 5.2 (per-segment variables), RFC 6675 section 4 (pipe).
 
