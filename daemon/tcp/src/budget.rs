@@ -8,7 +8,7 @@
 //!
 //! Invariant: the holdings of all connections, awake and at rest, sum up to `used`, and `used <= total`. A `Holding` is
 //! linear: only a budget makes it larger or smaller, and it goes back before it is dropped. But for a rest: there it is
-//! dropped as a number, which nobody changes, and [`Holding::after_rest`] makes it again of that, once.
+//! dropped as a number, which nobody changes, and `Holding::after_rest` makes it again of that, once.
 
 /// The reserve is this part of a budget. More makes newcomers faster, less lets one flow use more.
 const RESERVE: u64 = 5;
