@@ -6,6 +6,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::net::SocketAddrV4;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -22,8 +23,9 @@ use crate::steer::{insert_socket, sum_percpu};
 pub enum Catch {
     /// TCP segments from this address and port: the answers of a server.
     SegmentsFrom(SocketAddrV4),
-    /// Frames of this EtherType, not 0, such as 0x88b5, which IEEE 802 keeps for local experiments.
-    EtherType(u16),
+    /// Frames of this EtherType, such as 0x88b5, which IEEE 802 keeps for local experiments. Nothing has 0, which tells the
+    /// program that it is to look for segments.
+    EtherType(NonZeroU16),
 }
 
 /// What becomes of it.
@@ -67,7 +69,7 @@ impl Catcher {
             .as_mut()
             .expect("catch.bpf.c has const volatile settings, so .rodata exists");
         match what {
-            Catch::EtherType(number) => constants.ether_type = number.to_be(),
+            Catch::EtherType(number) => constants.ether_type = number.get().to_be(),
             Catch::SegmentsFrom(server) => {
                 constants.source = u32::from_ne_bytes(server.ip().octets());
                 constants.source_port = server.port().to_be();

@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::SocketAddrV4;
+use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 
 use sluice_xdp_prog::{
@@ -20,7 +21,7 @@ use support::{PORT, SERVED_V4};
 const SERVER: [u8; 4] = [198, 51, 100, 9];
 const SERVER_PORT: u16 = 50_000;
 /// For local experiments.
-const ETHER_TYPE: u16 = 0x88b5;
+const ETHER_TYPE: NonZeroU16 = NonZeroU16::new(0x88b5).unwrap();
 
 fn server() -> Catch {
     Catch::SegmentsFrom(SocketAddrV4::new(SERVER.into(), SERVER_PORT))
@@ -106,7 +107,7 @@ fn frames_of_a_type_are_counted_and_dropped() {
         let catcher = load(Catch::EtherType(ETHER_TYPE), Fate::Dropped);
         let socket = xdp_socket();
         catcher.insert_socket(0, socket.as_fd()).unwrap();
-        let wanted = ethernet(&[], ETHER_TYPE, &[0; 46]);
+        let wanted = ethernet(&[], ETHER_TYPE.get(), &[0; 46]);
         let (verdict, _) = run(catcher.as_fd(), ifindex, &wanted, 0, 5);
         assert_eq!((verdict, catcher.caught().unwrap()), (Verdict::Drop, 5));
         let other = ethernet(&[], ETHERTYPE_IPV4, &[0; 46]);

@@ -4,6 +4,7 @@
 //! and gives the frame back, or the XDP program drops it. What they reach is what a path carries frame by frame.
 
 use std::io::{self, Write};
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::xsk::{Attach, Interface, Xsk, link_address, open_queue, sleep};
 
 /// IEEE Std 802, local experimental EtherType 1.
-const ETHER_TYPE: u16 = 0x88b5;
+const ETHER_TYPE: NonZeroU16 = NonZeroU16::new(0x88b5).unwrap();
 /// Frames between two kicks, and between two looks at the clock: as the daemon sends and receives.
 const BATCH: usize = 256;
 /// How long a receiver waits for the first frame.
@@ -129,7 +130,7 @@ fn send(options: &Send) -> Result<Count, Error> {
     let mut header = [0; 14];
     header[..6].copy_from_slice(&options.to.0);
     header[6..12].copy_from_slice(&interface.link_address.0);
-    header[12..].copy_from_slice(&ETHER_TYPE.to_be_bytes());
+    header[12..].copy_from_slice(&ETHER_TYPE.get().to_be_bytes());
     let begin = Instant::now();
     let lasts = Duration::from_secs_f64(options.seconds);
     while begin.elapsed() < lasts {

@@ -116,8 +116,8 @@ pub struct BuffersView {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     reading: Reading,
-    /// What the last round asked for, where the driver decides.
-    wanted: u32,
+    /// What the last rounds asked for, where the driver decides.
+    wanted: Wanted,
     receive: Holding,
     send: Holding,
 }
@@ -158,6 +158,24 @@ struct Reading {
     /// round trip later.
     edge: u32,
     edge_at: u32,
+}
+
+/// Bytes of room that the last two rounds asked for: one in which the driver was late takes nothing away, and what was
+/// needed once, in another upload maybe, does not bind memory for good.
+#[derive(Debug, Default)]
+struct Wanted {
+    newest: u32,
+    before: u32,
+}
+
+impl Wanted {
+    fn on_round(&mut self, bytes: u32) {
+        (self.before, self.newest) = (self.newest, bytes);
+    }
+
+    fn bytes(&self) -> u32 {
+        self.newest.max(self.before)
+    }
 }
 
 /// The receiver at an arrival, in the units of [`Reading`].
@@ -253,22 +271,30 @@ impl Connection {
             return;
         }
         let demand = self.buffers.reading.on_arrival(&at, echo);
-        let wanted = match demand {
-            Demand::Unknown => return,
-            Demand::Bytes(bytes) if self.receive.is_driven() => bytes.max(self.buffers.wanted),
-            Demand::Bytes(bytes) => bytes.max(self.receive.capacity()),
-            Demand::Least => 0,
-        };
-        if self.receive.is_driven() {
-            self.buffers.wanted = wanted;
-        } else {
-            self.resize_window(wanted, env.config, env.flights);
+        if !self.receive.is_driven() {
+            self.buffers.wanted = Wanted::default();
+        }
+        match demand {
+            Demand::Unknown => {}
+            Demand::Least => {
+                self.buffers.wanted = Wanted::default();
+                if !self.receive.is_driven() {
+                    self.resize_window(0, env.config, env.flights);
+                }
+            }
+            Demand::Bytes(bytes) if self.receive.is_driven() => {
+                self.buffers.wanted.on_round(bytes);
+            }
+            Demand::Bytes(bytes) => {
+                let wanted = bytes.max(self.receive.capacity());
+                self.resize_window(wanted, env.config, env.flights);
+            }
         }
     }
 
     /// What the peer could use of the driver's room, in bytes; 0 if nothing is known.
     pub(crate) fn receive_wanted(&self) -> u32 {
-        self.buffers.wanted
+        self.buffers.wanted.bytes()
     }
 
     /// The round trip that a full segment echoes, in microseconds; `None` without timestamps.
@@ -452,6 +478,20 @@ mod tests {
         let _ = reading.on_arrival(&at(ROUND, 5_000), Some(ROUND));
         let demand = reading.on_arrival(&at(2 * ROUND, 15_000), Some(ROUND));
         assert_eq!(demand, Demand::Bytes(40_000));
+    }
+
+    #[test]
+    fn a_driver_is_asked_for_the_more_of_the_last_two_rounds() {
+        let mut wanted = Wanted::default();
+        let asked: Vec<u32> = [10_000, 40_000, 0, 30_000, 2_000, 1_000, 0, 0]
+            .into_iter()
+            .map(|bytes| {
+                wanted.on_round(bytes);
+                wanted.bytes()
+            })
+            .collect();
+        let expected = [10_000, 40_000, 40_000, 30_000, 30_000, 2_000, 1_000, 0];
+        assert_eq!(asked, expected);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! take beyond their own. A newcomer takes its part out of the reserve, and when half of that is gone, those that hold
 //! more than their part give back. A few instructions and no list of holders.
 //!
-//! Invariant: the holdings of all connections sum up to `used`, and `used <= total`. A `Holding` is linear: only a
-//! budget makes it larger or smaller, and it goes back before it is dropped.
+//! Invariant: the holdings of all connections, awake and at rest, sum up to `used`, and `used <= total`. A `Holding` is
+//! linear: only a budget makes it larger or smaller, and it goes back before it is dropped. But for a rest: there it is
+//! dropped as a number, which nobody changes, and `Holding::after_rest` makes it again of that, once.
 
 /// The reserve is this part of a budget. More makes newcomers faster, less lets one flow use more.
 const RESERVE: u64 = 5;

@@ -85,6 +85,8 @@ pub(crate) struct Connection {
     pub waited: Waited,
     /// Whether it answers window probes.
     pub silence: Silence,
+    /// When the peer took its window from what is in flight, if that is later than [`Self::progress_at`].
+    pub window_taken_at: Instant,
     /// When the peer gave back a window that it had taken from what was in flight.
     pub window_back_at: Instant,
     pub challenge_reset: ChallengeBudget,
@@ -191,6 +193,7 @@ impl Connection {
             progress_at: now,
             waited: Waited::default(),
             silence: Silence::None,
+            window_taken_at: Instant::ZERO,
             window_back_at: now,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),
@@ -395,7 +398,7 @@ mod tests {
     fn an_awake_connection_is_bounded() {
         // What an idle one costs is in `rest` and `slots`.
         let size = size_of::<Connection>();
-        assert!(size <= 1632, "{size} bytes");
+        assert!(size <= 1648, "{size} bytes");
     }
 
     #[test]

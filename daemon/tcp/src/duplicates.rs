@@ -10,8 +10,11 @@ pub(crate) struct Duplicates {
     /// Duplicates prove something from this SND.UNA on. Up to the end of the last recovery they are echoes of what
     /// was sent again (RFC 6582 section 3.2, "recover").
     telling_from: u64,
-    /// Duplicates at `telling_from` itself that answer what was sent again for nothing.
+    /// Duplicates still to come that answer what was sent again for nothing.
     needless: u32,
+    /// They come at SND.UNA up to this: the repetitions left before what was new at the undo, so nothing above it
+    /// can stand in their answers on a path that keeps the order.
+    needless_to: u64,
 }
 
 impl Duplicates {
@@ -21,15 +24,31 @@ impl Duplicates {
             count: 0,
             telling_from,
             needless: 0,
+            needless_to: 0,
         }
     }
 
-    pub(crate) fn telling_from(&self) -> u64 {
-        self.telling_from
+    /// From where on they tell when everything below `snd_una` is acknowledged and nothing is in flight. Answers of
+    /// needless repetitions are not counted over the end of a flight: while any may come, none tells anything there.
+    pub(crate) fn telling_after(&self, snd_una: u64) -> u64 {
+        if self.expects_needless(snd_una) {
+            self.telling_from.max(snd_una + 1)
+        } else {
+            self.telling_from
+        }
     }
 
-    pub(crate) fn on_duplicate(&mut self) {
-        self.count = self.count.saturating_add(1);
+    fn expects_needless(&self, snd_una: u64) -> bool {
+        self.needless > 0 && snd_una <= self.needless_to
+    }
+
+    /// A duplicate at `snd_una`.
+    pub(crate) fn on_duplicate(&mut self, snd_una: u64) {
+        if self.expects_needless(snd_una) {
+            self.needless -= 1;
+        } else {
+            self.count = self.count.saturating_add(1);
+        }
     }
 
     /// `acked` bytes of new data were acknowledged: the duplicates below are spent. In recovery those of
@@ -47,12 +66,7 @@ impl Duplicates {
 
     /// Whether they prove that the segment at `snd_una` is lost.
     pub(crate) fn prove_loss(&self, snd_una: u64) -> bool {
-        let echoes = if snd_una == self.telling_from {
-            self.needless
-        } else {
-            0
-        };
-        self.count >= DUP_THRESH.saturating_add(echoes) && snd_una >= self.telling_from
+        self.count >= DUP_THRESH && snd_una >= self.telling_from
     }
 
     /// Bytes that have left the network: each duplicate says so of one segment (RFC 5681 section 3.2, step 4;
@@ -63,14 +77,20 @@ impl Duplicates {
 
     /// A recovery that was to repair everything below `until` is over.
     pub(crate) fn recovery_ended(&mut self, until: u64) {
-        (self.telling_from, self.needless) = (until + 1, 0);
+        self.telling_from = until + 1;
         self.count = 0;
     }
 
     /// A recovery was not deserved, as the acknowledgement of `snd_una` shows: what is missing there was never sent
-    /// again. `needless` segments were, and each of them is worth a duplicate.
-    pub(crate) fn recovery_undone(&mut self, snd_una: u64, needless: u32) {
-        (self.telling_from, self.needless) = (snd_una, needless);
+    /// again. `needless` segments were, and each of them is worth a duplicate until `snd_nxt` is acknowledged.
+    pub(crate) fn recovery_undone(&mut self, snd_una: u64, snd_nxt: u64, needless: u32) {
+        let before = if self.expects_needless(snd_una) {
+            self.needless
+        } else {
+            0
+        };
+        self.needless = before.saturating_add(needless);
+        (self.telling_from, self.needless_to) = (snd_una, snd_nxt);
         self.count = 0;
     }
 
@@ -86,7 +106,7 @@ mod tests {
     fn counted(count: u32) -> Duplicates {
         let mut duplicates = Duplicates::new(0);
         for _ in 0..count {
-            duplicates.on_duplicate();
+            duplicates.on_duplicate(0);
         }
         duplicates
     }
@@ -104,25 +124,61 @@ mod tests {
         let mut duplicates = Duplicates::new(0);
         duplicates.recovery_ended(10_000);
         for _ in 0..4 {
-            duplicates.on_duplicate();
+            duplicates.on_duplicate(10_000);
         }
         assert!(!duplicates.prove_loss(10_000));
         assert!(duplicates.prove_loss(10_001));
     }
 
     #[test]
-    fn after_a_needless_repetition_it_takes_one_duplicate_more() {
+    fn each_needless_repetition_is_worth_a_duplicate_until_all_of_the_flight_is_acknowledged() {
         // RFC 5682 section 2.1: the repetition arrives as well, and its answer says nothing about what follows.
-        let mut duplicates = Duplicates::new(0);
-        duplicates.recovery_undone(10_000, 1);
-        for _ in 0..3 {
-            duplicates.on_duplicate();
+        for (snd_una, needed) in [(10_000, 5), (15_000, 5), (20_000, 5), (20_001, 3)] {
+            let mut duplicates = Duplicates::new(0);
+            duplicates.recovery_undone(10_000, 20_000, 2);
+            for count in 1..=5 {
+                duplicates.on_duplicate(snd_una);
+                let proves = duplicates.prove_loss(snd_una);
+                assert_eq!(proves, count >= needed, "{count} at {snd_una}");
+            }
+            assert!(!duplicates.prove_loss(9_999));
         }
-        assert!(!duplicates.prove_loss(10_000));
-        assert!(duplicates.prove_loss(11_000));
-        duplicates.on_duplicate();
-        assert!(duplicates.prove_loss(10_000));
-        assert!(!duplicates.prove_loss(9_999));
+    }
+
+    #[test]
+    fn answers_that_came_are_not_expected_again() {
+        let mut duplicates = Duplicates::new(0);
+        duplicates.recovery_undone(10_000, 20_000, 2);
+        duplicates.on_duplicate(15_000);
+        duplicates.on_acknowledged(1000, false, 1000);
+        for _ in 0..4 {
+            assert!(!duplicates.prove_loss(16_000));
+            duplicates.on_duplicate(16_000);
+        }
+        assert!(duplicates.prove_loss(16_000));
+    }
+
+    #[test]
+    fn those_of_two_time_outs_add_up() {
+        let mut duplicates = Duplicates::new(0);
+        duplicates.recovery_undone(10_000, 20_000, 1);
+        duplicates.recovery_ended(12_000);
+        duplicates.recovery_undone(12_000, 22_000, 1);
+        for _ in 0..5 {
+            assert!(!duplicates.prove_loss(12_000));
+            duplicates.on_duplicate(12_000);
+        }
+        assert!(duplicates.prove_loss(12_000));
+    }
+
+    #[test]
+    fn where_a_flight_ends_while_answers_are_expected_none_tells_anything() {
+        let mut duplicates = Duplicates::new(0);
+        duplicates.recovery_undone(10_000, 20_000, 1);
+        assert_eq!(duplicates.telling_after(20_000), 20_001);
+        assert_eq!(duplicates.telling_after(20_001), 10_000);
+        duplicates.on_duplicate(15_000);
+        assert_eq!(duplicates.telling_after(20_000), 10_000);
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! [`RUNS_MAX`] bounds memory and work per acknowledgement (CVE-2019-11477/8): beyond it SACK blocks that need
 //! another run are ignored, as if they had not come.
 //!
-//! Costs, in runs that are looked at: a cumulative acknowledgement, and new data, amortised O(1); a SACK block, a
-//! retransmission and a verdict about a run O(log n); a question for verdicts amortised O(1) beside them (see `board`).
-//! An insertion moves two bytes for each run behind it, [`RUNS_MAX`] at most. Memory comes from the [`FlightPool`] of
-//! the worker, and goes back when nothing is in flight.
+//! Costs, in runs that are looked at, n of them: a cumulative acknowledgement, and new data, amortised O(1); a SACK
+//! block, a retransmission and a verdict about a run amortised O(log n) as long as losses are found in the order of
+//! the sequence; a question for verdicts amortised O(1) beside them. What costs O(n) or O(n log n) is named in `board`,
+//! and for want of room in `cutting`; n is [`RUNS_MAX`] at most. An insertion moves two bytes for each run behind it.
+//! Memory comes from the [`FlightPool`] of the worker, and goes back when nothing is in flight.
 //!
 //! RFC 8985 section 5.2 (per-segment variables), RFC 6675 section 4 (pipe).
 
@@ -249,16 +250,21 @@ impl Flight {
 
     /// `range`, which is in the record, has not left after all and will later: until [`Self::on_sent_again`] says when,
     /// it counts as sent again at a time that never comes. So it is never lost nor reordered, and measures nothing. Where
-    /// there is no room for a run of its own it counts as having left.
+    /// there is no room for a run of its own it counts as having left. If it was lost, it is not any more.
     pub(crate) fn hold_back(&mut self, range: &Range<u64>, pool: &mut FlightPool) {
         let (first, next) = self.cut_around(range, pool);
-        for index in first..next {
-            let is_inside = self.start_of(index) >= range.start
-                && self.runs.get(index).is_some_and(|run| run.end <= range.end);
-            if is_inside {
-                self.runs.update(index, |run| run.leave_again(NEVER));
+        self.each(first..next, |flight, index, run, len| {
+            let is_inside = run.end - len >= range.start && run.end <= range.end;
+            if is_inside && run.fate != Fate::Sacked {
+                if run.fate == Fate::Lost {
+                    flight.lost_bytes -= len;
+                }
+                flight.runs.update(index, |run| {
+                    run.fate = Fate::InFlight;
+                    run.leave_again(NEVER);
+                });
             }
-        }
+        });
     }
 
     /// SND.UNA moves to `una`. `deliver` hears of what was not known to be delivered before, in ascending order.
@@ -386,7 +392,8 @@ impl Flight {
         Some(start..end)
     }
 
-    /// What was held lost is in flight after all: the recovery was spurious. Not so what never left: lost it stays.
+    /// What was held lost is in flight after all: the recovery was spurious. Not so what never left: lost it stays
+    /// until it is [held back](Self::hold_back) again or sent.
     pub(crate) fn forget_losses(&mut self) {
         self.replace(Fate::Lost);
     }

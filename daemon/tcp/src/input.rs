@@ -217,7 +217,8 @@ impl Connection {
         }
         let is_keep_alive = segment.sequence_len() == 0 && self.receive.distance_to_next(seq) == -1;
         if self.is_repeat(segment) {
-            // A peer whose data or FIN comes again has lost our acknowledgement: it is answered always.
+            // A peer whose data or FIN comes again has lost our acknowledgement: it is answered always, because nothing
+            // else makes it go on. No guess of a stranger gets so far as easily as one at the window.
             self.receive.on_repeat(seq, segment.payload_len);
         } else if is_keep_alive {
             // It waits for exactly this answer, or is the acknowledgement of a peer that thinks us a byte behind, to
@@ -231,12 +232,13 @@ impl Connection {
         Some(SegmentDrop::OutsideWindow)
     }
 
-    /// Whether it begins with what was received, no more than a buffer ago.
+    /// Whether it begins with what was received, and no further back than what a peer may have in flight.
     fn is_repeat(&self, segment: &Segment<'_>) -> bool {
         let behind = -self
             .receive
             .distance_to_next(SeqNumber::new(segment.header.seq));
-        segment.sequence_len() > 0 && (1..=i64::from(self.receive.capacity())).contains(&behind)
+        let reach = i64::from(self.receive.reach_of_repeats());
+        segment.sequence_len() > 0 && (1..=reach).contains(&behind)
     }
 
     /// Second check: RST (RFC 5961 section 3.2).
@@ -445,6 +447,9 @@ impl Connection {
         self.send.take_back_probe();
         self.loss.take_back(self.send.snd_nxt, env.flights);
         if self.send.window() == 0 {
+            if !was_closed {
+                self.on_window_taken(env.now);
+            }
             return;
         }
         if was_closed && self.time_outs > 0 {
@@ -453,6 +458,9 @@ impl Connection {
         if self.time_outs == 0 {
             // What was backed off were the probes (RFC 9293 section 3.8.6.1), not retransmissions.
             self.rtt.reset_back_off();
+        }
+        if was_closed {
+            self.on_window_opened(env.now);
         }
     }
 

@@ -103,7 +103,7 @@ impl Outstanding {
         Learnt {
             snd_una: self.flight.start(),
             tolerance: self.rack.tolerance(),
-            telling_from: self.duplicates.telling_from(),
+            telling_from: self.duplicates.telling_after(self.flight.start()),
             probe: if self.probe.is_pending() {
                 self.probe
             } else {
@@ -280,11 +280,13 @@ impl Outstanding {
             self.lose_what_was_not_kept(ack.snd_nxt, pool);
         }
         if self.is_spurious(ack, delivered) {
-            if !self.is_timeout() {
+            if self.is_timeout() {
+                self.rack.on_spurious_time_out();
+            } else {
                 self.rack.on_spurious(ack.snd_una, ack.snd_nxt);
             }
             self.end_recovery(ack.snd_nxt, path.smss);
-            self.flight.forget_losses();
+            self.forget_losses(pool);
             return Judged::quiet(Verdict::Undo);
         }
         let before = self.verdict_of_phase();
@@ -421,6 +423,14 @@ impl Outstanding {
         spurious
     }
 
+    /// What was held lost was late. Not so what never left: that the peer will miss, for no other reason than that.
+    fn forget_losses(&mut self, pool: &mut FlightPool) {
+        self.flight.forget_losses();
+        if let Some(range) = self.skip.resume() {
+            self.flight.hold_back(&range, pool);
+        }
+    }
+
     /// The phase is over. `smss` bounds what may follow at once.
     fn end_recovery(&mut self, until: u64, smss: u32) {
         self.phase = Phase::Open;
@@ -446,8 +456,9 @@ impl Outstanding {
             let needless = u32::try_from(needless).unwrap_or(u32::MAX);
             self.end_recovery(ack.snd_una, smss);
             // But for their answers duplicates prove something from here on ("recover").
-            self.duplicates.recovery_undone(ack.snd_una, needless);
-            self.flight.forget_losses();
+            self.duplicates
+                .recovery_undone(ack.snd_una, ack.snd_nxt, needless);
+            self.forget_losses(pool);
             return Verdict::Undo;
         }
         if ack.acked > 0 {
@@ -457,7 +468,7 @@ impl Outstanding {
             // The hole is of our making.
             self.skip.on_hole();
         } else if ack.duplicate {
-            self.duplicates.on_duplicate();
+            self.duplicates.on_duplicate(ack.snd_una);
         }
         let verdict = self.verdict_of_phase();
         if self.is_recut_over(ack.snd_una) {

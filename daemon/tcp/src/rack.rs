@@ -152,6 +152,14 @@ impl Rack {
         self.on_dsack(snd_una, snd_nxt);
     }
 
+    /// A time-out proved to be spurious: what was sent again then arrived as the original. Taken for its repetition, which
+    /// without timestamps nothing but its round trip forbids (step 2), it would prove the loss of every original that is
+    /// still to be acknowledged. What is delivered next says anew what left last.
+    pub(crate) fn on_spurious_time_out(&mut self) {
+        (self.xmit_ts, self.end_seq) = (Instant::ZERO, 0);
+        self.rtt = Duration::ZERO;
+    }
+
     /// Step 4, at the end of a recovery.
     pub(crate) fn on_recovery_exit(&mut self) {
         self.tolerance.persist = self.tolerance.persist.saturating_sub(1);

@@ -59,6 +59,8 @@ pub(crate) struct Receiver {
     capacity: u32,
     /// The driver says what room it has: [`Self::on_consumed_with_room`].
     is_driven: bool,
+    /// The widest window that the peer was ever promised.
+    widest: u32,
     scale: u8,
     /// The MSS we advertised: nothing longer is one segment.
     mss: u16,
@@ -82,6 +84,7 @@ impl Receiver {
             consumed: 0,
             capacity,
             is_driven: false,
+            widest: capacity.min(u32::from(u16::MAX)),
             scale,
             mss,
             unacknowledged: 0,
@@ -140,6 +143,13 @@ impl Receiver {
     /// it was promised (RFC 9293 section 3.8.6).
     pub(crate) fn set_capacity(&mut self, capacity: u32) {
         self.capacity = capacity;
+    }
+
+    /// No peer has more in flight than the widest window it was promised, so what it sends again begins no further below
+    /// RCV.NXT than this, whatever the window is now: it shrinks with the driver's room, with the peer's pauses and
+    /// with what was not read.
+    pub(crate) fn reach_of_repeats(&self) -> u32 {
+        self.widest
     }
 
     /// Whether the capacity is what the driver said last, and follows nothing else.
@@ -293,8 +303,9 @@ impl Receiver {
     /// Window field and acknowledgement for a segment that leaves now; everything wanted is then said.
     pub(crate) fn advertise(&mut self) -> (SeqNumber, u16) {
         let field = self.window_field();
-        let edge = self.rcv_nxt + (u64::from(field) << self.scale);
-        self.right_edge = self.right_edge.max(edge);
+        let window = u32::from(field) << self.scale;
+        self.widest = self.widest.max(window);
+        self.right_edge = self.right_edge.max(self.rcv_nxt + u64::from(window));
         self.ack = AckWanted::No;
         self.unacknowledged = 0;
         (self.ack_number(), field)
@@ -695,6 +706,25 @@ mod tests {
         assert_eq!(receiver.advertise(), (seq(1000), 30_000));
         let arrival = receiver.on_payload(seq(30_000), 1000, false);
         assert_eq!(pieces(&arrival), vec![30_000..31_000]);
+    }
+
+    #[test]
+    fn repeats_reach_as_far_back_as_any_window_did() {
+        let mut receiver = receiver();
+        assert_eq!(receiver.reach_of_repeats(), 4000);
+        let _ = receiver.on_payload(seq(0), 1000, false);
+        receiver.on_consumed_with_room(1000, 30_000);
+        let _ = receiver.advertise();
+        let _ = receiver.on_payload(seq(1000), 30_000, false);
+        receiver.end_driving(4000);
+        receiver.on_consumed(31_000);
+        let _ = receiver.advertise();
+        assert_eq!(receiver.reach_of_repeats(), 30_000);
+        // Of a connection that has rested a little further.
+        let rested = receiver.rest().expect("nothing is under way").wake(4000);
+        assert_eq!(rested.reach_of_repeats(), 1 << 15);
+        let again = rested.rest().expect("nothing is under way").wake(4000);
+        assert_eq!(again.reach_of_repeats(), 1 << 15);
     }
 
     #[test]

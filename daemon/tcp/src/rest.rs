@@ -166,6 +166,7 @@ impl Resting {
             progress_at: send.last_sent_at,
             waited: Waited::default(),
             silence: Silence::None,
+            window_taken_at: Instant::ZERO,
             window_back_at: Instant::ZERO,
             challenge_reset: ChallengeBudget::default(),
             challenge_other: ChallengeBudget::default(),

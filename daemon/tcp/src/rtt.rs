@@ -57,6 +57,7 @@ pub struct RttEstimator {
     base_rto_ns: u64,
     has_sample: bool,
     back_offs: u32,
+    initial_ns: u64,
     min_ns: u64,
     max_ns: u64,
     granularity_ns: u64,
@@ -68,14 +69,16 @@ impl RttEstimator {
     pub fn new(config: RtoConfig) -> RttEstimator {
         let min_ns = nanos(config.min);
         let max_ns = nanos(config.max).max(min_ns);
+        let initial_ns = nanos(config.initial).clamp(min_ns, max_ns);
         RttEstimator {
             srtt_ns: 0,
             rttvar_ns: 0,
             min_rtt: WindowedMin::new(),
             latest_ns: 0,
-            base_rto_ns: nanos(config.initial).clamp(min_ns, max_ns),
+            base_rto_ns: initial_ns,
             has_sample: false,
             back_offs: 0,
+            initial_ns,
             min_ns,
             max_ns,
             granularity_ns: nanos(config.granularity),
@@ -128,11 +131,18 @@ impl RttEstimator {
     }
 
     fn update_rto(&mut self) {
+        self.base_rto_ns = self.computed_rto_ns();
+    }
+
+    /// What the samples make of it, or the configuration while there is none.
+    fn computed_rto_ns(&self) -> u64 {
+        if !self.has_sample {
+            return self.initial_ns;
+        }
         let variance_ns = self.rttvar_ns.saturating_mul(4).max(self.granularity_ns);
-        self.base_rto_ns = self
-            .srtt_ns
+        self.srtt_ns
             .saturating_add(variance_ns)
-            .clamp(self.min_ns, self.max_ns);
+            .clamp(self.min_ns, self.max_ns)
     }
 
     /// A span that is short against a round trip: a 32nd of SRTT; zero before the first sample.

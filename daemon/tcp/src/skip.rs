@@ -10,7 +10,8 @@
 //! while it is late others go on leaving.
 //!
 //! The record of what is in flight holds it as sent again with a time that never comes (`flight`): it is
-//! neither lost nor late nor reordered, it measures no round trip, and no undo hears of it. A time-out ends the test.
+//! neither lost nor late nor reordered, it measures no round trip, and no undo hears of it. A time-out ends the test;
+//! if that proves to have been a delay, what was held back leaves as if the peer had missed it.
 
 use core::ops::Range;
 
@@ -58,6 +59,8 @@ enum Phase {
     Missed,
     /// It left and is not acknowledged yet.
     Shown,
+    /// It is as good as lost, and has not left: [`Skip::give_up`].
+    GivenUp,
 }
 
 /// The test of one flight.
@@ -98,7 +101,7 @@ impl Skip {
 
     /// The peer misses what was held back, or its acknowledgement number stands before it for no other reason.
     pub(crate) fn explains_duplicate(&self, snd_una: u64) -> bool {
-        self.phase != Phase::Off && self.range.start == snd_una
+        !matches!(self.phase, Phase::Off | Phase::GivenUp) && self.range.start == snd_una
     }
 
     /// The peer told that something came behind what it acknowledges.
@@ -119,7 +122,8 @@ impl Skip {
 
     /// `range` leaves as something that was sent before.
     pub(crate) fn on_sent_again(&mut self, range: &Range<u64>) {
-        if self.withheld().is_some_and(|held| overlap(held, range)) {
+        let has_left = self.phase == Phase::Shown;
+        if !has_left && overlap(&self.range, range) {
             self.phase = Phase::Off;
         }
     }
@@ -134,11 +138,23 @@ impl Skip {
         }
     }
 
-    /// The test is over without a result.
+    /// The test is over without a result: what has not left is to be sent as something lost.
     pub(crate) fn give_up(&mut self) -> Option<Range<u64>> {
         let range = self.withheld().cloned();
-        self.phase = Phase::Off;
+        self.phase = match (&range, self.phase) {
+            (Some(_), _) | (_, Phase::GivenUp) => Phase::GivenUp,
+            _ => Phase::Off,
+        };
         range
+    }
+
+    /// Nothing was lost after all. What was given up and has not left since is to leave now, for the first time.
+    pub(crate) fn resume(&mut self) -> Option<Range<u64>> {
+        if self.phase != Phase::GivenUp {
+            return None;
+        }
+        self.phase = Phase::Missed;
+        Some(self.range.clone())
     }
 }
 
@@ -293,5 +309,20 @@ mod tests {
         skip.hold(1000..2000);
         assert_eq!(skip.give_up(), Some(1000..2000));
         assert_eq!(skip.withheld(), None);
+    }
+
+    #[test]
+    fn what_has_not_left_when_the_time_out_is_taken_back_is_missed() {
+        let mut skip = Skip::new(0);
+        assert_eq!(skip.resume(), None);
+        skip.hold(1000..2000);
+        assert!(skip.give_up().is_some());
+        assert_eq!(skip.give_up(), None, "once");
+        assert!(!skip.explains_duplicate(1000));
+        assert_eq!(skip.resume(), Some(1000..2000));
+        assert_eq!(skip.missed(), Some(&(1000..2000)));
+        assert!(skip.give_up().is_some());
+        skip.on_sent_again(&(1000..2000));
+        assert_eq!(skip.resume(), None);
     }
 }

@@ -113,6 +113,24 @@ impl Connection {
         self.progress_at = now;
     }
 
+    /// The peer took its window back. Over what is in flight the first time counts since SND.UNA moved: until then it was
+    /// the path that had stopped, if anything had, and opening it for a moment does not begin another wait.
+    pub(crate) fn on_window_taken(&mut self, now: Instant) {
+        if self.send.in_flight() > 0 && self.window_taken_at < self.progress_at {
+            self.window_taken_at = now;
+        }
+    }
+
+    /// A window that was closed is open. If it still lets nothing useful through, what it takes leaves with the next probe
+    /// (RFC 9293 section 3.8.6.2.1), and that does not wait for as long as probes of a closed one had come to.
+    pub(crate) fn on_window_opened(&mut self, now: Instant) {
+        if self.send.is_stalled_by_window() && self.deadlines.is_set(Timer::Retransmit) {
+            let next = self.deadlines.at(Timer::Retransmit);
+            self.deadlines
+                .set(Timer::Retransmit, next.min(now + self.rtt.rto()));
+        }
+    }
+
     /// The peer's window is closed (RFC 9293 section 3.8.6.1): probe, ever more rarely, and give up on a peer
     /// that answers but never reads (RFC 6429), or no longer answers.
     pub(crate) fn on_persist_timer(&mut self, env: &mut Env<'_>) {
@@ -187,7 +205,7 @@ impl Connection {
     /// When [`NO_PROGRESS`] ends, less what was waited at the same SND.UNA before.
     pub(crate) fn progress_ends_at(&self) -> Instant {
         let waited = self.waited.at(self.send.snd_una);
-        self.progress_at + NO_PROGRESS.saturating_sub(waited)
+        self.progress_at.max(self.window_taken_at) + NO_PROGRESS.saturating_sub(waited)
     }
 
     /// When the user timeout ends for a peer that answers no probe: it is kept while it answers, and need not be

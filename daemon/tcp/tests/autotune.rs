@@ -303,3 +303,30 @@ fn a_connection_whose_window_grew_rests_and_keeps_what_it_promised() {
         assert_eq!(lab.receiving().receive.used, 0);
     }
 }
+
+#[test]
+fn a_connection_that_rests_holds_no_more_than_it_promised() {
+    // What was read after the last acknowledgement opened the window for nobody.
+    let setup = Setup {
+        rate: 12_500_000,
+        ..Setup::long_fat(Algorithm::Cubic, Direction::Upload)
+    };
+    let mut lab = Lab::new(setup);
+    let flow = lab.open(20 * MIB);
+    while lab.delivered(flow) < 20 * MIB {
+        lab.run(Duration::from_millis(50));
+    }
+    lab.flows[flow].reads = false;
+    lab.extend(flow, MIB / 8);
+    lab.run(Duration::from_millis(400));
+    lab.flows[flow].reads = true;
+    lab.resume(flow);
+    assert_eq!(lab.flows[flow].consumed, 20 * MIB + MIB / 8);
+    let promised = lab.window(flow) - u64::from(setup.receive_buffer);
+    let held = lab.receiving().receive.used;
+    assert!(held > promised + MIB / 16, "{held} for {promised}");
+    lab.run(10 * SECOND);
+    assert_eq!(lab.awake(), 0);
+    let held = lab.receiving().receive.used;
+    assert!(held.abs_diff(promised) <= 1 << 14, "{held} for {promised}");
+}

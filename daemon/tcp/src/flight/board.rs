@@ -111,6 +111,8 @@ impl Board {
     }
 
     fn node_mut(&mut self, place: Place) -> &mut Node {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
         &mut self.nodes[usize::from(place)]
     }
 
@@ -300,8 +302,9 @@ impl Board {
 
     /// What has the fate `fate` is in flight, or if it never left lost: for in flight it would be in no chain.
     pub(super) fn replace(&mut self, fate: Fate) {
-        for &place in &self.order {
-            let run = &mut self.nodes[usize::from(place)].run;
+        for index in 0..self.order.len() {
+            let place = self.order[index];
+            let run = &mut self.node_mut(place).run;
             if run.fate == fate {
                 run.fate = if run.never_left() {
                     Fate::Lost

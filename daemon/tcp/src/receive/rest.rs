@@ -15,6 +15,8 @@ pub(crate) struct RestingReceiver {
     unread: u32,
     mss: u16,
     scale: u8,
+    /// The widest window ever promised, rounded up to this power of two.
+    widest_log2: u8,
 }
 
 impl Receiver {
@@ -36,6 +38,7 @@ impl Receiver {
             unread: distance(self.consumed, self.rcv_nxt)?,
             mss: self.mss,
             scale: self.scale,
+            widest_log2: u8::try_from(self.widest.max(1).next_power_of_two().ilog2()).ok()?,
         })
     }
 }
@@ -55,6 +58,8 @@ impl RestingReceiver {
             consumed: self.rcv_nxt - u64::from(self.unread),
             capacity,
             is_driven: false,
+            // At most a full field with the largest scale, so below 2^30.
+            widest: 1 << self.widest_log2,
             scale: self.scale,
             mss: self.mss,
             unacknowledged: 0,

@@ -3,8 +3,8 @@
 //! A path can get longer for good: a route changes, a phone moves. Then the shortest round trip ever is that of a path
 //! which is gone, and whatever is measured by it, the reordering window first of all, is too short. Two buckets of half
 //! a window, as in the bandwidth filter of BBR: a minimum is forgotten between a half and a whole window after it
-//! was seen last, which is as exact as anybody needs it. Buckets begin at fixed times of the clock, so that the number
-//! of its bucket is all that a minimum needs to survive a rest, however often the connection rests.
+//! was seen last, which is as exact as anybody needs it. Buckets begin at fixed times of the clock, so that both and the
+//! number of the current one are all that survives a rest, however often the connection rests.
 
 use crate::clock::Instant;
 
@@ -32,19 +32,15 @@ impl WindowedMin {
         }
     }
 
-    /// The minimum alone, with the number of its bucket.
-    pub(super) fn packed(&self) -> (u64, u32) {
-        if self.previous_ns < self.current_ns {
-            (self.previous_ns, self.bucket.saturating_sub(1))
-        } else {
-            (self.current_ns, self.bucket)
-        }
+    /// Previous and current bucket, and the number of the current one.
+    pub(super) fn packed(&self) -> (u64, u64, u32) {
+        (self.previous_ns, self.current_ns, self.bucket)
     }
 
-    pub(super) const fn unpacked(min_ns: u64, bucket: u32) -> Self {
+    pub(super) const fn unpacked(previous_ns: u64, current_ns: u64, bucket: u32) -> Self {
         WindowedMin {
-            previous_ns: NONE,
-            current_ns: min_ns,
+            previous_ns,
+            current_ns,
             bucket,
         }
     }

@@ -33,9 +33,10 @@ impl Stack {
         })
     }
 
-    /// Bytes of room with which the peer would never wait for the window, going by what the driver consumed in the last
-    /// round trip; 0 while nothing is known. `None` without [`StackConfig::autotune`](crate::StackConfig::autotune). For
-    /// a driver that [says its room](Self::consume_with_room).
+    /// Bytes of room with which the peer would never wait for the window, going by what the driver consumed in each of the
+    /// last two round trips; 0 while nothing is known. `None` without
+    /// [`StackConfig::autotune`](crate::StackConfig::autotune). For a driver that
+    /// [says its room](Self::consume_with_room), and only while it does.
     #[must_use]
     pub fn receive_wanted(&self, conn: ConnId) -> Option<u32> {
         self.config.autotune?;

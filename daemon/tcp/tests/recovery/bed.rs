@@ -210,6 +210,10 @@ impl Bed {
             .insert((self.now + after, self.event_number), event);
     }
 
+    pub fn cwnd(&self) -> u32 {
+        self.stack.control_view(self.conn).expect("it lives").cwnd
+    }
+
     pub fn counters(&self) -> StackCounters {
         *self.stack.counters()
     }
