@@ -19,6 +19,7 @@ mod ingress;
 mod pressure;
 mod refill;
 mod report;
+mod turn_length;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -41,6 +42,7 @@ use idle::Patience;
 use idle_line::IdleLine;
 use pressure::Pressure;
 use refill::Refill;
+use turn_length::TurnLength;
 
 pub use frames::TX_FRAMES_MAX;
 pub use handoff::{Handoff, handoff_ring};
@@ -93,6 +95,7 @@ pub struct Worker {
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
     refill: Refill,
+    turn_length: TurnLength,
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
@@ -135,6 +138,7 @@ impl Worker {
             is_waiting: vec![false; connections],
             to_ask: 0,
             refill: Refill::new(connections),
+            turn_length: TurnLength::new(now),
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,

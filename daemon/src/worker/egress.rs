@@ -15,14 +15,11 @@ use super::Worker;
 use super::frames::{Payload, send_packet};
 use super::gso_lane::GSO_PAYLOAD_MAX;
 
-/// Packets built per turn. They, and what was read for them, are most of a turn, and a request that arrives waits for the
-/// end of one before it is seen: 64 are four super-segments, or 64 full frames of one kick, some 100 us either way.
-const TX_BATCH_PACKETS: u32 = 64;
-
 impl Worker {
     /// Sends what the stack lets go, as far as ring and frames reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
-        let mut left = TX_BATCH_PACKETS;
+        let most = self.turn_length.packets(now);
+        let mut left = most;
         while left > 0 {
             let limit = match (&self.gso, self.ring_room()) {
                 (_, 0) => break,
@@ -41,7 +38,7 @@ impl Worker {
                 self.refill.on_sent(run.conn);
             }
         }
-        left < TX_BATCH_PACKETS
+        left < most
     }
 
     /// Packets that the ring takes now, however long they are.

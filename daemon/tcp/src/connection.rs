@@ -347,6 +347,7 @@ impl Connection {
             acknowledged,
             sent: self.send.sent(),
             horizon,
+            segment: self.send.smss(),
         }
     }
 }
