@@ -21,6 +21,7 @@ mod loans;
 mod pressure;
 mod refill;
 mod report;
+mod turn_length;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -37,7 +38,6 @@ use crate::exchange::Exchange;
 use crate::farewells::Farewells;
 use crate::limits::{CHUNK_PACKET_BYTES, LINK_HEADER_BYTES};
 use crate::services::Services;
-use egress::TX_BATCH_PACKETS;
 use gather_lane::GatherLane;
 use gso_lane::GsoLane;
 use icmp::PassBudget;
@@ -46,6 +46,7 @@ use idle_line::IdleLine;
 use loans::{Lending, Loans};
 use pressure::Pressure;
 use refill::Refill;
+use turn_length::TurnLength;
 
 pub use frames::TX_FRAMES_MAX;
 pub use gather_lane::{GatherCounters, can_gather};
@@ -84,8 +85,8 @@ pub struct Worker {
     queue: Queue,
     /// Frames of one packet at most, as the queue is bound.
     tx_frames_max: usize,
-    /// Packets that may still be built in this turn.
-    tx_left: u32,
+    /// Packets built in this turn.
+    tx_built: u32,
     batch: Option<RxBatch>,
     /// The frames of the packet at hand.
     chain: Vec<RxFrame>,
@@ -106,6 +107,7 @@ pub struct Worker {
     /// Of those in `waiting`, from the front: to be asked because something was freed since they were asked last.
     to_ask: usize,
     refill: Refill,
+    turn_length: TurnLength,
     pressure: Pressure,
     idle_line: IdleLine,
     handoff: Option<Handoff>,
@@ -139,7 +141,7 @@ impl Worker {
             parse: ParseConfig { vlan: config.vlan },
             stack: Stack::new(config.stack.clone(), now),
             tx_frames_max,
-            tx_left: TX_BATCH_PACKETS,
+            tx_built: 0,
             queue,
             batch: Some(RxBatch::with_capacity(RX_BATCH_FRAMES)),
             chain: Vec::with_capacity(MAX_PACKET_FRAMES),
@@ -154,6 +156,7 @@ impl Worker {
             is_waiting: vec![false; connections],
             to_ask: 0,
             refill: Refill::new(connections),
+            turn_length: TurnLength::new(now),
             pressure: Pressure::new(now),
             idle_line: IdleLine::new(connections),
             handoff,
@@ -204,7 +207,7 @@ impl Worker {
     /// spent in this turn counts in its latency.
     pub fn turn(&mut self, mut clock: impl FnMut() -> Instant, unix_seconds: i64) -> bool {
         let now = clock();
-        self.tx_left = TX_BATCH_PACKETS;
+        self.tx_built = 0;
         let mut busy = self.reap();
         busy |= self.receive(now);
         busy |= self.receive_handed_over();

@@ -67,6 +67,7 @@ impl Worker {
         let exchange =
             self.exchanges[slot].get_or_insert_with(|| Exchange::new(now).with_peer(peer()));
         if events.readable {
+            self.turn_length.on_request(now);
             exchange.delivered(self.stack.delivered(conn));
         }
         if events.peer_finished {
@@ -117,7 +118,8 @@ impl Worker {
         if exchange.is_uploading() {
             exchange.set_wanted(self.stack.receive_wanted(conn));
         }
-        let reach = Reach::of(&view);
+        let runs = self.turn_length.runs_ahead(self.refill.wanting(), now);
+        let reach = Reach::of(&view, runs);
         let progress = exchange.advance(reach.horizon, now, &mut self.services);
         if progress.abort {
             self.stack.abort(conn);
@@ -127,7 +129,10 @@ impl Worker {
         if asks && !core::mem::replace(&mut self.is_waiting[conn.slot()], true) {
             self.waiting.push_back(conn);
         }
-        self.refill.note(conn, reach.capped && progress.more);
+        // The end of the stream is never cut off: a FIN goes behind what is supplied.
+        let cut = reach.cuts(progress.ready_until) && !progress.finish;
+        self.refill
+            .note(conn, reach.capped && (progress.more || cut));
         let deadline = exchange.deadline(&self.services);
         let consumed = exchange.consumed();
         match exchange.promise(&self.services) {
@@ -137,8 +142,15 @@ impl Worker {
             }
             None => self.stack.consume(conn, consumed),
         }
-        self.stack.waits_for(conn, progress.awaited);
-        self.stack.supply(conn, progress.ready_until, progress.more);
+        // All that was asked for is there: nothing is lacking but the next turn.
+        let is_served = reach.capped && progress.ready_until >= reach.horizon;
+        let awaited = progress.awaited.filter(|_| !is_served);
+        self.stack.waits_for(conn, awaited);
+        if cut {
+            self.stack.supply(conn, reach.horizon, true);
+        } else {
+            self.stack.supply(conn, progress.ready_until, progress.more);
+        }
         if progress.finish {
             self.stack.close(conn, now);
         }

@@ -1,8 +1,8 @@
 //! From what the stack lets go to packets on the TX ring, or in the TSO lane: runs of segments, a lane each.
 //!
-//! This is the copy lane, and the way into the gather lane (`gather_lane`). The headers of a run are written once and copied for each of its segments; the payload is
-//! copied from the exchange's blocks by `frames`. The stack is never asked for more segments than the ring has room for,
-//! so that nothing it lets go is lost here for want of room.
+//! This is the copy lane, and the way into the gather lane (`gather_lane`). The headers of a run are written once and copied
+//! for each of its segments; the payload is copied from the exchange's blocks by `frames`. The stack is never asked for more
+//! segments than the ring has room for, so that nothing it lets go is lost here for want of room.
 
 use core::net::IpAddr;
 
@@ -16,18 +16,15 @@ use super::frames::{Payload, send_packet};
 use super::gather_lane::{GatherLane, send_payload};
 use super::gso_lane::GSO_PAYLOAD_MAX;
 
-/// Packets built per turn. They, and what was read for them, are most of a turn, and a request that arrives waits for the
-/// end of one before it is seen: 64 are four super-segments, or 64 full frames of one kick, some 100 us either way.
-pub(super) const TX_BATCH_PACKETS: u32 = 64;
-
 impl Worker {
     /// Sends what the stack lets go, as far as ring, frames and what is left of the turn reach. True if anything was sent.
     pub(super) fn transmit(&mut self, now: Instant) -> bool {
-        let before = self.tx_left;
-        while self.tx_left > 0 {
+        let before = self.tx_built;
+        let most = self.turn_length.packets(now);
+        while self.tx_built < most {
             let limit = match (&self.gso, self.ring_room()) {
                 (_, 0) => break,
-                (None, room) => RunLimit::segments(room.min(self.tx_left)),
+                (None, room) => RunLimit::segments(room.min(most - self.tx_built)),
                 // A super-segment costs less than its packets would, and a long one not much more than a short one.
                 (Some(_), room) => RunLimit {
                     segments: room,
@@ -37,18 +34,17 @@ impl Worker {
             let Some(run) = &self.stack.poll_transmit_run(now, limit) else {
                 break;
             };
-            self.tx_left = self.tx_left.saturating_sub(self.send(run, now));
+            self.tx_built = self.tx_built.saturating_add(self.send(run, now));
             if !run.payload.is_empty() {
                 self.refill.on_sent(run.conn);
             }
         }
-        self.tx_left < before
+        self.tx_built > before
     }
 
     /// Packets that the ring takes now, however long they are.
     fn ring_room(&self) -> u32 {
         let pieces = self.gather.as_ref().map_or(0, GatherLane::pieces_max);
-        // Some.
         let frames = u32::try_from(self.tx_frames_max.max(pieces)).unwrap_or(u32::MAX);
         self.queue.tx_slots() / frames
     }

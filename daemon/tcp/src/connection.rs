@@ -350,6 +350,7 @@ impl Connection {
             acknowledged,
             sent: self.send.sent(),
             horizon,
+            segment: self.send.smss(),
         }
     }
 }

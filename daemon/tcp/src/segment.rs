@@ -158,4 +158,6 @@ pub struct SendView {
     pub sent: u64,
     /// Bytes below this offset may be sent as far as the peer's window and the congestion window say.
     pub horizon: u64,
+    /// Payload bytes of a full segment.
+    pub segment: u32,
 }

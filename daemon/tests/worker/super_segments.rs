@@ -9,16 +9,19 @@ use crate::bed::{Bed, Setup, deliver, get, wait_for_helpers};
 use crate::client::Client;
 use crate::site::{KIB, MIB, Site};
 
-fn bed(site: &Site) -> Bed {
-    let setup = Setup {
+fn setup() -> Setup {
+    Setup {
         gso: true,
         // The client acknowledges every packet, and a turn sends more of them than one of frames.
         ring: 4096,
         rx_ring: 4096,
         frames: 16_384,
         ..Setup::default()
-    };
-    Bed::with(site, &setup)
+    }
+}
+
+fn bed(site: &Site) -> Bed {
+    Bed::with(site, &setup())
 }
 
 #[test]
@@ -232,5 +235,72 @@ fn a_run_does_not_overtake_frames_of_its_flow_in_the_ring() {
     assert_eq!(client.duplicates, 0);
     assert_eq!(client.out_of_order, 0, "in the order of the stream");
     bed.close(client);
+    bed.assert_at_rest();
+}
+
+/// Blocks end elsewhere than super-segments do: what lies between is kept for the next one.
+#[test]
+fn no_packets_of_their_own_are_left_over_between_super_segments() {
+    let site = Site::new();
+    let content = site.file("big", 12 * MIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    assert!(bed.get(&mut client, "/big").body == content);
+    let worker = bed.report().worker;
+    let single = u64::from(client.data_segments) - worker.gso_segments;
+    // Slow start and the end have some; it would be another for every fourth of the 200 super-segments.
+    assert!(single < 12, "{single} of {}", client.data_segments);
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
+fn turns_are_long_when_nobody_has_asked_for_a_while_and_short_after_a_request() {
+    let site = Site::new();
+    let content = site.file("big", 16 * MIB);
+    site.file("small", KIB);
+    let mut bed = Bed::with(
+        &site,
+        &Setup {
+            // All of the file: no turn waits for the disk.
+            blocks: 300,
+            ..setup()
+        },
+    );
+    let mut clients = [bed.connect(), bed.connect()];
+    assert!(bed.get(&mut clients[0], "/big").body == content);
+    // The most super-segments of one turn, of some turns.
+    let most = |bed: &mut Bed, clients: &mut [Client]| {
+        let sent = |bed: &Bed| bed.report().worker.gso_sent;
+        let of_turn = |_| {
+            let before = sent(bed);
+            bed.round(clients);
+            bed.pass(Duration::from_micros(50));
+            sent(bed) - before
+        };
+        (0..12).map(of_turn).max()
+    };
+    clients[0].write(get("/big"));
+    assert_eq!(most(&mut bed, &mut clients), Some(2), "of one connection");
+    bed.pass(Duration::from_millis(20));
+    assert_eq!(most(&mut bed, &mut clients), Some(8));
+    clients[1].write(get("/small"));
+    assert!(
+        most(&mut bed, &mut clients) <= Some(8),
+        "the turn before it"
+    );
+    assert_eq!(most(&mut bed, &mut clients), Some(2));
+    bed.run(&mut clients, |clients| {
+        clients.iter().all(Client::has_response)
+    });
+    assert!(
+        clients[0]
+            .take_response()
+            .is_some_and(|answer| answer.body == content)
+    );
+    bed.settle(&mut clients);
+    for client in clients {
+        bed.close(client);
+    }
     bed.assert_at_rest();
 }
