@@ -305,7 +305,7 @@ impl Disk {
     /// no block. To be called in every turn of the loop; a turn without news costs no system call. What was seen of
     /// names and files before is seen anew from here on.
     pub fn poll(&mut self) -> bool {
-        self.end_turn();
+        self.forget_turn();
         let mut changed = self.cache.next_turn() && self.starved;
         changed |= self.budget.next_turn();
         changed |= self.refused.is_over;
@@ -321,9 +321,14 @@ impl Disk {
         changed
     }
 
-    /// Ends a turn of the loop: closes what was kept open for those who would ask again in it. [`Disk::poll`] does so as
-    /// well; a caller that may sleep before calls this first.
-    pub fn end_turn(&mut self) {
+    /// Ends a turn of the loop: hands over what was submitted of uploads, and closes what was kept open for those who would
+    /// ask again in it. `is_busy`: the next turn follows at once; before the caller sleeps it is false.
+    pub fn end_turn(&mut self, is_busy: bool) {
+        self.hand_over(is_busy);
+        self.forget_turn();
+    }
+
+    fn forget_turn(&mut self) {
         self.let_go();
         self.recent.next_turn();
     }

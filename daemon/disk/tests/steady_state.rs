@@ -77,6 +77,7 @@ fn upload(disk: &mut Disk, root: &Root, name: &[u8]) {
         .expect("a free slot");
     for number in 0..10 {
         let mut block = loop {
+            disk.end_turn(false);
             disk.poll();
             if let TakeBlock::Taken(block) = disk.upload_block(&upload) {
                 break block;
@@ -87,6 +88,7 @@ fn upload(disk: &mut Disk, root: &Root, name: &[u8]) {
     }
     disk.finish_upload(&upload, 10 * BLOCK_BYTES as u64);
     loop {
+        disk.end_turn(false);
         disk.poll();
         match disk.upload_state(&upload) {
             UploadState::Published(_) => break,

@@ -104,7 +104,7 @@ impl Rig {
 
     /// Sleeps until the wake-up descriptor says there is news, and takes it.
     fn wait(&mut self) {
-        self.disk.hand_over(false);
+        self.disk.end_turn(false);
         assert!(self.is_awake(PATIENCE), "no news from the helpers");
         self.disk.poll();
     }
@@ -176,7 +176,7 @@ impl Rig {
         let start = Instant::now();
         while !done(self) {
             assert!(start.elapsed() < PATIENCE, "not yet: {what}");
-            self.disk.hand_over(false);
+            self.disk.end_turn(false);
             self.disk.poll();
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -365,7 +365,7 @@ fn blocks_outlive_their_handle() {
     let file = rig.open("file");
     let block = rig.fetch(&file, 0);
     rig.disk.close(file);
-    rig.disk.end_turn();
+    rig.disk.end_turn(false);
     assert_eq!(rig.disk.ledger().files_open, 0);
     assert_eq!(rig.disk.bytes(&block), bytes);
     rig.disk.release(block);

@@ -139,10 +139,9 @@ impl Disk {
         self.returned.pop()
     }
 
-    /// Ends a turn: hands over what was submitted, so that the helper threads write it. While turns follow one another
-    /// (`is_busy`) a few pieces wait for more, some turns at most: a longer write costs less, and every one wakes a
-    /// thread. To be called before the caller sleeps with `is_busy` false.
-    pub fn hand_over(&mut self, is_busy: bool) {
+    /// Hands over what was submitted, so that the helper threads write it. While turns follow one another (`is_busy`) a few
+    /// pieces wait for more, some turns at most: a longer write costs less, and every one wakes a thread.
+    pub(super) fn hand_over(&mut self, is_busy: bool) {
         while let Some(slot) = self.uploads.due(is_busy) {
             self.advance(slot);
         }

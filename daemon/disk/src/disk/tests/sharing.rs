@@ -67,7 +67,7 @@ fn a_settled_file_finds_its_blocks_again_after_everybody_closed_it() {
         let file = rig.open("file");
         assert_eq!(rig.read(&file).as_ref(), Ok(&bytes));
         rig.disk.close(file);
-        rig.disk.end_turn();
+        rig.disk.end_turn(false);
         assert_eq!(rig.disk.ledger().files_open, 0);
         let after = rig.disk.counters();
         let reads = |of: &DiskCounters| of.reads_inline + of.reads_helper;

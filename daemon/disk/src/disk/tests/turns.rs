@@ -46,7 +46,7 @@ fn a_file_stays_open_for_others_to_the_end_of_the_turn_and_no_longer() {
             (turn, 2 * turn)
         );
         assert_eq!(rig.disk.ledger().files_open, 1);
-        rig.disk.end_turn();
+        rig.disk.end_turn(false);
         assert_eq!(rig.disk.ledger().files_open, 0);
     }
 }
