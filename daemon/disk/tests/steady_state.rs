@@ -39,6 +39,7 @@ fn open(disk: &mut Disk, root: &Root, name: &[u8]) -> FileHandle {
             Ok(answer) => return answer.expect("the file opens"),
             Err(pending) => ticket = pending,
         }
+        disk.hand_over(false);
         disk.poll();
     }
 }
@@ -50,6 +51,7 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
     for number in 0..disk.meta(&file).blocks() {
         disk.prefetch(&file, number + 1);
         let block = loop {
+            disk.hand_over(false);
             disk.poll();
             match disk.fetch(&file, number) {
                 Fetch::Ready(block) => break block,
@@ -65,6 +67,7 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
         disk.release(block);
     }
     disk.close(file);
+    disk.hand_over(false);
     disk.poll();
     sum
 }
@@ -77,6 +80,7 @@ fn upload(disk: &mut Disk, root: &Root, name: &[u8]) {
         .expect("a free slot");
     for number in 0..10 {
         let mut block = loop {
+            disk.hand_over(false);
             disk.poll();
             if let TakeBlock::Taken(block) = disk.upload_block(&upload) {
                 break block;
@@ -87,6 +91,7 @@ fn upload(disk: &mut Disk, root: &Root, name: &[u8]) {
     }
     disk.finish_upload(&upload, 10 * BLOCK_BYTES as u64);
     loop {
+        disk.hand_over(false);
         disk.poll();
         match disk.upload_state(&upload) {
             UploadState::Published(_) => break,
