@@ -48,6 +48,7 @@ fn converse(services: &mut Services, now: Instant) -> u64 {
             }
             exchange.sent(at, now, services);
             exchange.acknowledged(at, now, services);
+            services.end_turn(false);
             let _ = services.poll(784_111_777);
             if at == received && !progress.waiting {
                 break;
@@ -84,6 +85,7 @@ fn upload(services: &mut Services, now: Instant, request: &[u8]) {
             sent += piece.len() as u64;
             exchange.delivered(sent);
         }
+        services.end_turn(false);
         let _ = services.poll(784_111_777);
     }
     exchange.teardown(services);

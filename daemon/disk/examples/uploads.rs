@@ -61,6 +61,7 @@ fn main() {
             if senders.iter().any(|sender| !sender.finished) {
                 handed_over = start.elapsed();
             }
+            disk.end_turn(false);
             if !disk.poll() {
                 let wake = disk.wake_fd();
                 let mut fds = [PollFd::new(&wake, PollFlags::IN)];
