@@ -15,7 +15,7 @@ fn bed(site: &Site, loans: usize) -> Bed {
     let setup = Setup {
         blocks: 96,
         uploads: UploadLimits {
-            uploads: 8,
+            uploads: 16,
             threads: 2,
             blocks: 48,
             blocks_each: 36,
