@@ -127,19 +127,7 @@ impl Frames {
             return false;
         };
         let buffer = first.bytes_mut();
-        let mut offload = match self.sum {
-            Some(sum) => {
-                unsealed.seal_full(buffer, sum);
-                None
-            }
-            None => {
-                let at = unsealed.seal_partial(buffer);
-                Some(TxChecksum {
-                    start: at.start,
-                    offset: at.offset,
-                })
-            }
-        };
+        let mut offload = seal(unsealed, buffer, self.sum);
         for index in 0..self.used {
             let Some((frame, len)) = self.parts[index].take() else {
                 break;
@@ -161,6 +149,20 @@ impl Frames {
             queue.unused(frame);
         }
     }
+}
+
+/// Completes the checksum of the headers in `buffer` with the sum of the payload, or leaves it to the device, which gets what
+/// it returns.
+pub(super) fn seal(unsealed: Unsealed, buffer: &mut [u8], sum: Option<Sum>) -> Option<TxChecksum> {
+    let Some(sum) = sum else {
+        let at = unsealed.seal_partial(buffer);
+        return Some(TxChecksum {
+            start: at.start,
+            offset: at.offset,
+        });
+    };
+    unsealed.seal_full(buffer, sum);
+    None
 }
 
 #[cfg(test)]

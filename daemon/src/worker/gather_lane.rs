@@ -13,13 +13,13 @@
 //! In copy mode the kernel copies what it is given, and every further descriptor costs it a page: then this lane is right
 //! but slow, and good for tests. It is made for drivers with zero copy and multi-buffer.
 
-use sluice_afxdp::{CHUNK_BYTES, Cut, Queue, Slice, TxChecksum, TxFrame};
+use sluice_afxdp::{CHUNK_BYTES, Cut, Queue, Slice, TxFrame};
 use sluice_disk::{BLOCK_BYTES, BlockRef};
 use sluice_wire::checksum::{self, Sum, copy_and_sum};
 use sluice_wire::{EmitError, Unsealed};
 
 use super::Worker;
-use super::frames::{Payload, TX_FRAMES_MAX, send_packet};
+use super::frames::{Payload, TX_FRAMES_MAX, seal, send_packet};
 use crate::exchange::Exchange;
 use crate::services::Services;
 
@@ -330,19 +330,7 @@ impl Pieces {
             return false;
         };
         let buffer = first.bytes_mut();
-        let mut offload = match self.sum {
-            Some(sum) => {
-                unsealed.seal_full(buffer, sum);
-                None
-            }
-            None => {
-                let at = unsealed.seal_partial(buffer);
-                Some(TxChecksum {
-                    start: at.start,
-                    offset: at.offset,
-                })
-            }
-        };
+        let mut offload = seal(unsealed, buffer, self.sum);
         for (index, queued_slice) in slices.iter_mut().enumerate().take(self.used) {
             let more = index + 1 < self.used;
             let queued = match self.parts[index].take() {

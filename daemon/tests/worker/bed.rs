@@ -258,6 +258,26 @@ impl Bed {
         self.settle(core::slice::from_mut(client));
     }
 
+    /// Downloads the files of [`Site::files`] at once, each on a connection of its own, and compares them.
+    pub fn download_at_once(&mut self, contents: &[Vec<u8>]) {
+        let mut clients: Vec<Client> = contents.iter().map(|_| self.connect()).collect();
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.write(get(&format!("/file{index}")));
+        }
+        self.run(&mut clients, |clients| {
+            clients.iter().all(Client::has_response)
+        });
+        for (client, content) in clients.iter_mut().zip(contents) {
+            let answer = client.take_response();
+            assert!(answer.is_some_and(|answer| answer.body == *content));
+        }
+        self.settle(&mut clients);
+        for client in clients {
+            self.close(client);
+        }
+        self.assert_at_rest();
+    }
+
     /// A new connection from a port of its own.
     pub fn connect(&mut self) -> Client {
         let mut client = Client::connect(self.take_port());

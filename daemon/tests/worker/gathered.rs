@@ -267,33 +267,13 @@ fn a_block_is_not_used_again_while_a_retransmission_of_it_waits_in_the_ring() {
 #[test]
 fn many_flows_share_few_blocks() {
     let site = Site::new();
-    let contents: Vec<Vec<u8>> = (0..40)
-        .map(|index| site.file(&format!("file{index}"), 200 * KIB + index))
-        .collect();
+    let contents = site.files(40, 200 * KIB);
     let tight = Setup {
         blocks: 8,
         ..setup()
     };
     let mut bed = Bed::with(&site, &tight);
-    let mut clients: Vec<Client> = contents.iter().map(|_| bed.connect()).collect();
-    for (index, client) in clients.iter_mut().enumerate() {
-        client.write(get(&format!("/file{index}")));
-    }
-    bed.run(&mut clients, |clients| {
-        clients.iter().all(Client::has_response)
-    });
-    for (client, content) in clients.iter_mut().zip(&contents) {
-        assert!(
-            client
-                .take_response()
-                .is_some_and(|answer| answer.body == *content)
-        );
-    }
-    bed.settle(&mut clients);
-    for client in clients {
-        bed.close(client);
-    }
-    bed.assert_at_rest();
+    bed.download_at_once(&contents);
 }
 
 #[test]

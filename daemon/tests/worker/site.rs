@@ -30,6 +30,12 @@ impl Site {
         content
     }
 
+    /// Writes so many files of about so many bytes, "file0" and so on, and returns their contents.
+    pub fn files(&self, count: usize, bytes: usize) -> Vec<Vec<u8>> {
+        let file = |index| self.file(&format!("file{index}"), bytes + index);
+        (0..count).map(file).collect()
+    }
+
     /// Files of the site that this process has open.
     pub fn open_files(&self) -> usize {
         fs::read_dir("/proc/self/fd")

@@ -71,30 +71,10 @@ fn a_single_segment_leaves_by_the_ring() {
 #[test]
 fn many_flows_of_one_turn_keep_their_bytes_apart() {
     let site = Site::new();
-    let contents: Vec<Vec<u8>> = (0..40)
-        .map(|index| site.file(&format!("file{index}"), 200 * KIB + index))
-        .collect();
+    let contents = site.files(40, 200 * KIB);
     let mut bed = bed(&site);
-    let mut clients: Vec<Client> = contents.iter().map(|_| bed.connect()).collect();
-    for (index, client) in clients.iter_mut().enumerate() {
-        client.write(get(&format!("/file{index}")));
-    }
-    bed.run(&mut clients, |clients| {
-        clients.iter().all(Client::has_response)
-    });
-    for (client, content) in clients.iter_mut().zip(&contents) {
-        assert!(
-            client
-                .take_response()
-                .is_some_and(|answer| answer.body == *content)
-        );
-    }
+    bed.download_at_once(&contents);
     assert!(bed.report().worker.gso_sent > 40);
-    bed.settle(&mut clients);
-    for client in clients {
-        bed.close(client);
-    }
-    bed.assert_at_rest();
 }
 
 #[test]
