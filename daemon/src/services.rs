@@ -234,6 +234,11 @@ impl Services {
         core::mem::take(&mut self.freed) | read
     }
 
+    /// Has names and files seen anew from here on: see [`Disk::forget_turn`].
+    pub fn forget_turn(&mut self) {
+        self.disk.forget_turn();
+    }
+
     /// Ends a turn of the worker's loop. `is_busy`: the next follows at once; the last before a sleep says false.
     pub fn end_turn(&mut self, is_busy: bool) {
         self.disk.end_turn(is_busy);

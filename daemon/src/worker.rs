@@ -241,7 +241,10 @@ impl Worker {
             if busy {
                 worked_at = now;
             }
-            self.obey(&mut control, now);
+            if self.obey(&mut control, now) {
+                // What it began is handed over at the end of a turn.
+                quiet_turns = 0;
+            }
             if self.has_drained(now) || self.has_lost_queue() {
                 return self;
             }
@@ -252,9 +255,11 @@ impl Worker {
         }
     }
 
-    /// Commands of the control side.
-    fn obey(&mut self, control: &mut WorkerControl<WorkerReport>, now: Instant) {
+    /// Commands of the control side. True if there was one.
+    fn obey(&mut self, control: &mut WorkerControl<WorkerReport>, now: Instant) -> bool {
+        let mut obeyed = false;
         while let Some(command) = control.take() {
+            obeyed = true;
             match command {
                 Command::Drain { deadline } => self.drain(deadline, now),
                 Command::Snapshot(mut report) => {
@@ -263,6 +268,7 @@ impl Worker {
                 }
             }
         }
+        obeyed
     }
 
     /// Accepts nothing new and lets what runs finish, until `deadline`.

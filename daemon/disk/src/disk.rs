@@ -328,7 +328,9 @@ impl Disk {
         self.forget_turn();
     }
 
-    fn forget_turn(&mut self) {
+    /// Has names and files seen anew from here on. For a caller that reads requests after [`Disk::poll`]: what is opened for
+    /// one of those must not be older than it.
+    pub fn forget_turn(&mut self) {
         self.let_go();
         self.recent.next_turn();
     }

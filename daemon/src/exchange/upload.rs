@@ -182,6 +182,7 @@ impl Upload {
             // Those at the disk count: else who is faster than the disk has more than a share. They come back.
             let out = services.disk.upload_blocks(file);
             if out >= most && (has_room || out > self.incoming.blocks()) {
+                services.disk.hurry_uploads();
                 self.is_short = true;
                 break;
             }

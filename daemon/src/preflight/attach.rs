@@ -62,7 +62,8 @@ fn automatic(config: &Config, link: &InterfaceFacts, kernel: Option<Release>) ->
             ),
         };
     }
-    let obstacle = match features.zero_copy {
+    let zero_copy = features.zero_copy && config.xdp.bind != Bind::Copy && link.fits_zero_copy();
+    let obstacle = match zero_copy {
         true => Some(ZERO_COPY),
         false => obstacle(config, kernel),
     };
@@ -74,7 +75,7 @@ fn automatic(config: &Config, link: &InterfaceFacts, kernel: Option<Release>) ->
         None => AttachChoice {
             mode: AttachMode::Generic,
             why: format!(
-                "uploads are enabled and {driver} has no zero copy: behind it packets of up to 64 KiB arrive whole"
+                "uploads are enabled and there is no zero copy with {driver} here: behind it packets of up to 64 KiB arrive whole"
             ),
         },
     }

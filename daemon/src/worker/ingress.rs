@@ -71,7 +71,12 @@ impl Worker {
         let until = lending.at + len as u64;
         match exchange.lend(until, loan, &mut self.services) {
             Ok(()) => self.services.counters.upload_bytes_lent += len as u64,
-            Err(unwanted) => self.loans.end(unwanted, &mut self.queue),
+            // They are acknowledged: without them the file would have a hole.
+            Err(unwanted) => {
+                self.loans.end(unwanted, &mut self.queue);
+                self.counters.request_not_kept += 1;
+                self.stack.abort(conn);
+            }
         }
     }
 

@@ -122,8 +122,14 @@ impl Skip {
 
     /// `range` leaves as something that was sent before.
     pub(crate) fn on_sent_again(&mut self, range: &Range<u64>) {
-        let has_left = self.phase == Phase::Shown;
-        if !has_left && overlap(&self.range, range) {
+        if self.phase == Phase::Shown || !overlap(&self.range, range) {
+            return;
+        }
+        // Segments may have become shorter: what is behind this one has still not left.
+        let has_rest = self.phase == Phase::GivenUp && range.end < self.range.end;
+        if has_rest && range.start <= self.range.start {
+            self.range.start = range.end;
+        } else {
             self.phase = Phase::Off;
         }
     }
@@ -133,7 +139,9 @@ impl Skip {
     }
 
     pub(crate) fn on_acknowledged(&mut self, snd_una: u64) {
-        if self.phase != Phase::Off && snd_una >= self.range.end {
+        // Who acknowledges a part of what has not left is not to be sent the rest: it stays something lost.
+        let is_lie = self.phase == Phase::GivenUp && snd_una > self.range.start;
+        if self.phase != Phase::Off && (snd_una >= self.range.end || is_lie) {
             self.phase = Phase::Off;
         }
     }
@@ -323,6 +331,25 @@ mod tests {
         assert_eq!(skip.missed(), Some(&(1000..2000)));
         assert!(skip.give_up().is_some());
         skip.on_sent_again(&(1000..2000));
+        assert_eq!(skip.resume(), None);
+    }
+
+    #[test]
+    fn of_a_part_that_left_after_the_time_out_the_rest_is_missed() {
+        let mut skip = Skip::new(0);
+        skip.hold(1000..2000);
+        assert!(skip.give_up().is_some());
+        skip.on_sent_again(&(900..1400));
+        assert_eq!(skip.resume(), Some(1400..2000));
+    }
+
+    #[test]
+    fn what_is_acknowledged_in_part_without_having_left_is_not_resumed() {
+        let mut skip = Skip::new(0);
+        skip.hold(1000..2000);
+        assert!(skip.give_up().is_some());
+        skip.on_acknowledged(1000);
+        skip.on_acknowledged(1001);
         assert_eq!(skip.resume(), None);
     }
 }

@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
 readonly TREE=$HERE/../../..
 # What the lab of the veth tests runs.
-readonly TOOLS=(bash ip ethtool nft curl sysctl nstat)
+readonly TOOLS=(bash ip ethtool nft curl sysctl nstat flock)
 
 # veth_tests: builds them and prints where they are.
 veth_tests() {

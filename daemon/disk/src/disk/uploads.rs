@@ -139,6 +139,11 @@ impl Disk {
         self.returned.pop()
     }
 
+    /// Somebody waits for blocks that are to be written: what was submitted is handed over at the end of this turn.
+    pub fn hurry_uploads(&mut self) {
+        self.uploads.hurry();
+    }
+
     /// Hands over what was submitted, so that the helper threads write it. While turns follow one another (`is_busy`) a few
     /// pieces wait for more, some turns at most: a longer write costs less, and every one wakes a thread.
     pub(super) fn hand_over(&mut self, is_busy: bool) {

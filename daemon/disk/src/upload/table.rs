@@ -139,8 +139,12 @@ impl UploadTable {
 
     /// Whether the upload may have one more loan: all have equal shares.
     pub(crate) fn may_lend(&self, slot: u32) -> bool {
+        self.loans < self.loans_max && !self.has_loan_share(slot)
+    }
+
+    fn has_loan_share(&self, slot: u32) -> bool {
         let share = self.loans_max / self.under_way().max(1);
-        self.loans < self.loans_max && self.slot(slot).loans < share.max(1)
+        self.slot(slot).loans >= share.max(1)
     }
 
     /// Counts a loan that is taken for the upload, until [`UploadTable::loan_back`].
@@ -165,9 +169,11 @@ impl UploadTable {
 
     /// Whether the pieces of an upload that goes on shall wait for more of them, until [`UploadTable::due`].
     pub(crate) fn keeps(&mut self, number: u32) -> bool {
+        // Who has all that he may have can only go on when some of it is written.
+        let is_full = self.loans_max > 0 && self.has_loan_share(number);
         let slot = &mut self.slots[number as usize];
         let few = (1..PIECES_AT_ONCE).contains(&slot.waiting.len());
-        let keeps = few && slot.opened && slot.finish.is_none() && !slot.ended;
+        let keeps = few && !is_full && slot.opened && slot.finish.is_none() && !slot.ended;
         if keeps && !core::mem::replace(&mut slot.due, true) {
             self.due.push_back(&mut self.links, number);
         }
