@@ -164,6 +164,8 @@ mod tests {
         let choice = chosen_for_uploads("", MULTI_BUFFER, false);
         assert_eq!(choice.mode, AttachMode::Generic);
         assert!(choice.why.contains("uploads are enabled"), "{}", choice.why);
+        let unused = chosen_for_uploads("bind = \"copy\"", MULTI_BUFFER, true);
+        assert_eq!(unused.mode, AttachMode::Generic, "zero copy is not used");
         let configured = chosen_for_uploads("attach = \"native\"", MULTI_BUFFER, false);
         assert_eq!(configured.mode, AttachMode::Native);
     }

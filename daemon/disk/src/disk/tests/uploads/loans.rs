@@ -107,3 +107,44 @@ fn a_loan_of_nothing_or_of_too_many_pieces_is_not_taken() {
     rig.finish(upload, 288_000).expect("published");
     wait_for_loans(&mut rig, 1);
 }
+
+/// An upload of which ten bytes are written already.
+fn under_way(rig: &mut Rig) -> UploadHandle {
+    let upload = rig
+        .begin("file", &UploadOptions::default())
+        .expect("a slot");
+    rig.send(&upload, &[1; 10], 0);
+    while rig.disk.upload_blocks(&upload) > 0 {
+        rig.wait();
+    }
+    upload
+}
+
+/// Ends a turn that others follow at once, and takes the loan that is written because of it.
+fn comes_back_of_a_busy_turn(rig: &mut Rig) {
+    rig.disk.end_turn(true);
+    assert!(rig.is_awake(PATIENCE), "it waits for more");
+    rig.disk.poll();
+    assert!(rig.disk.take_loan().is_some());
+}
+
+#[test]
+fn an_upload_with_all_its_loans_does_not_wait_for_more_of_them() {
+    let mut rig = rig(1);
+    let upload = under_way(&mut rig);
+    assert!(rig.disk.submit_loan(&upload, loan_of(&[2; 20]), 10).is_ok());
+    comes_back_of_a_busy_turn(&mut rig);
+    rig.finish(upload, 30).expect("published");
+}
+
+#[test]
+fn an_upload_that_waits_for_its_blocks_does_not_wait_for_longer_writes() {
+    let mut rig = rig(4);
+    let upload = under_way(&mut rig);
+    assert!(rig.disk.submit_loan(&upload, loan_of(&[2; 20]), 10).is_ok());
+    rig.disk.end_turn(true);
+    assert!(!rig.disk.poll(), "a few pieces wait for more");
+    rig.disk.hurry_uploads();
+    comes_back_of_a_busy_turn(&mut rig);
+    rig.finish(upload, 30).expect("published");
+}
