@@ -31,11 +31,17 @@ impl Worker {
             return false;
         };
         let packets = self.queue.receive(&mut batch);
-        for frame in batch.drain() {
-            let is_last = frame.is_last();
-            self.chain.push(frame);
-            if is_last {
-                self.on_packet(now);
+        if self.loans.has_box() {
+            for frame in batch.drain() {
+                let is_last = frame.is_last();
+                self.chain.push(frame);
+                if is_last {
+                    self.on_lendable(now);
+                }
+            }
+        } else {
+            for packet in batch.packets() {
+                self.on_frame(&packet, now);
             }
         }
         self.end_runs(now);
@@ -45,7 +51,7 @@ impl Worker {
     }
 
     /// The packet in `chain`, whose frames then go back to the queue or are lent to the disk.
-    fn on_packet(&mut self, now: Instant) {
+    fn on_lendable(&mut self, now: Instant) {
         let mut chain = core::mem::take(&mut self.chain);
         let packet = RxPacket::of(&chain);
         self.on_frame(&packet, now);
@@ -62,22 +68,22 @@ impl Worker {
         let Lending {
             conn, skip, len, ..
         } = *lending;
-        let loan = self.loans.make(chain, skip, len);
-        let (Some(exchange), Some(loan)) = (&mut self.exchanges[conn.slot()], loan) else {
-            self.counters.request_not_kept += 1;
-            self.stack.abort(conn);
-            return;
-        };
         let until = lending.at + len as u64;
-        match exchange.lend(until, loan, &mut self.services) {
-            Ok(()) => self.services.counters.upload_bytes_lent += len as u64,
-            // They are acknowledged: without them the file would have a hole.
-            Err(unwanted) => {
-                self.loans.end(unwanted, &mut self.queue);
-                self.counters.request_not_kept += 1;
-                self.stack.abort(conn);
+        let lent = self.exchanges[conn.slot()].as_mut().and_then(|exchange| {
+            let loan = self.loans.make(chain, skip, len)?;
+            Some(exchange.lend(until, loan, &mut self.services))
+        });
+        match lent {
+            Some(Ok(())) => {
+                self.services.counters.upload_bytes_lent += len as u64;
+                return;
             }
+            Some(Err(unwanted)) => self.loans.end(unwanted, &mut self.queue),
+            None => {}
         }
+        // They are acknowledged: without them the file would have a hole.
+        self.counters.request_not_kept += 1;
+        self.stack.abort(conn);
     }
 
     fn on_frame(&mut self, frame: &RxPacket<'_>, now: Instant) {

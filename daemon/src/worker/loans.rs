@@ -35,25 +35,21 @@ pub(super) struct Lending {
 #[derive(Debug)]
 struct Chain {
     frames: Vec<RxFrame>,
-    /// Of the frames from `first` on.
-    parts: Vec<Range<usize>>,
-    first: usize,
+    /// The frame of each piece by its index, and the bytes of it.
+    parts: Vec<(usize, Range<usize>)>,
 }
 
 impl Chain {
     /// Finds `len` bytes behind the first `skip`.
     fn cut(&mut self, skip: usize, len: usize) {
         self.parts.clear();
-        self.first = 0;
         let mut start = 0;
-        for frame in &self.frames {
+        for (index, frame) in self.frames.iter().enumerate() {
             let from = skip.saturating_sub(start).min(frame.len());
             let to = (skip + len).saturating_sub(start).min(frame.len());
             start += frame.len();
             if from < to {
-                self.parts.push(from..to);
-            } else if self.parts.is_empty() {
-                self.first += 1;
+                self.parts.push((index, from..to));
             }
         }
     }
@@ -61,8 +57,8 @@ impl Chain {
 
 impl Loan for Chain {
     fn piece(&self, index: usize) -> Option<&[u8]> {
-        let part = self.parts.get(index)?.clone();
-        self.frames.get(self.first + index)?.bytes().get(part)
+        let (frame, part) = self.parts.get(index)?.clone();
+        self.frames.get(frame)?.bytes().get(part)
     }
 }
 
@@ -82,7 +78,6 @@ impl Loans {
             Box::new(Chain {
                 frames: Vec::with_capacity(MAX_PACKET_FRAMES),
                 parts: Vec::with_capacity(MAX_PACKET_FRAMES),
-                first: 0,
             })
         };
         Loans {

@@ -170,7 +170,7 @@ impl UploadTable {
     /// Whether the pieces of an upload that goes on shall wait for more of them, until [`UploadTable::due`].
     pub(crate) fn keeps(&mut self, number: u32) -> bool {
         // Who has all that he may have can only go on when some of it is written.
-        let is_full = self.loans_max > 0 && self.has_loan_share(number);
+        let is_full = self.has_loan_share(number);
         let slot = &mut self.slots[number as usize];
         let few = (1..PIECES_AT_ONCE).contains(&slot.waiting.len());
         let keeps = few && !is_full && slot.opened && slot.finish.is_none() && !slot.ended;
