@@ -1,7 +1,9 @@
 //! Bytes of a body that are written from the transport's memory instead of a block.
 
-use super::*;
+use proptest::prelude::*;
 use sluice_disk::Loan;
+
+use super::*;
 
 #[derive(Debug)]
 struct Lent(Vec<u8>);
