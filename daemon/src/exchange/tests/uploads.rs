@@ -21,6 +21,11 @@ const MAX_SIZE: u64 = 4 << 20;
 
 /// A site that takes uploads into half of `blocks`.
 fn site(blocks: usize) -> Site {
+    site_with_loans(blocks, 0)
+}
+
+/// The same, where uploads may lend so many pieces of the transport's memory.
+fn site_with_loans(blocks: usize, loans: usize) -> Site {
     let config = ServicesConfig {
         uploads: Some(UploadConfig {
             rules: UploadRules { max_size: MAX_SIZE },
@@ -29,7 +34,7 @@ fn site(blocks: usize) -> Site {
                 threads: 2,
                 blocks: blocks / 2,
                 blocks_each: (blocks / 2).max(1),
-                loans: 0,
+                loans,
             },
         }),
         ..ServicesConfig::default()

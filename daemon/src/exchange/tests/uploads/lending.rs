@@ -15,20 +15,7 @@ impl Loan for Lent {
 }
 
 fn lending_site(loans: usize) -> Site {
-    let config = ServicesConfig {
-        uploads: Some(UploadConfig {
-            rules: UploadRules { max_size: MAX_SIZE },
-            limits: UploadLimits {
-                uploads: 4,
-                threads: 2,
-                blocks: 16,
-                blocks_each: 16,
-                loans,
-            },
-        }),
-        ..ServicesConfig::default()
-    };
-    Site::with(32, &config)
+    site_with_loans(32, loans)
 }
 
 impl Peer {
