@@ -214,9 +214,8 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// All frames of `memory`, free. `tx_headroom` bytes stay in front of every transmit buffer.
-    pub(crate) fn new(memory: FrameMemory, tx_headroom: usize) -> Self {
+    pub(crate) fn new(memory: FrameMemory, tx_headroom: u16) -> Self {
         let total = memory.frames;
-        let tx_headroom = u16::try_from(tx_headroom).expect("the headroom is a part of a chunk");
         Self {
             memory,
             tx_headroom,

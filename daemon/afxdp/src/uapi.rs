@@ -14,7 +14,10 @@ pub const RX_FRAME_BYTES: usize = CHUNK_BYTES - RX_HEADROOM;
 
 /// Bytes in front of every transmit buffer when the UMEM was made with `tx_metadata` (flags and checksum request of
 /// `struct xsk_tx_metadata`; the launch time that would follow is not used). A multiple of 8, as the kernel demands.
-pub const TX_METADATA_BYTES: usize = 16;
+pub const TX_METADATA_BYTES: usize = TX_HEADROOM as usize;
+
+/// The same as an offset in a chunk, of which every one fits in 16 bits.
+pub(crate) const TX_HEADROOM: u16 = 16;
 
 /// The most frames of one packet, in both directions: one linear part and `MAX_SKB_FRAGS` (17) fragments.
 ///

@@ -16,7 +16,7 @@ use std::io;
 use crate::error::UmemError;
 use crate::frame::FrameMemory;
 use crate::syscall::{Advice, Mapping};
-use crate::uapi::{CHUNK_BYTES, TX_METADATA_BYTES};
+use crate::uapi::{CHUNK_BYTES, TX_HEADROOM};
 
 /// Bytes of a huge page on every architecture with 4 KiB base pages.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -30,8 +30,8 @@ pub struct UmemConfig {
     pub block_bytes: usize,
     /// Whether to try for huge pages.
     pub huge_pages: HugePages,
-    /// Whether to keep [`TX_METADATA_BYTES`] in front of every transmit buffer, so that the kernel or NIC can be asked
-    /// to fill in checksums.
+    /// Whether to keep [`TX_METADATA_BYTES`](crate::TX_METADATA_BYTES) in front of every transmit buffer, so that
+    /// the kernel or NIC can be asked to fill in checksums.
     pub tx_metadata: bool,
 }
 
@@ -136,9 +136,9 @@ impl Umem {
     }
 
     /// Bytes kept in front of every transmit buffer.
-    pub(crate) fn tx_headroom(&self) -> usize {
+    pub(crate) fn tx_headroom(&self) -> u16 {
         if self.config.tx_metadata {
-            TX_METADATA_BYTES
+            TX_HEADROOM
         } else {
             0
         }
@@ -178,7 +178,7 @@ impl Umem {
             } else {
                 0
             },
-            tx_metadata_len: self.tx_headroom() as u32,
+            tx_metadata_len: self.tx_headroom().into(),
         }
     }
 

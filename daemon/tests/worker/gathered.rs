@@ -255,11 +255,7 @@ fn a_block_is_not_used_again_while_a_retransmission_of_it_waits_in_the_ring() {
     let mut both = [client, second];
     bed.run(&mut both, |clients| clients[1].has_response());
     let [_, mut second] = both;
-    assert!(
-        second
-            .take_response()
-            .is_some_and(|answer| answer.body == new)
-    );
+    assert!(bed.response(&mut second).body == new);
     bed.close(second);
     bed.assert_at_rest();
 }
@@ -300,11 +296,7 @@ fn what_is_lost_is_sent_again_from_the_blocks() {
             bed.pass(Duration::from_micros(50));
         }
     }
-    assert!(
-        client
-            .take_response()
-            .is_some_and(|answer| answer.body == content)
-    );
+    assert!(bed.response(&mut client).body == content);
     assert!(bed.worker.stack().counters().retransmitted_fast > 10);
     bed.close(client);
     bed.assert_at_rest();

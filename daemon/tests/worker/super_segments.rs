@@ -139,11 +139,7 @@ fn of_a_run_that_a_short_ring_has_to_carry_nothing_is_lost() {
             }
             bed.pass(Duration::from_micros(50));
         }
-        assert!(
-            client
-                .take_response()
-                .is_some_and(|answer| answer.body == content)
-        );
+        assert!(bed.response(&mut client).body == content);
         let worker = bed.report().worker;
         assert!(worker.gso_not_taken >= 5, "{worker:?}");
         assert_eq!(worker.tx_not_built, 0, "{worker:?}");
@@ -173,11 +169,7 @@ fn a_super_segment_dropped_behind_the_socket_is_repeated_by_loss_recovery() {
             bed.pass(Duration::from_micros(50));
         }
     }
-    assert!(
-        client
-            .take_response()
-            .is_some_and(|answer| answer.body == content)
-    );
+    assert!(bed.response(&mut client).body == content);
     assert_eq!(bed.report().worker.gso_dropped, 1);
     bed.close(client);
     bed.assert_at_rest();
@@ -206,12 +198,7 @@ fn a_run_does_not_overtake_frames_of_its_flow_in_the_ring() {
     for frame in bed.collect() {
         deliver(&frame, core::slice::from_mut(&mut client), bed.now);
     }
-    bed.run_one(&mut client, Client::has_response);
-    assert!(
-        client
-            .take_response()
-            .is_some_and(|answer| answer.body == content)
-    );
+    assert!(bed.response(&mut client).body == content);
     assert_eq!(client.duplicates, 0);
     assert_eq!(client.out_of_order, 0, "in the order of the stream");
     bed.close(client);

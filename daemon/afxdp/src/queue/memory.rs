@@ -33,7 +33,7 @@ impl Queue {
             Consumer::new(nic_tx),
             umem.frame_memory(),
             umem.all_memory(),
-            umem.tx_headroom(),
+            umem.tx_headroom().into(),
             config.multi_buffer,
             Arc::clone(&switchboard),
         );

@@ -59,7 +59,7 @@ impl BlockArea {
         Self {
             start: u64::from(umem.frames()) * CHUNK_BYTES as u64,
             end: umem.len() as u64,
-            reserved: umem.tx_headroom(),
+            reserved: umem.tx_headroom().into(),
             in_flight: 0,
         }
     }

@@ -1,7 +1,9 @@
 //! Bytes of a body that are written from the transport's memory instead of a block.
 
-use super::*;
+use proptest::prelude::*;
 use sluice_disk::Loan;
+
+use super::*;
 
 #[derive(Debug)]
 struct Lent(Vec<u8>);
@@ -13,20 +15,7 @@ impl Loan for Lent {
 }
 
 fn lending_site(loans: usize) -> Site {
-    let config = ServicesConfig {
-        uploads: Some(UploadConfig {
-            rules: UploadRules { max_size: MAX_SIZE },
-            limits: UploadLimits {
-                uploads: 4,
-                threads: 2,
-                blocks: 16,
-                blocks_each: 16,
-                loans,
-            },
-        }),
-        ..ServicesConfig::default()
-    };
-    Site::with(32, &config)
+    site_with_loans(32, loans)
 }
 
 impl Peer {
