@@ -145,6 +145,7 @@ impl Stack {
         }
         let origin = connection
             .receive
+            .window
             .offset_of(SeqNumber::new(segment.header.seq));
         self.settle(slot);
         Receipt {
@@ -625,8 +626,8 @@ fn remnant(connection: &mut Connection) -> Remnant {
     Remnant {
         key: connection.key,
         snd_nxt: connection.send.seq(connection.send.snd_nxt),
-        rcv_nxt: connection.receive.ack_number(),
-        window: connection.receive.unscaled_window(),
+        rcv_nxt: connection.receive.window.ack_number(),
+        window: connection.receive.window.unscaled(),
         ts_recent: ts.map(TimestampState::ts_recent),
     }
 }

@@ -34,8 +34,8 @@ impl Stack {
     pub fn consume(&mut self, conn: ConnId, until: u64) {
         let capacity = self.config.receive_buffer;
         if let Some(connection) = self.get_mut(conn) {
-            if connection.receive.is_driven() {
-                connection.receive.end_driving(capacity);
+            if connection.receive.window.is_driven() {
+                connection.receive.window.end_driving(capacity);
             }
             connection.receive.on_consumed(until);
             self.want_transmit(conn.slot);
