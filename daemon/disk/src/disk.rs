@@ -1,42 +1,30 @@
-//! The disk of one worker: opens files, hands out blocks, and settles what helper threads bring back.
+//! The disk of one worker, from its parts.
+//!
+//! Here are its life, its turns and what holds for a file or a block once it is there. How they get there is in `opens`
+//! and `reads`; the other way is in `uploads`.
 
+mod opens;
+mod reads;
 mod uploads;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-
-use crate::answer::{Fetch, Opening, Prefetch, ReadError};
-use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, BlockMemory};
+use crate::block::{BLOCK_BYTES, BlockMemory};
 use crate::budget::TurnBudget;
-use crate::cache::{BlockCache, BlockKey, Lookup, Urgency};
-use crate::file::{Adopted, FileMeta, FileTable};
-use crate::handle::{BlockRef, FileHandle, OpenTicket};
+use crate::cache::BlockCache;
+use crate::config::DiskConfig;
+use crate::file::{FileMeta, FileTable};
+use crate::handle::{BlockRef, FileHandle};
 use crate::ledger::{DiskCounters, DiskLedger};
-use crate::reader::{Helpers, NoWait, Outcome, ReadJob, read_nowait};
+use crate::reader::{Helpers, Outcome};
 use crate::recent::Recent;
-use crate::root::{Freshness, OpenError, Opened, Root, stat};
+use crate::refusals::Refusals;
 use crate::ticket::{Name, TicketTable};
-use crate::upload::UploadLimits;
 use crate::upload::loan::Loan;
 use crate::upload::table::UploadTable;
 use crate::writer::Source;
-
-/// Sizes of a [`Disk`], fixed for its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DiskConfig {
-    /// Helper threads, at least 1: how many slow reads and opens proceed at the same time.
-    pub threads: usize,
-    /// Versions of files open at once, at least 1; each holds one descriptor. Further ones are
-    /// [`OpenError::TooManyFiles`].
-    pub files: usize,
-    /// Reads in flight on helper threads, at least 1, and as many opens. An open costs a name buffer of 4 KiB.
-    pub queue_depth: usize,
-    /// How much of uploads, [`UploadLimits::NONE`] for a disk that only serves.
-    pub uploads: UploadLimits,
-}
 
 /// What is tried on the caller's thread. Everything, except in tests of the helper path.
 #[derive(Clone, Copy)]
@@ -44,29 +32,6 @@ struct Inline {
     opens: bool,
     /// Of a block, at most.
     bytes: usize,
-}
-
-/// Who was told since the last poll that there is no block, and who must hear of it when there is one.
-#[derive(Default)]
-struct Refused {
-    fetch: bool,
-    /// An upload, for want of memory.
-    upload: bool,
-    /// An upload, because it or all of them have their share.
-    share: bool,
-    /// There is one again.
-    is_over: bool,
-}
-
-/// How an attempt to fill a block ended.
-enum Load {
-    /// In the block given.
-    Done(u32),
-    Pending,
-    /// As many reads are in flight as may be.
-    Full,
-    NoBlock,
-    Failed(ReadError),
 }
 
 /// Files and blocks of one worker. Not shared: every method but the readers takes `&mut self`.
@@ -87,12 +52,10 @@ pub struct Disk {
     name: Name,
     counters: DiskCounters,
     budget: TurnBudget,
-    /// Somebody was told [`Fetch::NoBlock`] while blocks were kept back for their waiters.
-    starved: bool,
     uploads: UploadTable,
     /// Loans that nobody needs any more.
     returned: Vec<Box<dyn Loan>>,
-    refused: Refused,
+    refusals: Refusals,
     inline: Inline,
 }
 
@@ -118,25 +81,21 @@ impl Disk {
     }
 
     fn over(memory: BlockMemory, config: &DiskConfig) -> io::Result<Disk> {
-        let files = table_size("files", config.files)?;
-        let queue_depth = table_size("queue_depth", config.queue_depth)?;
-        table_size("threads", config.threads)?;
-        let uploads = upload_slots(&config.uploads)?;
+        let sizes = config.table_sizes()?;
         let blocks = memory.blocks();
         Ok(Disk {
             helpers: Helpers::start(config.threads, config.queue_depth, &config.uploads)?,
             cache: BlockCache::new(blocks),
             memory,
-            files: FileTable::new(files),
-            tickets: TicketTable::new(queue_depth),
+            files: FileTable::new(sizes.files),
+            tickets: TicketTable::new(sizes.queue_depth),
             recent: Recent::new(),
             name: Name::new(),
             counters: DiskCounters::default(),
             budget: TurnBudget::new(),
-            starved: false,
-            uploads: UploadTable::new(uploads, &config.uploads, blocks),
+            uploads: UploadTable::new(sizes.uploads, &config.uploads, blocks),
             returned: Vec::with_capacity(config.uploads.loans),
-            refused: Refused::default(),
+            refusals: Refusals::default(),
             inline: Inline {
                 opens: true,
                 bytes: BLOCK_BYTES,
@@ -144,134 +103,10 @@ impl Disk {
         })
     }
 
-    /// Opens the regular file at `path` below `root`. `path` is relative, already decoded; whatever it contains, it
-    /// does not lead out of the root. The empty path is the root itself, a directory.
-    ///
-    /// A path that was opened in this turn of the loop leads to the same version again: the caller calls
-    /// [`poll`](Disk::poll) after requests have arrived and before it answers them.
-    pub fn open(&mut self, root: &Root, path: &[u8]) -> Opening {
-        if let Some((slot, id)) = self.recent.find(root, path)
-            && let Some(handle) = self.files.join(slot, id)
-        {
-            self.counters.opens_recent += 1;
-            return Opening::Done(Ok(handle));
-        }
-        if let Err(error) = self.name.set(path) {
-            return Opening::Done(Err(error));
-        }
-        if self.inline.opens
-            && let Some(answer) = root.open_cached(self.name.as_c_str())
-        {
-            self.counters.opens_inline += 1;
-            let answer = answer.and_then(|opened| self.adopt(opened));
-            if let Ok(handle) = &answer {
-                self.note_recent(root, path, handle.0);
-            }
-            return Opening::Done(answer);
-        }
-        let Some((ticket, name)) = self.tickets.issue(&self.name) else {
-            return Opening::Done(Err(OpenError::TooManyFiles));
-        };
-        self.counters.opens_helper += 1;
-        self.helpers.open(ticket.0, root.clone(), name);
-        Opening::Pending(ticket)
-    }
-
-    /// Exchanges a ticket for the answer.
-    ///
-    /// # Errors
-    /// The ticket back, if there is no answer yet.
-    pub fn opened(
-        &mut self,
-        ticket: OpenTicket,
-    ) -> Result<Result<FileHandle, OpenError>, OpenTicket> {
-        let answer = self.tickets.redeem(ticket)?;
-        Ok(answer.and_then(|opened| self.adopt(opened)))
-    }
-
-    /// Gives up an open, whether it is answered or not.
-    pub fn abandon(&mut self, ticket: OpenTicket) {
-        if let Some(opened) = self.tickets.abandon(ticket) {
-            self.helpers.close(opened.fd);
-        }
-    }
-
     /// Size and times of the file when it was opened.
     #[must_use]
     pub fn meta(&self, file: &FileHandle) -> FileMeta {
         *self.files.meta(file.0)
-    }
-
-    /// Asks for block number `block` of the file: bytes from `block` x [`BLOCK_BYTES`] on.
-    ///
-    /// The last block is ready only if the file is in this turn of the loop still the version that was opened; every
-    /// other block, if it was when the block was read.
-    pub fn fetch(&mut self, file: &FileHandle, block: u64) -> Fetch {
-        let slot = file.0;
-        if let Some(error) = self.files.broken(slot) {
-            return Fetch::Failed(error);
-        }
-        let meta = self.files.meta(slot);
-        if block >= meta.blocks() {
-            return Fetch::Failed(ReadError::Shrunk);
-        }
-        let is_last = block + 1 == meta.blocks();
-        let key = BlockKey {
-            file: self.files.id(slot),
-            block,
-        };
-        let load = match self.cache.lookup(&key) {
-            Lookup::Ready(found) => self.take_found(slot, found, is_last),
-            Lookup::Loading(found) => {
-                self.cache.awaited(found);
-                Load::Pending
-            }
-            Lookup::Failed(found, errno) => {
-                self.cache.discard(found);
-                Load::Failed(ReadError::Io(errno))
-            }
-            Lookup::Absent if self.budget.is_spent() => return self.put_off(),
-            Lookup::Absent => self.load(slot, key, Urgency::Awaited),
-        };
-        match load {
-            Load::Done(found) => {
-                self.cache.pin(found);
-                Fetch::Ready(BlockRef(found))
-            }
-            // If the queue is full reads are in flight, so poll() will report a change and the caller will ask again.
-            Load::Pending | Load::Full => Fetch::Pending,
-            Load::NoBlock => self.no_block(),
-            Load::Failed(error) => Fetch::Failed(error),
-        }
-    }
-
-    /// Begins to read a block that will soon be fetched, if that takes nothing from anybody who waits now. Errors
-    /// show when it is fetched.
-    pub fn prefetch(&mut self, file: &FileHandle, block: u64) -> Prefetch {
-        let slot = file.0;
-        if self.files.broken(slot).is_some() || block >= self.files.meta(slot).blocks() {
-            return Prefetch::Refused;
-        }
-        let key = BlockKey {
-            file: self.files.id(slot),
-            block,
-        };
-        match self.cache.lookup(&key) {
-            Lookup::Ready(_) => Prefetch::Here,
-            Lookup::Loading(_) => Prefetch::Coming,
-            Lookup::Failed(..) => Prefetch::Refused,
-            // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
-            Lookup::Absent
-                if self.budget.is_spent_ahead() || !self.helpers.has_room(Urgency::Ahead) =>
-            {
-                Prefetch::Refused
-            }
-            Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {
-                Load::Done(_) => Prefetch::Here,
-                Load::Pending => Prefetch::Coming,
-                Load::Full | Load::NoBlock | Load::Failed(_) => Prefetch::Refused,
-            },
-        }
     }
 
     /// The bytes of a block: [`BLOCK_BYTES`], fewer for the last block of a file.
@@ -290,7 +125,7 @@ impl Disk {
     /// Ends a reference. Without references the block stays cached until its memory is needed.
     pub fn release(&mut self, block: BlockRef) {
         self.cache.unpin(block.0);
-        if self.refused.upload {
+        if self.refusals.concerns_memory_of_uploads() {
             self.end_refusal();
         }
     }
@@ -306,16 +141,15 @@ impl Disk {
     /// names and files before is seen anew from here on.
     pub fn poll(&mut self) -> bool {
         self.forget_turn();
-        let mut changed = self.cache.next_turn() && self.starved;
+        let mut changed = self.cache.next_turn() && self.refusals.is_starved();
         changed |= self.budget.next_turn();
-        changed |= self.refused.is_over;
+        changed |= self.refusals.is_over();
         while let Some(outcome) = self.helpers.take() {
             self.settle(outcome);
             changed = true;
         }
         if changed {
-            self.starved = false;
-            self.refused = Refused::default();
+            self.refusals.forget();
         }
         self.wake_for_starved();
         changed
@@ -368,150 +202,6 @@ impl Disk {
         }
     }
 
-    fn adopt(&mut self, opened: Opened) -> Result<FileHandle, OpenError> {
-        let opened = match self.files.adopt(opened) {
-            Adopted::Full(opened) => opened,
-            adopted => return self.adopted(adopted),
-        };
-        // What is open for nobody in particular must not be in the way.
-        self.let_go();
-        let adopted = self.files.adopt(opened);
-        self.adopted(adopted)
-    }
-
-    fn adopted(&mut self, adopted: Adopted) -> Result<FileHandle, OpenError> {
-        match adopted {
-            Adopted::Own(handle) => Ok(handle),
-            Adopted::Shared(handle, surplus) => {
-                self.counters.opens_shared += 1;
-                self.helpers.close(surplus);
-                Ok(handle)
-            }
-            Adopted::Full(unwanted) => {
-                self.helpers.close(unwanted.fd);
-                Err(OpenError::TooManyFiles)
-            }
-        }
-    }
-
-    /// `path` was opened here and now: others in this turn may have the same.
-    fn note_recent(&mut self, root: &Root, path: &[u8], slot: u32) {
-        let id = self.files.id(slot);
-        self.recent.note(root, path, slot, id);
-        // Its times were read a moment ago.
-        self.files.note_confirmed(slot, self.recent.turn());
-        if self.recent.may_hold()
-            && let Some(held) = self.files.join(slot, id)
-        {
-            self.recent.hold(held);
-        }
-    }
-
-    fn let_go(&mut self) {
-        while let Some(held) = self.recent.let_go() {
-            self.close(held);
-        }
-    }
-
-    fn take_found(&mut self, slot: u32, found: u32, is_last: bool) -> Load {
-        // One look at the file in a turn is enough: the block was compared when it was read, and so holds that version.
-        let is_confirmed = self.files.confirmed(slot) == self.recent.turn();
-        if is_last
-            && !is_confirmed
-            && let Err(error) = self.confirm_now(slot)
-        {
-            return Load::Failed(error);
-        }
-        self.counters.hits += 1;
-        Load::Done(found)
-    }
-
-    /// Fills a block for an absent key: on this thread as far as the page cache goes, the rest on a helper.
-    fn load(&mut self, slot: u32, key: BlockKey, urgency: Urgency) -> Load {
-        let want = self.files.meta(slot).block_len(key.block);
-        let offset = key.block * BLOCK_BYTES_U64;
-        let Some(block) = self.cache.reserve(key, urgency) else {
-            return Load::NoBlock;
-        };
-        let mut buffer = self.memory.lend(block);
-        let limit = want.min(self.inline.bytes);
-        let filled = match self.read_inline(slot, &mut buffer.bytes_mut()[..limit], offset) {
-            Ok(filled) => filled,
-            Err(errno) => {
-                self.memory.take_back(buffer);
-                self.cache.cancel(block);
-                self.counters.read_errors += 1;
-                return Load::Failed(ReadError::Io(errno));
-            }
-        };
-        if filled == want {
-            self.memory.take_back(buffer);
-            return self.finish_inline(slot, block, want);
-        }
-        let has_room = self.helpers.has_room(urgency);
-        let Some(fd) = has_room.then(|| self.files.begin_load(slot)).flatten() else {
-            self.memory.take_back(buffer);
-            self.cache.cancel(block);
-            self.counters.queue_full += 1;
-            return Load::Full;
-        };
-        self.counters.reads_helper += 1;
-        self.helpers.read(ReadJob {
-            fd,
-            file: slot,
-            buffer,
-            offset,
-            filled,
-            filled_inline: filled,
-            want,
-        });
-        Load::Pending
-    }
-
-    /// How many bytes the page cache gave; 0 if it has none or cannot be asked.
-    fn read_inline(&mut self, slot: u32, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        if into.is_empty() || !self.files.nowait(slot) {
-            return Ok(0);
-        }
-        let Some(fd) = self.files.fd(slot) else {
-            return Err(Errno::BADF);
-        };
-        self.budget.spend();
-        match read_nowait(fd, into, offset) {
-            Ok(filled) => {
-                self.counters.bytes_inline += filled as u64;
-                Ok(filled)
-            }
-            Err(NoWait::WouldBlock) => Ok(0),
-            Err(NoWait::Unsupported) => {
-                self.files.never_nowait(slot);
-                Ok(0)
-            }
-            Err(NoWait::Failed(errno)) => Err(errno),
-        }
-    }
-
-    fn finish_inline(&mut self, slot: u32, block: u32, want: usize) -> Load {
-        self.counters.reads_inline += 1;
-        if let Err(error) = self.confirm_now(slot) {
-            self.cache.cancel(block);
-            return Load::Failed(error);
-        }
-        self.cache.finish(block, valid_bytes(want));
-        Load::Done(block)
-    }
-
-    /// Compares the file with the version that was opened, by what this machine knows without asking a server.
-    fn confirm_now(&mut self, slot: u32) -> Result<(), ReadError> {
-        let Some(fd) = self.files.fd(slot) else {
-            return Err(ReadError::Io(Errno::BADF));
-        };
-        let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
-        self.files.confirm(slot, &now)?;
-        self.files.note_confirmed(slot, self.recent.turn());
-        Ok(())
-    }
-
     fn settle(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Opened {
@@ -528,61 +218,23 @@ impl Disk {
         }
     }
 
-    fn settle_read(&mut self, job: ReadJob, result: Result<FileMeta, ReadError>) {
-        let block = job.buffer.block();
-        self.memory.take_back(job.buffer);
-        self.counters.bytes_helper += (job.filled - job.filled_inline) as u64;
-        match result.and_then(|now| self.files.confirm(job.file, &now)) {
-            Ok(()) => self.cache.finish(block, valid_bytes(job.want)),
-            Err(ReadError::Io(errno)) => {
-                self.counters.read_errors += 1;
-                self.cache.fail(block, errno);
-            }
-            Err(error) => {
-                // The file's entry remembers why; the block is worth nothing.
-                self.files.condemn(job.file, error);
-                self.cache.cancel(block);
-            }
-        }
-        let unneeded = self.files.end_load(job.file);
-        self.close_fd(unneeded);
-    }
-
-    fn put_off(&mut self) -> Fetch {
-        self.counters.put_off += 1;
-        // The next turn is due at once, and the loop may be about to sleep.
-        if self.budget.put_off() {
-            self.helpers.signal_self();
-        }
-        Fetch::NextTurn
-    }
-
-    fn no_block(&mut self) -> Fetch {
-        self.counters.no_block += 1;
-        self.refused.fetch = true;
-        self.starve();
-        Fetch::NoBlock
-    }
-
     /// Notes that somebody got no block although some are kept back for others.
     fn starve(&mut self) {
-        if !self.starved && self.cache.keeps_back() {
-            self.starved = true;
-            self.wake_for_starved();
+        if self.refusals.starve(self.cache.keeps_back()) {
+            self.helpers.signal_self();
         }
     }
 
     /// A block came back without news from a helper: the next poll tells those who were refused one.
     fn end_refusal(&mut self) {
-        if !self.refused.is_over {
-            self.refused.is_over = true;
+        if self.refusals.end() {
             self.helpers.signal_self();
         }
     }
 
     /// Blocks that are kept back become evictable by turns of the loop, which may be about to sleep.
     fn wake_for_starved(&mut self) {
-        if self.starved && self.cache.keeps_back() {
+        if self.refusals.is_starved() && self.cache.keeps_back() {
             self.helpers.signal_self();
         }
     }
@@ -614,34 +266,6 @@ impl fmt::Debug for Disk {
             .field("ledger", &self.ledger())
             .finish_non_exhaustive()
     }
-}
-
-/// A configured number as the length of a table.
-fn table_size(name: &str, n: usize) -> io::Result<u32> {
-    const MAX: u32 = 1 << 30;
-    match u32::try_from(n) {
-        Ok(n) if (1..=MAX).contains(&n) => Ok(n),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("disk: {name} = {n} is not between 1 and {MAX}"),
-        )),
-    }
-}
-
-/// The length of the table of uploads.
-fn upload_slots(limits: &UploadLimits) -> io::Result<u32> {
-    if limits.uploads == 0 {
-        return Ok(0);
-    }
-    table_size("uploads.threads", limits.threads)?;
-    table_size("uploads.blocks", limits.blocks)?;
-    table_size("uploads.blocks_each", limits.blocks_each)?;
-    table_size("uploads.uploads", limits.uploads)
-}
-
-/// A length within one block, as the cache keeps it.
-fn valid_bytes(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(0)
 }
 
 #[cfg(test)]

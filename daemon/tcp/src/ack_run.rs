@@ -244,7 +244,7 @@ impl Connection {
         ) && self.finish.is_none()
             && self.loss.is_steady()
             && !self.send.is_probing();
-        let is_next = SeqNumber::new(header.seq) == self.receive.ack_number();
+        let is_next = SeqNumber::new(header.seq) == self.receive.window.ack_number();
         let is_timely = match (&self.timestamps, &header.options.timestamps) {
             (None, _) => true,
             (Some(state), Some(timestamps)) => !state.is_old(timestamps.value, now),

@@ -257,9 +257,9 @@ impl Connection {
         }
         let at = Position {
             now: micros_of(env.now),
-            read: low(self.receive.consumed()),
+            read: low(self.receive.window.consumed()),
             rcv_nxt: low(self.receive.delivered()),
-            right_edge: low(self.receive.right_edge()),
+            right_edge: low(self.receive.window.right_edge()),
         };
         let echo = self.echoed_to_reader(segment, env.now);
         if self.buffers.reading.round_trip == 0 {
@@ -271,22 +271,22 @@ impl Connection {
             return;
         }
         let demand = self.buffers.reading.on_arrival(&at, echo);
-        if !self.receive.is_driven() {
+        if !self.receive.window.is_driven() {
             self.buffers.wanted = Wanted::default();
         }
         match demand {
             Demand::Unknown => {}
             Demand::Least => {
                 self.buffers.wanted = Wanted::default();
-                if !self.receive.is_driven() {
+                if !self.receive.window.is_driven() {
                     self.resize_window(0, env.config, env.flights);
                 }
             }
-            Demand::Bytes(bytes) if self.receive.is_driven() => {
+            Demand::Bytes(bytes) if self.receive.window.is_driven() => {
                 self.buffers.wanted.on_round(bytes);
             }
             Demand::Bytes(bytes) => {
-                let wanted = bytes.max(self.receive.capacity());
+                let wanted = bytes.max(self.receive.window.capacity());
                 self.resize_window(wanted, env.config, env.flights);
             }
         }
@@ -313,12 +313,12 @@ impl Connection {
     fn resize_window(&mut self, wanted: u32, config: &StackConfig, pool: &mut FlightPool) {
         let (budget, holding) = (&mut pool.budgets.receive, &mut self.buffers.receive);
         let least = config.receive_buffer;
-        let most = config.receive_max().min(self.receive.largest_window());
+        let most = config.receive_max().min(self.receive.window.largest());
         let room = wanted.min(most).saturating_sub(least);
         let room = room.min(budget.allowance(holding));
         let promised = beyond(self.receive.promised(), least);
         budget.resize(holding, room.max(promised));
-        self.receive.set_capacity(least.saturating_add(room));
+        self.receive.window.set_capacity(least.saturating_add(room));
     }
 
     /// Bytes that may leave now as far as buffers go, whatever the windows say.
@@ -367,9 +367,9 @@ impl Connection {
     /// kept for as long as the rest lasts.
     pub(crate) fn begin_anew_at_rest(&mut self, env: &mut Env<'_>) {
         let has_unread = self.receive.has_unread();
-        let is_grown = self.buffers.receive.bytes() > 0 && !self.receive.is_driven();
+        let is_grown = self.buffers.receive.bytes() > 0 && !self.receive.window.is_driven();
         if is_grown && self.buffers.rest(has_unread, env.now).is_some() {
-            self.receive.set_capacity(env.config.receive_buffer);
+            self.receive.window.set_capacity(env.config.receive_buffer);
             self.settle_buffers(env.config, env.flights);
         }
     }
@@ -383,7 +383,7 @@ impl Connection {
             let open = if self.receive.is_finished() {
                 0
             } else {
-                self.receive.capacity().saturating_sub(least)
+                self.receive.window.capacity().saturating_sub(least)
             };
             let needed = promised.max(open).min(receive.bytes());
             pool.budgets.receive.resize(receive, needed);

@@ -198,7 +198,7 @@ impl Handshake {
         } else {
             flags
         };
-        let window = self.receiver(config).window_field();
+        let window = self.receiver(config).window.field();
         self.header(self.iss.add(1), flags, window, config, now)
     }
 

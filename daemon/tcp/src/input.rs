@@ -142,7 +142,7 @@ impl Connection {
     ) -> Option<Outcome> {
         let header = segment.header;
         let seq = SeqNumber::new(header.seq);
-        let is_first = self.receive.distance_to_next(seq) == -1;
+        let is_first = self.receive.window.distance_to_next(seq) == -1;
         if header.flags.contains(TcpFlags::RST) {
             return None;
         }
@@ -207,7 +207,10 @@ impl Connection {
         let header = segment.header;
         let seq = SeqNumber::new(header.seq);
         if header.flags.contains(TcpFlags::RST)
-            || self.receive.is_acceptable(seq, segment.sequence_len())
+            || self
+                .receive
+                .window
+                .is_acceptable(seq, segment.sequence_len())
         {
             return None;
         }
@@ -215,7 +218,8 @@ impl Connection {
             self.challenge_syn(segment, env);
             return Some(SegmentDrop::SynInConnection);
         }
-        let is_keep_alive = segment.sequence_len() == 0 && self.receive.distance_to_next(seq) == -1;
+        let is_keep_alive =
+            segment.sequence_len() == 0 && self.receive.window.distance_to_next(seq) == -1;
         if self.is_repeat(segment) {
             // A peer whose data or FIN comes again has lost our acknowledgement: it is answered always, because nothing
             // else makes it go on. No guess of a stranger gets so far as easily as one at the window.
@@ -236,8 +240,9 @@ impl Connection {
     fn is_repeat(&self, segment: &Segment<'_>) -> bool {
         let behind = -self
             .receive
+            .window
             .distance_to_next(SeqNumber::new(segment.header.seq));
-        let reach = i64::from(self.receive.reach_of_repeats());
+        let reach = i64::from(self.receive.window.reach_of_repeats());
         segment.sequence_len() > 0 && (1..=reach).contains(&behind)
     }
 
@@ -247,12 +252,12 @@ impl Connection {
             return None;
         }
         let seq = SeqNumber::new(header.seq);
-        if self.receive.distance_to_next(seq) == 0 {
+        if self.receive.window.distance_to_next(seq) == 0 {
             env.counters.resets_received += 1;
             self.end(CloseReason::PeerReset, false);
             return Some(SegmentDrop::ConnectionReset);
         }
-        if self.receive.in_window(seq) {
+        if self.receive.window.contains(seq) {
             self.challenge(Budget::ResetOrSyn, env);
         }
         Some(SegmentDrop::ResetNotExact)
@@ -276,7 +281,7 @@ impl Connection {
         if is_answered
             && header.flags.contains(TcpFlags::ACK)
             && header.ack == self.send.seq(0).raw()
-            && self.receive.offset_of(seq) == -1
+            && self.receive.window.offset_of(seq) == -1
         {
             self.control.ecn.on_syn_ack_again(header.flags, segment.ecn);
         }

@@ -19,7 +19,7 @@
 //! | `open` | active and simultaneous open | 9293 |
 //! | `time_wait` | after a connection | 9293, 6191, 1337 |
 //! | `connection`, `input`, `output` | one connection: state, arriving and leaving segments | 9293, 5961 |
-//! | `receive`, `held`, `ranges` | sequence space of the peer, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
+//! | `receive`, `held`, `ranges` | sequence space of the peer, window, acknowledgements, SACK, DSACK | 9293, 2018, 2883, 5681 |
 //! | `send` | our sequence space, windows | 9293 |
 //! | `runs` | segments that leave as one | |
 //! | `autotune`, `budget` | how large windows and flights may get, and who shares the memory | DRS |

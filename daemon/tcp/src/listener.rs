@@ -177,16 +177,16 @@ impl Listener {
     fn on_half_open(&mut self, id: EntryId, segment: &Segment<'_>, env: &mut Env<'_>) -> Arrival {
         let header = segment.header;
         let handshake = self.table.handshake(id);
-        let receiver = handshake.receiver(env.config);
+        let window = handshake.receiver(env.config).window;
         let seq = SeqNumber::new(header.seq);
         if header.flags.contains(TcpFlags::RST) {
-            if receiver.distance_to_next(seq) == 0 {
+            if window.distance_to_next(seq) == 0 {
                 // Back to LISTEN (second check).
                 env.counters.resets_received += 1;
                 self.table.remove(id);
                 return Arrival::Drop(SegmentDrop::ConnectionReset, None);
             }
-            let answer = receiver.in_window(seq);
+            let answer = window.contains(seq);
             return self.refuse(id, &handshake, SegmentDrop::ResetNotExact, answer, env);
         }
         if header.flags.contains(TcpFlags::SYN) {
@@ -218,7 +218,7 @@ impl Listener {
             }
             _ => {}
         }
-        if !receiver.is_acceptable(seq, segment.sequence_len()) {
+        if !window.is_acceptable(seq, segment.sequence_len()) {
             return self.refuse(id, &handshake, SegmentDrop::OutsideWindow, true, env);
         }
         Arrival::Complete(handshake, Some(id))

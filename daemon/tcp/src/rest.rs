@@ -24,7 +24,7 @@ use crate::events::Events;
 use crate::flow_table::FlowKey;
 use crate::loss::RestingLoss;
 use crate::path_mtu::RestingPathMtu;
-use crate::receive::RestingReceiver;
+use crate::receive::{Receiver, RestingWindow};
 use crate::record::RestingRecord;
 use crate::rtt::RestingRtt;
 use crate::segment_size::packet_len;
@@ -43,7 +43,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(200);
 /// An ESTABLISHED connection on which nothing is under way.
 #[derive(Debug)]
 pub(crate) struct Resting {
-    receive: RestingReceiver,
+    receive: RestingWindow,
     send: RestingSender,
     path_mtu: RestingPathMtu,
     loss: RestingLoss,
@@ -93,7 +93,7 @@ impl Connection {
             || !self.deadlines.is_quiet()
             || !(self.send.is_paused(now, self.patience())
                 || self.control.is_new(self.send.last_sent_at))
-            || self.last_ack_sent != self.receive.ack_number()
+            || self.last_ack_sent != self.receive.window.ack_number()
             || !self.challenge_reset.is_full(now)
             || !self.challenge_other.is_full(now);
         if is_busy {
@@ -127,7 +127,7 @@ impl Resting {
     /// a segment.
     pub(crate) fn wake(&self, key: FlowKey, config: &StackConfig) -> Connection {
         let send = self.send.wake();
-        let receive = self.receive.wake(config.receive_buffer);
+        let receive = Receiver::with(self.receive.wake(config.receive_buffer));
         let timestamps = self.has_timestamps.then_some(self.timestamps);
         let mut deadlines = Deadlines::new();
         deadlines.set(Timer::Driver, self.driver);
@@ -136,7 +136,7 @@ impl Resting {
             key,
             state: State::Established,
             // Everything that arrived is acknowledged.
-            last_ack_sent: receive.ack_number(),
+            last_ack_sent: receive.window.ack_number(),
             receive,
             path_mtu: self.path_mtu.wake(
                 packet_len(&key, self.has_timestamps, send.smss()),

@@ -16,7 +16,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{FileKind, Symlinks, UploadLimits};
+use crate::block::BLOCK_BYTES_U64;
+use crate::reader::{NoWait, read_nowait};
+use crate::root::{Freshness, Opened, stat};
+use crate::{
+    Errno, Fetch, FileKind, OpenError, OpenTicket, Opening, Prefetch, ReadError, Root, Symlinks,
+    UploadLimits,
+};
 
 /// How long a test waits for a helper thread before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -47,13 +47,13 @@ impl Disk {
         if !self.uploads.may_have_block(slot) {
             self.counters.upload_no_block += 1;
             self.uploads.hurry();
-            self.refused.share = true;
+            self.refusals.note_share();
             return TakeBlock::NoBlock;
         }
         let Some(block) = self.cache.begin_upload() else {
             self.counters.upload_no_block += 1;
             self.uploads.hurry();
-            self.refused.upload = true;
+            self.refusals.note_upload();
             self.starve();
             return TakeBlock::NoBlock;
         };
@@ -234,8 +234,7 @@ impl Disk {
 
     /// Blocks may have come back by a call of the caller, of which [`Disk::poll`] would otherwise have no news.
     fn tell_refused(&mut self) {
-        let refused = &self.refused;
-        if refused.fetch || refused.upload || refused.share {
+        if self.refusals.concerns_anybody() {
             self.end_refusal();
         }
     }

@@ -4,9 +4,9 @@
 //! once more was short enough for the path, and starts a fast recovery like any other loss. A recovery that runs
 //! already is not replaced: it has reduced the window, and its end is the same.
 
-use super::{Frto, NO_LIMIT, Outstanding, Phase};
+use super::Outstanding;
 use crate::flight_pool::FlightPool;
-use crate::undo::Undo;
+use crate::undo::{Frto, Undo};
 
 impl Outstanding {
     /// The path takes less than what full segments had: nothing of what is in flight arrives.
@@ -18,16 +18,14 @@ impl Outstanding {
         self.flight.lose(&(snd_una..snd_nxt), pool);
         self.path_probe.on_loss();
         self.probe.abandon();
-        self.first_goes_at_once = true;
-        match &mut self.phase {
-            Phase::Open | Phase::Recut { .. } => {
-                self.enter_recut(snd_nxt);
-                self.duplicates.forget();
-                self.catch_up = window;
-            }
+        self.phase.hurry();
+        if self.phase.is_open() || self.phase.is_recut() {
+            self.enter_recut(snd_nxt);
+            self.duplicates.forget();
+            self.phase.catch_up_from(window);
+        } else {
             // What new data could tell is known now.
-            Phase::Timeout { frto, .. } => *frto = Frto::Off,
-            Phase::Fast { .. } => {}
+            self.phase.set_frto(Frto::Off);
         }
     }
 
@@ -38,7 +36,7 @@ impl Outstanding {
         };
         self.path_probe.on_refused();
         self.flight.lose(&range, pool);
-        if matches!(self.phase, Phase::Open) {
+        if self.phase.is_open() {
             self.enter_recut(snd_nxt);
         }
     }
@@ -47,7 +45,7 @@ impl Outstanding {
     /// with a peer without SACK, with whom it would not.
     pub(crate) fn may_probe_path(&self) -> bool {
         self.sack
-            && matches!(self.phase, Phase::Open)
+            && self.phase.is_open()
             && self.flight.sacked_bytes() == 0
             && self.flight.lost_bytes() == 0
             && self.path_probe.range().is_none()
@@ -67,27 +65,22 @@ impl Outstanding {
     }
 
     pub(super) fn enter_recut(&mut self, snd_nxt: u64) {
-        self.phase = Phase::Recut { until: snd_nxt };
+        self.phase.begin_recut(snd_nxt);
         self.probe.abandon();
         // No duplicate of what leaves now is evidence about an earlier reduction.
         self.undo = Undo::default();
-        self.first_goes_at_once = true;
     }
 
     pub(super) fn is_recut_over(&self, snd_una: u64) -> bool {
-        matches!(self.phase, Phase::Recut { until } if snd_una >= until)
+        self.phase.is_recut() && self.phase.until().is_some_and(|until| snd_una >= until)
     }
 
     pub(super) fn end_recut(&mut self) {
-        self.phase = Phase::Open;
-        self.first_goes_at_once = false;
-        if self.flight.is_empty() {
-            self.catch_up = NO_LIMIT;
-        }
+        self.phase.end_recut(self.flight.is_empty());
     }
 
     /// Whether what is lost was too big for the path.
     pub(crate) fn is_recut(&self) -> bool {
-        matches!(self.phase, Phase::Recut { .. })
+        self.phase.is_recut()
     }
 }

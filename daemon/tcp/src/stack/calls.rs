@@ -32,10 +32,10 @@ impl Stack {
 
     /// The driver is done with the received bytes below `until`: the window may open, to the size of the receive buffer.
     pub fn consume(&mut self, conn: ConnId, until: u64) {
-        let capacity = self.config.receive_buffer;
+        let capacity = self.common.config.receive_buffer;
         if let Some(connection) = self.get_mut(conn) {
-            if connection.receive.is_driven() {
-                connection.receive.end_driving(capacity);
+            if connection.receive.window.is_driven() {
+                connection.receive.window.end_driving(capacity);
             }
             connection.receive.on_consumed(until);
             self.want_transmit(conn.slot);

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Stack, split};
+use super::Stack;
 use crate::ack_run::{AckRun, is_pure_ack};
 use crate::clock::Instant;
 use crate::segment::Segment;
@@ -17,8 +17,8 @@ impl Stack {
         if !is_pure_ack(segment) {
             return None;
         }
-        let slot = self.slot_of(&segment.key)?;
-        self.recent = Some(slot);
+        let slot = self.flows.find(&segment.key, &self.slots)?;
+        self.flows.note(slot);
         let (connection, _) = self.slots.awake(slot)?;
         let reach = connection.expect_run(segment, now)?;
         AckRun::new(self.slots.id(slot), segment, reach)
@@ -28,20 +28,13 @@ impl Stack {
     pub fn end_run(&mut self, now: Instant, run: &AckRun) -> Option<Duration> {
         let acks = run.acks();
         self.now = now;
-        self.counters.segments_in += u64::from(acks.count);
-        self.counters.acks_merged += u64::from(acks.count - 1);
+        self.common.counters.segments_in += u64::from(acks.count);
+        self.common.counters.acks_merged += u64::from(acks.count - 1);
         if !self.slots.is_live(run.conn()) {
             return None;
         }
         let slot = run.conn().slot;
-        let (connection, mut env) = split(
-            &mut self.slots,
-            &self.config,
-            &mut self.counters,
-            &mut self.flights,
-            slot,
-            now,
-        )?;
+        let (connection, mut env) = self.common.with(&mut self.slots, slot, now)?;
         let rtt = connection.on_acks(&run.segment(), acks, &mut env);
         self.settle(slot);
         rtt

@@ -29,7 +29,7 @@ impl Stack {
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
         self.view(conn, |connection| {
-            connection.send_view(connection.flight_end(&self.config, &self.flights))
+            connection.send_view(connection.flight_end(&self.common.config, &self.common.flights))
         })
     }
 
@@ -39,14 +39,14 @@ impl Stack {
     /// [says its room](Self::consume_with_room), and only while it does.
     #[must_use]
     pub fn receive_wanted(&self, conn: ConnId) -> Option<u32> {
-        self.config.autotune?;
+        self.common.config.autotune?;
         self.view(conn, Connection::receive_wanted)
     }
 
     /// What windows and flights hold of their budgets.
     #[must_use]
     pub fn buffers(&self) -> BuffersView {
-        self.flights.budgets.view()
+        self.common.flights.budgets.view()
     }
 
     /// Congestion window, pacing and round trip of a connection, or `None` if it is gone.
@@ -65,7 +65,7 @@ impl Stack {
     #[must_use]
     pub fn record(&self, conn: ConnId) -> Option<ConnectionRecord> {
         self.view(conn, |connection| {
-            connection.told_record(self.now, &self.flights)
+            connection.told_record(self.now, &self.common.flights)
         })
     }
 
@@ -79,7 +79,7 @@ impl Stack {
     /// Event rings that connections hold: zero when nothing is live.
     #[must_use]
     pub fn trails(&self) -> usize {
-        self.flights.rings.out()
+        self.common.flights.rings.out()
     }
 
     /// State of a connection or of a handshake, or `None` if it is gone.
@@ -100,7 +100,7 @@ impl Stack {
     /// The live connection in a slot, or the handshake (see [`ConnId::slot`]), if any.
     #[must_use]
     pub fn at_slot(&self, slot: usize) -> Option<ConnId> {
-        if let Some(place) = slot.checked_sub(self.config.connections as usize) {
+        if let Some(place) = slot.checked_sub(self.common.config.connections as usize) {
             let entry = self.listener.table().at(place)?;
             return Some(self.handshake_id(entry));
         }
@@ -154,7 +154,7 @@ impl Stack {
     /// Totals since the stack was made.
     #[must_use]
     pub fn counters(&self) -> &StackCounters {
-        &self.counters
+        &self.common.counters
     }
 
     /// Timers that are armed, one per handshake included: zero when nothing is live.
@@ -164,6 +164,6 @@ impl Stack {
     }
 
     fn view<T>(&self, conn: ConnId, look: impl FnOnce(&Connection) -> T) -> Option<T> {
-        self.slots.view(conn, &self.config, look)
+        self.slots.view(conn, &self.common.config, look)
     }
 }

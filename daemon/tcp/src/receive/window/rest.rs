@@ -1,12 +1,11 @@
-//! The receiving half of a connection at rest: see [`crate::rest`].
+//! The window of a connection at rest: see [`crate::rest`].
 
-use super::{AckWanted, Receiver};
-use crate::held::Held;
+use super::Window;
 use crate::seq::SeqNumber;
 
-/// What is left of a [`Receiver`] that holds nothing and owes no acknowledgement.
+/// What is left of a [`Window`], and with it of the receiving half.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RestingReceiver {
+pub(crate) struct RestingWindow {
     rcv_nxt: u64,
     origin: SeqNumber,
     /// From RCV.NXT to the right edge.
@@ -19,19 +18,13 @@ pub(crate) struct RestingReceiver {
     widest_log2: u8,
 }
 
-impl Receiver {
-    /// The packed form; `None` while there is more to know.
-    pub(crate) fn rest(&self) -> Option<RestingReceiver> {
-        let is_quiet = self.ack == AckWanted::No
-            && self.unacknowledged == 0
-            && self.fin_at.is_none()
-            && self.held.is_empty()
-            && self.duplicate.is_none()
-            && !self.is_driven;
-        if !is_quiet {
+impl Window {
+    /// The packed form; `None` while the driver says what room there is.
+    pub(in crate::receive) fn rest(&self) -> Option<RestingWindow> {
+        if self.is_driven {
             return None;
         }
-        Some(RestingReceiver {
+        Some(RestingWindow {
             rcv_nxt: self.rcv_nxt,
             origin: self.origin,
             promised: distance(self.rcv_nxt, self.right_edge)?,
@@ -43,15 +36,15 @@ impl Receiver {
     }
 }
 
-impl RestingReceiver {
+impl RestingWindow {
     /// The MSS we advertised.
     pub(crate) fn mss(&self) -> u16 {
         self.mss
     }
 
     /// `capacity`: what every connection begins with. A window that grew stays promised, and grows anew.
-    pub(crate) fn wake(&self, capacity: u32) -> Receiver {
-        Receiver {
+    pub(crate) fn wake(&self, capacity: u32) -> Window {
+        Window {
             origin: self.origin,
             rcv_nxt: self.rcv_nxt,
             right_edge: self.rcv_nxt + u64::from(self.promised),
@@ -62,12 +55,6 @@ impl RestingReceiver {
             widest: 1 << self.widest_log2,
             scale: self.scale,
             mss: self.mss,
-            unacknowledged: 0,
-            ack: AckWanted::No,
-            fin_at: None,
-            held: Held::new(),
-            recent: [u64::MAX; sluice_wire::SackBlocks::MAX],
-            duplicate: None,
         }
     }
 }
