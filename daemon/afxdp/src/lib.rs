@@ -44,7 +44,10 @@ pub use batch::{Packets, RxBatch, RxPacket};
 pub use error::{OpenError, UmemError};
 pub use frame::{Ledger, RxFrame, TxFrame};
 #[cfg(not(loom))]
-pub use gso::{GsoCut, GsoError, GsoSocket, GsoTwin, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES};
+pub use gso::{
+    GsoCut, GsoError, GsoSocket, GsoTwin, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES,
+    SUPER_SEGMENTS_AT_ONCE, SuperSegment,
+};
 pub use kick::Kick;
 pub use queue::{Bind, Cut, Queue, QueueConfig, Refused, Slice, TxChecksum};
 pub use stats::{Bound, QueueCounters, XdpStatistics};

@@ -65,7 +65,7 @@ pub struct Queue {
 /// What a packet's checksum metadata asks for (`XDP_TXMD_FLAGS_CHECKSUM`).
 ///
 /// The field must hold the folded pseudo-header sum already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxChecksum {
     /// Where summing starts, from the start of the packet: Ethernet and IP header, 34 for plain IPv4.
     pub start: u16,

@@ -4,10 +4,12 @@
 //! is decided by the callers.
 
 use core::ptr::NonNull;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_void};
+
+use crate::gso::SUPER_SEGMENTS_AT_ONCE;
 
 /// Plain data that may cross the kernel border as bytes.
 ///
@@ -60,6 +62,23 @@ pub(crate) fn set_option<T: Plain>(
         )
     };
     check(result).map(drop)
+}
+
+/// `sendmmsg(2)` on a socket that knows its peer, of at most [`SUPER_SEGMENTS_AT_ONCE`] messages, each in the pieces of a
+/// vector. Returns how many were sent, at least one.
+pub(crate) fn send_messages(fd: BorrowedFd<'_>, messages: &[&[IoSlice<'_>]]) -> io::Result<usize> {
+    // SAFETY: numbers and pointers, of which none is also a value: no name, no control data, no pieces.
+    let mut headers: [libc::mmsghdr; SUPER_SEGMENTS_AT_ONCE] = unsafe { core::mem::zeroed() };
+    let mut count = 0;
+    for (header, pieces) in headers.iter_mut().zip(messages) {
+        // `IoSlice` has the layout of `iovec`, as its documentation says. The kernel does not write through it.
+        header.msg_hdr.msg_iov = pieces.as_ptr().cast_mut().cast::<libc::iovec>();
+        header.msg_hdr.msg_iovlen = pieces.len();
+        count += 1;
+    }
+    // SAFETY: the first `count` headers name vectors of `messages`, whose pieces are borrowed until the call is over.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+    check(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
 }
 
 /// `getsockopt(2)` into `value`, which the kernel must fill completely.

@@ -14,7 +14,10 @@ use sluice_wire::{Ecn, LinkHeader, RunTemplate, TcpEmit, TcpHeader};
 use super::Worker;
 use super::frames::{Payload, send_packet};
 use super::gather_lane::{GatherLane, send_payload};
-use super::gso_lane::GSO_PAYLOAD_MAX;
+use super::gso_lane::{GSO_PAYLOAD_MAX, GsoLane};
+
+/// Room in the ring, in packets, from which on runs wait for others: that of the longest with an MSS of 1,000 bytes.
+const ROOM_TO_WAIT: u32 = 64;
 
 impl Worker {
     /// Sends what the stack lets go, as far as ring, frames and what is left of the turn reach. True if anything was sent.
@@ -22,7 +25,13 @@ impl Worker {
         let before = self.tx_built;
         let most = self.turn_length.packets(now);
         while self.tx_built < most {
-            let limit = match (&self.gso, self.ring_room()) {
+            let kept = self.gso.as_ref().map_or(0, GsoLane::waiting);
+            let limit = match (&self.gso, self.ring_room().saturating_sub(kept)) {
+                // What waits for company shall not make runs shorter.
+                (Some(_), room) if kept > 0 && room < ROOM_TO_WAIT => {
+                    self.leave(now);
+                    continue;
+                }
                 (_, 0) => break,
                 (None, room) => RunLimit::segments(room.min(most - self.tx_built)),
                 // A super-segment costs less than its packets would, and a long one not much more than a short one.
@@ -39,6 +48,7 @@ impl Worker {
                 self.refill.on_sent(run.conn);
             }
         }
+        self.leave(now);
         self.tx_built > before
     }
 
@@ -53,12 +63,14 @@ impl Worker {
     fn send(&mut self, run: &Outgoing, now: Instant) -> u32 {
         match run.count() {
             1 => {
+                self.leave_before(run.conn.slot(), now);
                 self.send_segment(run, now);
                 1
             }
-            segments => match self.send_super_segment(run, segments, now) {
+            segments => match self.join_super_segments(run, segments, now) {
                 Some(cost) => cost,
                 None => {
+                    self.leave_before(run.conn.slot(), now);
                     self.send_frames(run, segments, now);
                     segments
                 }
@@ -112,7 +124,7 @@ impl Worker {
     }
 
     /// The segments of a run, frame by frame. The caller has seen that the ring has room for all of them.
-    fn send_frames(&mut self, run: &Outgoing, segments: u32, now: Instant) {
+    pub(super) fn send_frames(&mut self, run: &Outgoing, segments: u32, now: Instant) {
         let slot = run.conn.slot();
         // An MSS.
         let each = usize::try_from(run.segment_len).unwrap_or(0);

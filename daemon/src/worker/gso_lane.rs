@@ -1,10 +1,11 @@
 //! The TSO lane: runs of segments as super-segments through the packet socket, payload straight from the blocks.
 //!
-//! The rules keep the packets of a flow in order and lose none:
-//! - What is sent here leaves during the call. Frames of the same flow that still wait in the TX ring are kicked
-//!   first; if they cannot leave, the run goes behind them, frame by frame.
-//! - What the socket does not take goes to the ring at once, frame by frame: there is room, because a run is never
-//!   longer than that. What was dropped behind the socket counts as lost on the way, and loss recovery repeats it.
+//! Runs wait for each other until there are enough for one system call, never beyond what is sent at once
+//! ([`Worker::transmit`]). The rules keep the packets of a flow in order and lose none:
+//! - Frames of the same flow that still wait in the TX ring are kicked first; if they cannot leave, the run goes behind
+//!   them, frame by frame. Before anything of a flow goes to the ring, its runs that wait leave ([`Worker::leave`]).
+//! - What the socket does not take goes to the ring at once, frame by frame: there is room, because the runs that wait
+//!   are never longer than that together. What was dropped behind the socket counts as lost on the way, and loss recovery repeats it.
 //! - A refusal that is no matter of the moment closes the lane for a second ([`REST`]): with something in front of the
 //!   interface that takes no such packets, every run would cost a system call for nothing.
 //! - Nor does the lane take a run whose flags a device would change on the way ([`is_cut_right`]).
@@ -18,14 +19,15 @@
 use core::time::Duration;
 
 use sluice_afxdp::{
-    GsoCut, GsoError, GsoSocket, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES, TxChecksum,
+    GsoCut, GsoError, GsoSocket, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES, SUPER_SEGMENTS_AT_ONCE,
+    SuperSegment, TxChecksum,
 };
 use sluice_tcp::Outgoing;
 use sluice_tcp::clock::Instant;
 use sluice_wire::{TcpEmit, TcpFlags};
 
 use super::Worker;
-use super::egress::{headers, payload_len};
+use super::egress::payload_len;
 use crate::exchange::Exchange;
 use crate::services::Services;
 
@@ -48,6 +50,8 @@ pub(super) struct GsoLane {
     drains: u32,
     /// After a refusal.
     rest_until: Instant,
+    /// Runs that leave together, of so many segments each.
+    waiting: Vec<(Outgoing, u32)>,
 }
 
 impl GsoLane {
@@ -58,7 +62,17 @@ impl GsoLane {
             queued_for: vec![0; slots],
             drains: 0,
             rest_until: Instant::ZERO,
+            waiting: Vec::with_capacity(SUPER_SEGMENTS_AT_ONCE),
         }
+    }
+
+    /// Segments of the runs that wait: the room in the ring that is kept for them.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.iter().map(|(_, segments)| segments).sum()
+    }
+
+    fn waits(&self, slot: usize) -> bool {
+        self.waiting.iter().any(|(run, _)| run.conn.slot() == slot)
     }
 
     /// A frame of this slot was put into the ring.
@@ -77,34 +91,83 @@ impl GsoLane {
 }
 
 impl Worker {
-    /// A run of so many segments as one super-segment. Returns what it cost in packets on the ring; `None` if the ring
-    /// has to carry it.
-    pub(super) fn send_super_segment(
+    /// Lets a run of so many segments wait for others, or leave with them. Returns what it costs in packets on the ring; `None`
+    /// if the ring has to carry it.
+    pub(super) fn join_super_segments(
         &mut self,
         run: &Outgoing,
         segments: u32,
         now: Instant,
     ) -> Option<u32> {
-        let gso = self.gso.as_ref()?;
-        let may_try = now >= gso.rest_until && is_cut_right(run.header.flags);
-        if !may_try || !self.has_left_ring(run.conn.slot()) {
+        if !self.takes_super_segment(run, now) {
             return None;
+        }
+        let gso = self.gso.as_mut()?;
+        gso.waiting.push((run.clone(), segments));
+        if gso.waiting.len() == SUPER_SEGMENTS_AT_ONCE {
+            self.leave(now);
+        }
+        let frames = payload_len(run) / BYTES_PER_FRAME;
+        Some(1 + u32::try_from(frames).unwrap_or(segments))
+    }
+
+    /// Before something of this slot goes to the ring.
+    pub(super) fn leave_before(&mut self, slot: usize, now: Instant) {
+        if self.gso.as_ref().is_some_and(|gso| gso.waits(slot)) {
+            self.leave(now);
+        }
+    }
+
+    /// Sends the runs that wait. True if there were any.
+    pub(super) fn leave(&mut self, now: Instant) -> bool {
+        let Some(gso) = &mut self.gso else {
+            return false;
+        };
+        // Taken out for the time of the loop, which needs the worker as a whole.
+        let mut waiting = core::mem::take(&mut gso.waiting);
+        let is_any = !waiting.is_empty();
+        let taken = match waiting.len() {
+            0 | 1 => 0,
+            _ => self.hand_over_all(&waiting, now),
+        };
+        // The socket says of each by itself why it did not take it.
+        for (run, segments) in &waiting[taken..] {
+            if !self.send_super_segment(run, *segments, now) {
+                self.send_frames(run, *segments, now);
+            }
+        }
+        waiting.clear();
+        if let Some(gso) = &mut self.gso {
+            gso.waiting = waiting;
+        }
+        is_any
+    }
+
+    /// Whether the lane may carry a run now.
+    fn takes_super_segment(&mut self, run: &Outgoing, now: Instant) -> bool {
+        let is_open = |gso: &GsoLane| now >= gso.rest_until && is_cut_right(run.header.flags);
+        self.gso.as_ref().is_some_and(is_open) && self.has_left_ring(run.conn.slot())
+    }
+
+    /// A run of so many segments as one super-segment. False if the ring has to carry it.
+    fn send_super_segment(&mut self, run: &Outgoing, segments: u32, now: Instant) -> bool {
+        if !self.takes_super_segment(run, now) {
+            return false;
         }
         match self.hand_over(run, now) {
             Ok(()) => {
                 self.counters.gso_sent += 1;
                 self.counters.gso_segments += u64::from(segments);
-                let frames = payload_len(run) / BYTES_PER_FRAME;
-                return Some(1 + u32::try_from(frames).unwrap_or(segments));
+                return true;
             }
             Err(NotSent::Socket(GsoError::Dropped)) => {
                 self.counters.gso_dropped += 1;
-                return Some(1);
+                return true;
             }
             Err(NotSent::Socket(GsoError::Down)) => {
                 self.counters.gso_dropped += 1;
                 self.counters.link_down += 1;
-                return Some(1);
+                return true;
             }
             Err(NotSent::Socket(GsoError::Refused(errno))) => {
                 self.counters.gso_refused += 1;
@@ -116,7 +179,7 @@ impl Worker {
             Err(NotSent::Socket(GsoError::Full) | NotSent::Pieces) => {}
         }
         self.counters.gso_not_taken += 1;
-        None
+        false
     }
 
     /// Nothing of this slot waits in the ring any more.
@@ -130,28 +193,69 @@ impl Worker {
     }
 
     fn hand_over(&mut self, run: &Outgoing, now: Instant) -> Result<(), NotSent> {
-        let slot = run.conn.slot();
-        let (Some(gso), Some(exchange)) = (&self.gso, self.exchanges[slot].as_mut()) else {
-            return Err(NotSent::Pieces);
+        let mut headers = [0; TcpEmit::MAX_HEADERS];
+        let segment = self
+            .super_segment(run, &mut headers)
+            .ok_or(NotSent::Pieces)?;
+        let gso = self.gso.as_ref().ok_or(NotSent::Pieces)?;
+        gso.socket
+            .send(&segment.cut, &segment.pieces)
+            .map_err(NotSent::Socket)?;
+        self.has_sent(run, now);
+        Ok(())
+    }
+
+    /// Runs in their order up to the first that is not taken, in one system call. Returns how many.
+    fn hand_over_all(&mut self, runs: &[(Outgoing, u32)], now: Instant) -> usize {
+        let mut headers = [[0; TcpEmit::MAX_HEADERS]; SUPER_SEGMENTS_AT_ONCE];
+        let mut segments = [SuperSegment::default(); SUPER_SEGMENTS_AT_ONCE];
+        let mut built = 0;
+        for ((slot, headers), (run, _)) in segments.iter_mut().zip(&mut headers).zip(runs) {
+            let Some(segment) = self.super_segment(run, headers) else {
+                break;
+            };
+            *slot = segment;
+            built += 1;
+        }
+        let taken = match &self.gso {
+            Some(gso) => gso.socket.send_all(&segments[..built]),
+            None => 0,
         };
+        for (run, segments) in &runs[..taken] {
+            self.counters.gso_sent += 1;
+            self.counters.gso_segments += u64::from(*segments);
+            self.has_sent(run, now);
+        }
+        taken
+    }
+
+    fn has_sent(&mut self, run: &Outgoing, now: Instant) {
+        if let Some(exchange) = &mut self.exchanges[run.conn.slot()] {
+            exchange.sent(run.payload.end, now, &mut self.services);
+        }
+    }
+
+    /// A run where it lies, its headers written into `headers`. `None` if its bytes lie in too many pieces, or are not
+    /// there.
+    fn super_segment<'a>(
+        &'a self,
+        run: &Outgoing,
+        headers: &'a mut [u8; TcpEmit::MAX_HEADERS],
+    ) -> Option<SuperSegment<'a>> {
+        let slot = run.conn.slot();
+        let exchange = self.exchanges[slot].as_ref()?;
         let len = payload_len(run);
         let emit = TcpEmit {
             payload_len: len,
-            ..headers(run, &self.peers[slot])
+            ..super::egress::headers(run, &self.peers[slot])
         };
-        let mut headers = [0; TcpEmit::MAX_HEADERS];
-        let unsealed = emit.emit(&mut headers).map_err(|_| NotSent::Pieces)?;
+        let unsealed = emit.emit(headers).ok()?;
         let headers_len = unsealed.headers_len();
-        let checksum = unsealed.seal_partial(&mut headers);
-        let (Ok(headers_bytes), Ok(each)) =
-            (u16::try_from(headers_len), u16::try_from(run.segment_len))
-        else {
-            return Err(NotSent::Pieces);
-        };
+        let checksum = unsealed.seal_partial(headers);
         let cut = GsoCut {
             ipv6: !run.key.local().is_ipv4(),
-            headers: headers_bytes,
-            payload: each,
+            headers: u16::try_from(headers_len).ok()?,
+            payload: u16::try_from(run.segment_len).ok()?,
             checksum: TxChecksum {
                 start: checksum.start,
                 offset: checksum.offset,
@@ -159,19 +263,14 @@ impl Worker {
         };
         let mut pieces: [&[u8]; SUPER_SEGMENT_PIECES] = [&[]; SUPER_SEGMENT_PIECES];
         pieces[0] = &headers[..headers_len];
-        let used = gather(
+        gather(
             &mut pieces[1..],
             exchange,
             run.payload.start,
             len,
             &self.services,
-        )
-        .ok_or(NotSent::Pieces)?;
-        gso.socket
-            .send(&cut, &pieces[..=used])
-            .map_err(NotSent::Socket)?;
-        exchange.sent(run.payload.end, now, &mut self.services);
-        Ok(())
+        )?;
+        Some(SuperSegment { cut, pieces })
     }
 }
 
@@ -189,19 +288,18 @@ enum NotSent {
     Socket(GsoError),
 }
 
-/// Collects `len` response bytes from stream offset `at` on. Returns the pieces used; `None` if they do not suffice or
-/// the bytes are not there.
+/// Collects `len` response bytes from stream offset `at` on. `None` if the pieces do not suffice or the bytes are not there.
 fn gather<'a>(
     pieces: &mut [&'a [u8]],
     exchange: &'a Exchange,
     at: u64,
     len: usize,
     services: &'a Services,
-) -> Option<usize> {
+) -> Option<()> {
     let mut gathered = 0;
-    for (used, piece) in pieces.iter_mut().enumerate() {
+    for piece in pieces {
         if gathered == len {
-            return Some(used);
+            break;
         }
         *piece = exchange.bytes(at + gathered as u64, len - gathered, services);
         if piece.is_empty() {
@@ -209,7 +307,7 @@ fn gather<'a>(
         }
         gathered += piece.len();
     }
-    (gathered == len).then_some(pieces.len())
+    (gathered == len).then_some(())
 }
 
 #[cfg(test)]
