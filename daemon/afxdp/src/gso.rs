@@ -96,7 +96,9 @@ struct Taken {
     super_segments: Vec<(GsoCut, Vec<u8>)>,
     /// Memory for more, so that sending does not allocate, as it does not with a kernel.
     spare: Vec<Vec<u8>>,
-    next_error: Option<GsoError>,
+    /// How the send after so many more fails.
+    failing: Option<(usize, GsoError)>,
+    calls: usize,
 }
 
 impl Taken {
@@ -107,8 +109,14 @@ impl Taken {
     }
 
     fn send(&mut self, cut: &GsoCut, pieces: &[&[u8]]) -> Result<(), GsoError> {
-        if let Some(error) = self.next_error.take() {
-            return Err(error);
+        match &mut self.failing {
+            Some((0, error)) => {
+                let error = *error;
+                self.failing = None;
+                return Err(error);
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
         }
         let mut bytes = self.spare.pop().unwrap_or_default();
         for piece in pieces {
@@ -184,6 +192,7 @@ impl GsoSocket {
             }
             Port::Memory(taken) => {
                 let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                taken.calls += 1;
                 taken.send(cut, pieces)
             }
         }
@@ -214,9 +223,12 @@ impl GsoSocket {
             }
             Port::Memory(taken) => {
                 let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_taken =
-                    |segment: &&SuperSegment<'_>| taken.send(&segment.cut, &segment.pieces).is_ok();
-                batch.iter().take_while(is_taken).count()
+                taken.calls += 1;
+                // The error stays, for the call that asks for it.
+                let works = taken.failing.map_or(batch.len(), |(left, _)| left);
+                let sent = batch.iter().take(works);
+                sent.map_while(|segment| taken.send(&segment.cut, &segment.pieces).ok())
+                    .count()
             }
         }
     }
@@ -251,8 +263,20 @@ impl GsoTwin {
 
     /// Makes the next send fail.
     pub fn fail_next(&self, error: GsoError) {
+        self.fail_after(0, error);
+    }
+
+    /// Makes the send after `count` more super-segments fail.
+    pub fn fail_after(&self, count: usize, error: GsoError) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.next_error = Some(error);
+        taken.failing = Some((count, error));
+    }
+
+    /// What would have been system calls.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.calls
     }
 }
 
@@ -321,6 +345,25 @@ mod tests {
         assert_eq!(socket.send(&CUT, &[b"ab", b"cd"]), Ok(()));
         assert_eq!(twin.take(), [(CUT, b"abcd".to_vec())]);
         assert!(twin.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_sent_together_ends_at_the_first_that_is_not_taken() {
+        let (socket, twin) = GsoSocket::in_memory();
+        let mut batch = [SuperSegment::default(); SUPER_SEGMENTS_AT_ONCE];
+        let bytes: Vec<[u8; 1]> = (0..8).map(|number| [number]).collect();
+        for (segment, byte) in batch.iter_mut().zip(&bytes) {
+            segment.cut = CUT;
+            segment.pieces[0] = byte;
+        }
+        twin.fail_after(3, GsoError::Full);
+        assert_eq!(socket.send_all(&batch), 3);
+        assert_eq!(socket.send_all(&batch[3..]), 0, "until it was heard");
+        assert_eq!(socket.send(&CUT, &[&bytes[3]]), Err(GsoError::Full));
+        assert_eq!(socket.send_all(&batch[3..]), 5);
+        let all: Vec<u8> = twin.take().into_iter().flat_map(|(_, it)| it).collect();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(twin.calls(), 4);
     }
 
     #[test]

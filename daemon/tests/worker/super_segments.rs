@@ -74,7 +74,34 @@ fn many_flows_of_one_turn_keep_their_bytes_apart() {
     let contents = site.files(40, 200 * KIB);
     let mut bed = bed(&site);
     bed.download_at_once(&contents);
-    assert!(bed.report().worker.gso_sent > 40);
+    let sent = bed.report().worker.gso_sent;
+    assert!(sent > 40);
+    let calls = bed.gso.as_ref().expect("asked for").calls() as u64;
+    assert!(calls < sent / 4, "{calls} calls for {sent} super-segments");
+}
+
+#[test]
+fn what_left_together_keeps_its_order_behind_one_that_was_not_taken() {
+    for (taken, error) in [
+        (1, GsoError::Full),
+        (2, GsoError::Refused(22)),
+        (3, GsoError::Full),
+    ] {
+        let site = Site::new();
+        let content = site.file("big", 600 * KIB);
+        let mut bed = bed(&site);
+        let mut client = bed.connect();
+        bed.gso
+            .as_ref()
+            .expect("asked for")
+            .fail_after(taken, error);
+        assert!(bed.get(&mut client, "/big").body == content);
+        let worker = bed.report().worker;
+        assert_eq!((worker.gso_not_taken, worker.gso_dropped), (1, 0));
+        assert_eq!((client.duplicates, client.out_of_order), (0, 0));
+        bed.close(client);
+        bed.assert_at_rest();
+    }
 }
 
 #[test]
