@@ -16,8 +16,12 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode, types};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ReadWriteFlags;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Fetch, Opening, Root, Symlinks};
+
+use support::{cpu, make_cold, shuffled};
+
+mod support;
 
 const ROUNDS: usize = 3;
 /// [`BLOCK_BYTES`] as io_uring takes it.
@@ -108,14 +112,6 @@ fn report(name: &str, order: &[u64], way: impl FnOnce(&mut Run<'_>)) {
         wait(50),
         wait(99),
     );
-}
-
-fn cpu(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    Duration::new(
-        time.tv_sec.cast_unsigned(),
-        u32::try_from(time.tv_nsec).expect("below a second"),
-    )
 }
 
 fn by_threads(path: &Path, threads: usize, depth: usize, run: &mut Run<'_>) {
@@ -269,25 +265,4 @@ fn version(file: BorrowedFd<'_>) {
 
 fn sleep(wake: BorrowedFd<'_>) {
     poll(&mut [PollFd::from_borrowed_fd(wake, PollFlags::IN)], None).expect("poll");
-}
-
-fn make_cold(path: &Path) {
-    let file = File::open(path).expect("it opens");
-    file.sync_all().expect("only clean pages can be dropped");
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
-}
-
-/// `count` different blocks of `blocks`, in an order that no read-ahead guesses.
-fn shuffled(blocks: u64, count: usize) -> Vec<u64> {
-    let mut order: Vec<u64> = (0..blocks).collect();
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for at in (1..order.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let other = usize::try_from(state >> 33).expect("31 bits") % (at + 1);
-        order.swap(at, other);
-    }
-    order.truncate(count);
-    order
 }
