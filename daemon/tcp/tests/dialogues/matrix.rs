@@ -10,7 +10,7 @@ use crate::script::{self, Dialogue};
 
 /// The file with the table.
 const TABLE: &str = "states.pkt";
-/// `// States: CL CLOSED, LI LISTEN, ...`: the columns in their order.
+/// `// States: CL CLOSED, LI LISTEN, ...`: the columns in their order, on one line or several.
 const STATES: &str = "// States: ";
 /// `// Files: s states, l listen, ...`: the letters of the cells.
 const FILES: &str = "// Files: ";
@@ -51,7 +51,7 @@ pub fn mistakes(directory: &Path) -> (usize, Vec<String>) {
     let text = library::read(directory, TABLE);
     let states = legend(&text, STATES);
     assert!(states.iter().map(|(_, state)| state).eq(STATES_OF_TCP));
-    let files: Vec<File> = legend(&text, FILES)
+    let files: Vec<_> = legend(&text, FILES)
         .into_iter()
         .map(|(letter, name)| file(directory, letter, &name))
         .collect();
@@ -120,8 +120,8 @@ fn file(directory: &Path, letter: String, name: &str) -> File {
 
 /// Short names and what they stand for.
 fn legend(text: &str, mark: &str) -> Vec<(String, String)> {
-    let line = text.lines().find_map(|line| line.strip_prefix(mark));
-    let entries = line.expect("the table has a legend").split(", ");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(mark));
+    let entries = lines.flat_map(|line| line.split(", "));
     let entry = |entry: &str| {
         let (short, name) = entry.split_once(' ').expect("a short name and a name");
         (short.to_owned(), name.to_owned())
