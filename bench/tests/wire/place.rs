@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use sluice_wire::TcpHeader;
+use sluice_wire::{Ecn, TcpHeader};
 
 use crate::frame;
 use crate::lab::{End, Lab};
@@ -38,6 +38,7 @@ pub struct Arrival {
     pub at: Instant,
     pub header: TcpHeader,
     pub len: u32,
+    pub ecn: Ecn,
 }
 
 type Dialogues = Arc<Mutex<BTreeMap<u16, Sender<Arrival>>>>;
@@ -87,6 +88,13 @@ impl Place {
     /// Where sockets of this thread will be: with Linux.
     pub fn enter(&self) {
         enter(&self.lab, End::Server);
+    }
+
+    /// Whether Linux offers and accepts ECN from now on, of the classic kind (tcp_ecn in ip-sysctl.rst).
+    pub fn set_ecn(&self, is_on: bool) {
+        let set = format!("echo {} >/proc/sys/net/ipv4/tcp_ecn", u8::from(is_on));
+        let set = self.lab.run(End::Server, "sh", &["-c", &set]);
+        set.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// A port of Linux that was never used, and what comes from it.
@@ -166,12 +174,6 @@ fn prepare(lab: &Lab) {
         "1",
     ];
     run(End::Server, "ip", &set);
-    // Off in the scripts too, unless one says otherwise.
-    run(
-        End::Server,
-        "sh",
-        &["-c", "echo 0 >/proc/sys/net/ipv4/tcp_ecn"],
-    );
     for ipv6 in [false, true] {
         let peer = peer(ipv6).to_string();
         let neighbour = ["neigh", "replace", &peer, "lladdr", OUR_MAC, "nud"];
@@ -197,7 +199,7 @@ fn listen(mut port: Port, dialogues: &Dialogues, is_over: &AtomicBool) {
                 Look::Frame(received) => received,
             };
             // What is no TCP is what IPv6 says to itself.
-            let Ok((header, len)) = frame::read(&buffer[..received.len]) else {
+            let Ok((header, len, ecn)) = frame::read(&buffer[..received.len]) else {
                 continue;
             };
             let now = Instant::now();
@@ -205,6 +207,7 @@ fn listen(mut port: Port, dialogues: &Dialogues, is_over: &AtomicBool) {
                 at: now.checked_sub(received.age).unwrap_or(now),
                 header,
                 len,
+                ecn,
             };
             let dialogues = dialogues.lock().expect("nobody panics with it");
             if let Some(dialogue) = dialogues.get(&arrival.header.src_port) {

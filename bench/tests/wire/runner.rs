@@ -48,9 +48,25 @@ struct Peer {
     clock: Option<u32>,
     /// The newest SYN from here, until it is answered: its number, and whether it had timestamps.
     syn: Option<(u32, bool)>,
+    /// Linux opened, and no SYN from here has answered yet.
+    is_called: bool,
 }
 
 impl Peer {
+    /// As Linux knows it before anything was said. With timestamps, as its own SYN offers them, if it opens.
+    fn new(is_called: bool) -> Peer {
+        Peer {
+            irs: IRS,
+            iss: 0,
+            timestamps: is_called,
+            window: u16::MAX,
+            stamps: Vec::new(),
+            clock: None,
+            syn: None,
+            is_called,
+        }
+    }
+
     /// The timestamp that a script means by a time on the clock of Linux.
     fn stamp_near(&self, time: i64) -> u32 {
         let wanted = relative(self.clock.unwrap_or(0), time);
@@ -88,12 +104,14 @@ pub fn run(place: &Place, steps: &[Step]) -> Result<(), Disagreement> {
     };
     let is = |name: &str, value: &str| setting(name).is_some_and(|(_, set)| set == value);
     let congestion = setting("congestion").map_or("reno", |(_, name)| name.as_str());
+    let connects = |step: &Step| matches!(step.action, Action::Do(Call::Connect, _));
+    let listens = !is("port", "closed") && !steps.iter().any(connects);
     let (port, arrivals) = place.reserve();
     let ipv6 = is("ip", "6");
     let mut runner = Runner {
         place,
         arrivals,
-        driver: Driver::new(ipv6, port, !is("port", "closed"), congestion),
+        driver: Driver::new(ipv6, port, listens, congestion),
         ipv6,
         port,
         line: Instant::now(),
@@ -139,6 +157,7 @@ impl Runner<'_> {
                     self.arrive(&piece);
                 }
                 self.settle();
+                self.driver.delay_acknowledgements();
                 Ok(())
             }
             Action::Icmp(_) => Err("an error from a router".to_owned()),
@@ -206,6 +225,8 @@ impl Runner<'_> {
         {
             // A new handshake: numbers are relative to this SYN from now on.
             (peer.irs, peer.iss, peer.timestamps) = (seq, header.seq, has_stamps);
+        } else if header.flags.contains(TcpFlags::SYN) && peer.is_called {
+            peer.iss = header.seq;
         }
         if let Some(stamps) = header.options.timestamps {
             peer.stamps.push(stamps.value);
@@ -259,6 +280,7 @@ impl Runner<'_> {
                 .window
                 .is_none_or(|window| (window == 0) == (header.window == 0))
             && header.urgent == pattern.urgent
+            && arrival.ecn == pattern.ecn
             && options.mss == pattern.mss
             && options.window_scale.is_some() == pattern.window_scale.is_some()
             && options.sack_permitted == pattern.sack_permitted
@@ -288,15 +310,8 @@ impl Runner<'_> {
 
     fn arrive(&mut self, pattern: &Pattern) {
         let clock = i64::try_from(self.script.as_millis()).expect("seconds");
-        let peer = self.peers.entry(pattern.port).or_insert(Peer {
-            irs: IRS,
-            iss: 0,
-            timestamps: false,
-            window: u16::MAX,
-            stamps: Vec::new(),
-            clock: None,
-            syn: None,
-        });
+        let peer = self.peers.entry(pattern.port);
+        let peer = peer.or_insert_with(|| Peer::new(false));
         peer.window = pattern.window.unwrap_or(peer.window);
         let stamps = match pattern.stamps {
             Stamps::Negotiated if peer.timestamps => Some((None, None)),
@@ -311,8 +326,14 @@ impl Runner<'_> {
             (value, echo.or(newest.copied()).unwrap_or(0))
         });
         let seq = resolve(peer.irs, pattern.seq);
+        let ack = pattern.ack.map(|ack| resolve(peer.iss, ack));
         if pattern.flags & FLAG_SYN != 0 {
             peer.syn = Some((seq, stamps.is_some()));
+            let of_iss = peer.iss.wrapping_add(1);
+            if peer.is_called && ack.is_none_or(|ack| ack == of_iss) {
+                // The answer to a SYN of Linux.
+                (peer.is_called, peer.timestamps) = (false, stamps.is_some());
+            }
         }
         let frame = frame::frame(&Wire {
             src: place::peer(self.ipv6),
@@ -320,13 +341,14 @@ impl Runner<'_> {
             src_port: pattern.port,
             dst_port: self.port,
             seq,
-            ack: pattern.ack.map_or(0, |ack| resolve(peer.iss, ack)),
+            ack: ack.unwrap_or(0),
             flags: pattern.flags,
             window: peer.window,
             urgent: pattern.urgent,
             options: &option_bytes(pattern, stamps, peer.iss),
             payload_len: usize::try_from(pattern.len).expect("a segment"),
             bad_checksum: pattern.bad_checksum,
+            ecn: pattern.ecn,
         });
         self.place.send(&frame);
     }
@@ -337,13 +359,16 @@ impl Runner<'_> {
             Call::Consume(until) => self.driver.consume(port, *until),
             Call::Close => self.driver.close(port),
             Call::Abort => self.driver.abort(port),
+            Call::Connect => {
+                self.peers.insert(port, Peer::new(true));
+                self.driver.connect(port)
+            }
             Call::Room(..)
             | Call::Deadline(_)
             | Call::Accepting(_)
             | Call::CloseReceive
             | Call::WaitsFor(_)
-            | Call::UserTimeout(_)
-            | Call::Connect => Err("a call of our driver".to_owned()),
+            | Call::UserTimeout(_) => Err("a call of our driver".to_owned()),
         }
     }
 
@@ -373,7 +398,8 @@ impl Runner<'_> {
         }
     }
 
-    /// A segment of Linux without what differs from run to run: windows other than zero and timestamps.
+    /// A segment of Linux without what differs from run to run, and from one machine to the next: windows other than
+    /// zero, their shift, and timestamps.
     fn render(&self, arrival: &Arrival) -> String {
         let header = &arrival.header;
         let Some(peer) = self.peers.get(&header.dst_port) else {
@@ -398,6 +424,7 @@ impl Runner<'_> {
                     all.next();
                     words.push("ts".to_owned());
                 }
+                word if word.starts_with("ws=") => words.push("ws".to_owned()),
                 word => words.push(word.to_owned()),
             }
         }

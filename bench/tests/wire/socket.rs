@@ -7,12 +7,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::TcpStreamExt;
+use std::thread;
 
+use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::sockopt::{Linger, RcvBufForce, SndBufForce, TcpCongestion, TcpNoDelay};
-use nix::sys::socket::{MsgFlags, send, setsockopt};
+use nix::sys::socket::sockopt::{
+    Linger, RcvBufForce, ReuseAddr, SndBufForce, TcpCongestion, TcpNoDelay,
+};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, send, setsockopt,
+    socket,
+};
+
+use crate::place;
 
 /// The kernel takes twice that, half of it for the window, rounds it down to 65,700 bytes, which are 45 segments, and
 /// says 65,535 in the SYN-ACK as ours does (tcp_select_initial_window in net/ipv4/tcp_output.c). With more it would
@@ -41,6 +50,8 @@ struct Connection {
     consumed: u64,
     finished: bool,
     error: Option<io::Error>,
+    /// By connect(2), and the handshake is not over as far as is known.
+    is_opening: bool,
 }
 
 /// A port of Linux and the connections that came to it.
@@ -48,12 +59,14 @@ struct Connection {
 pub struct Driver {
     ipv6: bool,
     port: u16,
+    congestion: String,
     listener: Option<TcpListener>,
     connections: BTreeMap<u16, Connection>,
 }
 
 impl Driver {
-    /// Listens, unless the script wants the port closed. `congestion` is the name of the kernel's module.
+    /// Listens, unless the script wants the port closed or opens from it. `congestion` is the name of the kernel's
+    /// module.
     pub fn new(ipv6: bool, port: u16, listens: bool, congestion: &str) -> Driver {
         let address = if ipv6 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -62,11 +75,15 @@ impl Driver {
         };
         let listener = listens.then(|| {
             let listener = TcpListener::bind(SocketAddr::new(address, port));
-            prepared(listener.expect("the port is free"), congestion)
+            let listener = listener.expect("the port is free");
+            prepare(&listener, congestion);
+            listener.set_nonblocking(true).expect("a socket");
+            delaying_acknowledgements(listener)
         });
         Driver {
             ipv6,
             port,
+            congestion: congestion.to_owned(),
             listener,
             connections: BTreeMap::new(),
         }
@@ -89,7 +106,50 @@ impl Driver {
         found.ok_or_else(|| "no socket on this port".to_owned())
     }
 
-    /// Writes up to `until` of the stream.
+    /// Opens to this port of the peer, from the port of the script, and does not wait for the answer.
+    pub fn connect(&mut self, remote: u16) -> Result<(), String> {
+        let family = if self.ipv6 {
+            AddressFamily::Inet6
+        } else {
+            AddressFamily::Inet
+        };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(family, SockType::Stream, flags, None).expect("a socket");
+        prepare(&socket, &self.congestion);
+        // All connections of a script have this port.
+        setsockopt(&socket, ReuseAddr, &true).expect("a socket");
+        let here = SocketAddr::new(place::linux(self.ipv6), self.port);
+        let there = SocketAddr::new(place::peer(self.ipv6), remote);
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(here)).expect("the port is free");
+        match connect(socket.as_raw_fd(), &SockaddrStorage::from(there)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => {}
+            Err(error) => return Err(format!("connect says {error}")),
+        }
+        let connection = Connection {
+            stream: Some(TcpStream::from(socket)),
+            is_opening: true,
+            ..Connection::default()
+        };
+        self.connections.insert(remote, connection);
+        Ok(())
+    }
+
+    /// Delayed acknowledgements from the first segment on, as for who is accepted, on what has opened meanwhile. Not
+    /// earlier: the ACK of the SYN-ACK would be delayed as well.
+    pub fn delay_acknowledgements(&mut self) {
+        for connection in self.connections.values_mut() {
+            if let Some(stream) = &connection.stream
+                && connection.is_opening
+                && stream.peer_addr().is_ok()
+            {
+                stream.set_quickack(false).expect("a socket");
+                connection.is_opening = false;
+            }
+        }
+    }
+
+    /// Writes up to `until` of the stream. Before the connection is open that waits, as send(2) does on a socket that
+    /// may.
     pub fn supply(&mut self, remote: u16, until: u64, more: bool) -> Result<(), String> {
         let connection = self.connection(remote)?;
         let Some(stream) = &connection.stream else {
@@ -101,12 +161,17 @@ impl Driver {
         if more {
             flags |= MsgFlags::from_bits_retain(libc::MSG_MORE);
         }
-        // After a close nothing can be written, which is what scripts that try it are about.
-        if let Ok(sent) = send(stream.as_raw_fd(), &bytes, flags) {
-            if sent != bytes.len() {
+        match send(stream.as_raw_fd(), &bytes, flags) {
+            Ok(sent) if sent != bytes.len() => {
                 return Err(format!("the send buffer took {sent} of {count} bytes"));
             }
-            connection.supplied = until;
+            Ok(_) => connection.supplied = until,
+            Err(Errno::EAGAIN) => {
+                write_once_open(stream, bytes, flags & !MsgFlags::MSG_DONTWAIT);
+                connection.supplied = until;
+            }
+            // After a close nothing can be written, which is what scripts that try it are about.
+            Err(_) => {}
         }
         Ok(())
     }
@@ -123,9 +188,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Our half is over.
+    /// Our half is over. In SYN-SENT there are no halves yet: the socket is closed.
     pub fn close(&mut self, remote: u16) -> Result<(), String> {
+        let state = self.state(remote);
         let connection = self.connection(remote)?;
+        let unopened = connection.stream.take_if(|_| state == "SYN-SENT");
+        if let Some(stream) = unopened {
+            // Whoever waits to write has it open as well.
+            let _ = stream.shutdown(Shutdown::Both);
+            return Ok(());
+        }
         connection.finished = true;
         if let Some(stream) = &mut connection.stream {
             // On a connection that is gone it does nothing, as in the script.
@@ -215,6 +287,7 @@ impl Driver {
             {
                 "PeerReset".to_owned()
             }
+            Some(error) if error.kind() == ErrorKind::ConnectionRefused => "Refused".to_owned(),
             Some(error) => format!("{:?}", error.kind()),
             None if state == "CLOSED" => "Finished".to_owned(),
             None => "no".to_owned(),
@@ -253,18 +326,33 @@ fn abort(connection: &mut Connection) {
     }
 }
 
-/// What an accepted socket inherits. Delayed acknowledgements from the first segment on, as ours: Linux would
-/// acknowledge the first sixteen at once ("quick ACK mode").
-fn prepared(listener: TcpListener, congestion: &str) -> TcpListener {
-    setsockopt(&listener, RcvBufForce, &RECEIVE_BUFFER).expect("a socket");
-    setsockopt(&listener, SndBufForce, &SEND_BUFFER).expect("a socket");
-    setsockopt(&listener, TcpNoDelay, &true).expect("a socket");
-    setsockopt(&listener, TcpCongestion, &congestion.into()).expect("the kernel has it");
-    listener.set_nonblocking(true).expect("a socket");
+/// What is the same for all, and what an accepted socket inherits.
+fn prepare(socket: &impl AsFd, congestion: &str) {
+    setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER).expect("a socket");
+    setsockopt(socket, SndBufForce, &SEND_BUFFER).expect("a socket");
+    setsockopt(socket, TcpNoDelay, &true).expect("a socket");
+    setsockopt(socket, TcpCongestion, &congestion.into()).expect("the kernel has it");
+}
+
+/// Delayed acknowledgements from the first segment on, as ours, for who is accepted: Linux would acknowledge the first
+/// sixteen at once ("quick ACK mode").
+fn delaying_acknowledgements(listener: TcpListener) -> TcpListener {
     // The standard library has the option only for streams.
     let stream = TcpStream::from(OwnedFd::from(listener));
     stream.set_quickack(false).expect("a socket");
     TcpListener::from(OwnedFd::from(stream))
+}
+
+/// A thread that waits for the end of the handshake and writes then. The ACK of the SYN-ACK leaves with these bytes, as
+/// the kernel knows that somebody waits (sk_write_pending).
+fn write_once_open(stream: &TcpStream, bytes: Vec<u8>, flags: MsgFlags) {
+    let stream = stream.try_clone().expect("a socket");
+    stream.set_nonblocking(false).expect("a socket");
+    thread::spawn(move || {
+        // It fails if the connection never opens, which the script will notice.
+        let _ = send(stream.as_raw_fd(), &bytes, flags);
+        let _ = stream.set_nonblocking(true);
+    });
 }
 
 /// A line of `/proc/net/tcp` or `tcp6`: the local port and the rest.
@@ -288,6 +376,7 @@ fn row(line: &str) -> Option<(u16, Row)> {
 fn state(number: &str) -> Option<&'static str> {
     Some(match number {
         "01" => "ESTABLISHED",
+        "02" => "SYN-SENT",
         "03" | "0C" => "SYN-RECEIVED",
         "04" => "FIN-WAIT-1",
         "05" => "FIN-WAIT-2",

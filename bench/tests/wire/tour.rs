@@ -40,6 +40,8 @@ struct Stop {
     title: String,
     steps: Vec<Step>,
     lasts: Duration,
+    /// Linux offers and accepts ECN.
+    has_ecn: bool,
 }
 
 /// The selection.
@@ -88,6 +90,7 @@ impl Tour {
                 let lasts = steps.iter().map(|step| step.after).sum();
                 self.stops.push(Stop {
                     title,
+                    has_ecn: is_set(&steps, "ecn", "classic"),
                     steps,
                     lasts,
                 });
@@ -103,11 +106,16 @@ impl Tour {
     /// Runs all of them and gives what came of each. Whatever is not as the table says is tried again.
     pub fn run(&self, place: &Place, table: &Table) -> BTreeMap<String, Outcome> {
         let mut ran = BTreeMap::new();
-        let mut left: Vec<&Stop> = self.stops.iter().collect();
-        for attempt in 0..ATTEMPTS {
-            let at_once = (AT_ONCE >> (2 * attempt)).max(1);
-            ran.extend(together(place, &left, at_once));
-            left.retain(|stop| !table.expects(&stop.title, &ran[&stop.title]));
+        // Whether there is ECN is told to a whole network.
+        for has_ecn in [false, true] {
+            place.set_ecn(has_ecn);
+            let stops = self.stops.iter();
+            let mut left: Vec<&Stop> = stops.filter(|stop| stop.has_ecn == has_ecn).collect();
+            for attempt in 0..ATTEMPTS {
+                let at_once = (AT_ONCE >> (2 * attempt)).max(1);
+                ran.extend(together(place, &left, at_once));
+                left.retain(|stop| !table.expects(&stop.title, &ran[&stop.title]));
+            }
         }
         ran
     }
@@ -135,11 +143,7 @@ fn together(place: &Place, stops: &[&Stop], at_once: usize) -> BTreeMap<String, 
 /// Why a dialogue makes no sense on a wire, as far as its lines tell.
 fn off_wire(steps: &[Step]) -> Option<&'static str> {
     let lasts: Duration = steps.iter().map(|step| step.after).sum();
-    let settings = steps.iter().filter_map(|step| match &step.action {
-        Action::Config(settings) => Some(settings),
-        _ => None,
-    });
-    let known = ["ip", "port", "congestion"];
+    let known = ["ip", "port", "congestion", "ecn"];
     let is_ours = |(key, _): &(String, String)| !known.contains(&key.as_str());
     let is_driver = |step: &Step| {
         matches!(
@@ -150,8 +154,7 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
                     | Call::Accepting(_)
                     | Call::CloseReceive
                     | Call::WaitsFor(_)
-                    | Call::UserTimeout(_)
-                    | Call::Connect,
+                    | Call::UserTimeout(_),
                 _
             )
         )
@@ -168,8 +171,10 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
     };
     let is_batched =
         |step: &Step| matches!(&step.action, Action::Arrive(pattern) if pattern.batched);
-    if settings.flatten().any(is_ours) {
+    if settings(steps).any(is_ours) {
         Some("the configuration of our stack")
+    } else if is_set(steps, "ecn", "accurate") {
+        Some("AccECN, which the kernel of the table does not have")
     } else if lasts > LONGEST {
         Some("more than 20 s")
     } else if steps.iter().any(is_driver) {
@@ -185,6 +190,18 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn settings(steps: &[Step]) -> impl Iterator<Item = &(String, String)> {
+    let settings = steps.iter().filter_map(|step| match &step.action {
+        Action::Config(settings) => Some(settings),
+        _ => None,
+    });
+    settings.flatten()
+}
+
+fn is_set(steps: &[Step], key: &str, value: &str) -> bool {
+    settings(steps).any(|(set, to)| set == key && to == value)
 }
 
 /// Expectations about what only our stack can tell.

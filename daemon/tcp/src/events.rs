@@ -22,7 +22,7 @@ impl ConnId {
 pub enum CloseReason {
     /// Both directions were closed and acknowledged.
     Finished,
-    /// The peer answered our SYN with RST.
+    /// The peer answered our SYN with RST, in SYN-SENT or after both SYNs had crossed.
     Refused,
     /// A router or the peer's host says that what our SYN asks for is not there (RFC 1122 section 4.2.3.9).
     Unreachable,

@@ -254,7 +254,12 @@ impl Connection {
         let seq = SeqNumber::new(header.seq);
         if self.receive.window.distance_to_next(seq) == 0 {
             env.counters.resets_received += 1;
-            self.end(CloseReason::PeerReset, false);
+            // Who is in SYN-RECEIVED here has opened, and both SYNs crossed.
+            let reason = match self.state {
+                State::SynReceived => CloseReason::Refused,
+                _ => CloseReason::PeerReset,
+            };
+            self.end(reason, false);
             return Some(SegmentDrop::ConnectionReset);
         }
         if self.receive.window.contains(seq) {

@@ -7,7 +7,8 @@ use core::ops::Range;
 
 use sluice_wire::{TcpFlags, TcpHeader};
 
-use crate::config::SYN_REPEATS_MAX;
+use crate::clock::Instant;
+use crate::config::{SYN_ACK_REPEATS_MAX, SYN_REPEATS_MAX};
 use crate::connection::{Connection, Env, controller};
 use crate::control::Control;
 use crate::deadlines::Timer;
@@ -138,15 +139,52 @@ impl Connection {
         Some((header, 0..0))
     }
 
-    /// The SYN was not answered.
+    /// A SYN or a SYN-ACK leaves: its timer, which fires at the user timeout at the latest, and the moment from which the
+    /// round trip counts.
+    pub(crate) fn on_syn_sent(&mut self, now: Instant) {
+        if self.syns_sent == 0 {
+            self.progress_at = now;
+        }
+        self.syns_sent = self.syns_sent.saturating_add(1);
+        if !self.deadlines.is_set(Timer::Retransmit) {
+            let next = now + self.rtt.rto();
+            let next = self.open_ends_at().map_or(next, |end| next.min(end));
+            self.deadlines.set(Timer::Retransmit, next);
+        }
+    }
+
+    /// The SYN was not answered, or after a simultaneous open the SYN-ACK.
     pub(crate) fn on_syn_timer(&mut self, env: &mut Env<'_>) {
-        if self.syn_repeats >= SYN_REPEATS_MAX {
-            self.end(CloseReason::HandshakeTimeout, false);
+        let crossed = self.state == State::SynReceived;
+        let repeats_max = if crossed {
+            SYN_ACK_REPEATS_MAX
+        } else {
+            SYN_REPEATS_MAX
+        };
+        if let Some(reason) = self.gives_up_opening(repeats_max, env.now) {
+            self.end(reason, false);
             return;
         }
-        self.syn_repeats += 1;
+        self.syn_repeats = self.syn_repeats.saturating_add(1);
         self.syn_wanted = true;
-        env.counters.retransmitted_syn += 1;
+        if crossed {
+            env.counters.retransmitted_syn_ack += 1;
+        } else {
+            env.counters.retransmitted_syn += 1;
+        }
         self.rtt.back_off();
+    }
+
+    /// R2 of a SYN (RFC 9293 section 3.8.3, MUST-23): the user timeout if there is one, else a number of repetitions.
+    fn gives_up_opening(&self, repeats_max: u8, now: Instant) -> Option<CloseReason> {
+        match self.open_ends_at() {
+            Some(end) => (now >= end).then_some(CloseReason::UserTimeout),
+            None => (self.syn_repeats >= repeats_max).then_some(CloseReason::HandshakeTimeout),
+        }
+    }
+
+    /// When the user timeout ends, which counts from the first SYN (RFC 9293 section 3.10.8).
+    fn open_ends_at(&self) -> Option<Instant> {
+        Some(self.progress_at + self.user_timeout()?)
     }
 }

@@ -9,7 +9,6 @@ use core::ops::Range;
 use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 
 use crate::clock::Instant;
-use crate::config::SYN_ACK_REPEATS_MAX;
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
@@ -295,17 +294,6 @@ impl Connection {
         header
     }
 
-    /// A SYN or a SYN-ACK leaves: its timer, and the moment from which the round trip counts.
-    pub(crate) fn on_syn_sent(&mut self, now: Instant) {
-        if self.syns_sent == 0 {
-            self.progress_at = now;
-        }
-        self.syns_sent = self.syns_sent.saturating_add(1);
-        if !self.deadlines.is_set(Timer::Retransmit) {
-            self.deadlines.set(Timer::Retransmit, now + self.rtt.rto());
-        }
-    }
-
     fn reset(&mut self, env: &Env<'_>) -> (TcpHeader, Range<u64>) {
         let seq = self.send.bare_seq();
         let flags = TcpFlags::RST.union(TcpFlags::ACK);
@@ -377,26 +365,13 @@ impl Connection {
     }
 
     fn on_retransmission_timer(&mut self, env: &mut Env<'_>) {
-        if self.state == State::SynSent {
+        if !self.state.is_synchronized() {
             self.on_syn_timer(env);
-        } else if self.state == State::SynReceived {
-            self.on_syn_ack_timer(env);
         } else if self.send.is_stalled_by_window() {
             self.on_persist_timer(env);
         } else if self.send.in_flight() > 0 {
             self.on_time_out(env);
         }
-    }
-
-    fn on_syn_ack_timer(&mut self, env: &mut Env<'_>) {
-        if self.syn_repeats >= SYN_ACK_REPEATS_MAX {
-            self.end(CloseReason::HandshakeTimeout, false);
-            return;
-        }
-        self.syn_repeats += 1;
-        self.syn_wanted = true;
-        env.counters.retransmitted_syn_ack += 1;
-        self.rtt.back_off();
     }
 
     fn on_keep_alive_timer(&mut self, env: &mut Env<'_>) {

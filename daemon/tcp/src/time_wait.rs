@@ -111,6 +111,14 @@ impl Entry {
         self.has(Entry::LIVE) && self.flags & Entry::IPV6 == family && self.tuple == *tuple
     }
 
+    /// First check of RFC 9293 section 3.10.7.4, but for what is empty and exact.
+    fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
+        let offset = |seq: u32| seq.wrapping_sub(self.rcv_nxt.raw());
+        let (first, len) = (segment.header.seq, segment.sequence_len());
+        let last = first.wrapping_add(len.saturating_sub(1));
+        offset(first) < self.window.into() || offset(last) < self.window.into()
+    }
+
     fn acknowledge(&mut self, segment: &Segment<'_>, secret: &Secret, now: Instant) -> Answer {
         if !self.silent_until.is_past(now) {
             return Answer::Drop(SegmentDrop::TimeWait);
@@ -359,6 +367,10 @@ impl TimeWaitTable {
         let exact = header.seq == entry.rcv_nxt.raw() && segment.sequence_len() == 0;
         if exact {
             return Some(Answer::Drop(SegmentDrop::TimeWait));
+        }
+        if !header.flags.contains(TcpFlags::ACK) && entry.is_acceptable(segment) {
+            // RFC 9293 section 3.10.7.4, fifth check.
+            return Some(Answer::Drop(SegmentDrop::NoAck));
         }
         let end = header.seq.wrapping_add(segment.sequence_len());
         if header.flags.contains(TcpFlags::FIN) && end == entry.rcv_nxt.raw() {

@@ -9,6 +9,8 @@ mod expand;
 mod frame;
 #[path = "dialogues/library.rs"]
 mod library;
+#[path = "dialogues/matrix.rs"]
+mod matrix;
 #[path = "dialogues/runner.rs"]
 mod runner;
 #[path = "dialogues/script.rs"]
@@ -66,6 +68,13 @@ fn every_dialogue_goes_as_its_script_says() {
     println!("{count} dialogues, {} failed", failures.len());
     assert!(failures.is_empty(), "\n\n{}\n", failures.join("\n\n"));
     assert!(count > 0, "no dialogue is called {wanted:?}");
+}
+
+#[test]
+fn every_state_meets_every_event_where_the_table_says() {
+    let (cells, mistakes) = matrix::mistakes(directory());
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    assert!(cells > 200, "{cells} cells");
 }
 
 #[test]

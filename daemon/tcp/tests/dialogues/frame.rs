@@ -4,7 +4,7 @@
 use core::net::IpAddr;
 
 use sluice_wire::{
-    ChecksumPolicy, IcmpError, Icmpv4Message, Icmpv6Message, Packet, ParseConfig, TcpHeader,
+    ChecksumPolicy, Ecn, IcmpError, Icmpv4Message, Icmpv6Message, Packet, ParseConfig, TcpHeader,
 };
 
 /// Numbers of a segment with nothing left to be resolved.
@@ -22,6 +22,7 @@ pub struct Wire<'a> {
     pub options: &'a [u8],
     pub payload_len: usize,
     pub bad_checksum: bool,
+    pub ecn: Ecn,
 }
 
 const PROTOCOL_TCP: u8 = 6;
@@ -63,7 +64,8 @@ pub fn frame(wire: &Wire<'_>) -> Vec<u8> {
     } else {
         [0x86, 0xdd]
     });
-    frame.extend(ip_header(wire.src, wire.dst, PROTOCOL_TCP, total));
+    let ip = ip_header(wire.src, wire.dst, PROTOCOL_TCP, total, wire.ecn);
+    frame.extend(ip);
     frame.extend(tcp);
     frame
 }
@@ -90,7 +92,8 @@ pub fn error_frame(error: &WireError) -> Vec<u8> {
     let is_v4 = error.src.is_ipv4();
     let mut icmp = vec![error.kind, error.code, 0, 0];
     icmp.extend(error.mtu.to_be_bytes());
-    icmp.extend(ip_header(error.dst, error.peer, PROTOCOL_TCP, 1480));
+    let quoted = ip_header(error.dst, error.peer, PROTOCOL_TCP, 1480, Ecn::NotEct);
+    icmp.extend(quoted);
     icmp.extend(error.src_port.to_be_bytes());
     icmp.extend(error.dst_port.to_be_bytes());
     icmp.extend(error.seq.to_be_bytes());
@@ -108,7 +111,7 @@ pub fn error_frame(error: &WireError) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     frame.extend(if is_v4 { [8, 0] } else { [0x86, 0xdd] });
     let len = u16::try_from(icmp.len()).expect("short");
-    frame.extend(ip_header(error.src, error.dst, protocol, len));
+    frame.extend(ip_header(error.src, error.dst, protocol, len, Ecn::NotEct));
     frame.extend(icmp);
     frame
 }
@@ -129,10 +132,11 @@ pub fn read_error(frame: &[u8]) -> Result<IcmpError, String> {
     }
 }
 
-fn ip_header(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16) -> Vec<u8> {
+fn ip_header(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16, ecn: Ecn) -> Vec<u8> {
     let mut ip = Vec::new();
+    let ecn = ecn.bits();
     if src.is_ipv4() {
-        ip.extend([0x45, 0]);
+        ip.extend([0x45, ecn]);
         ip.extend((payload_len + 20).to_be_bytes());
         ip.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
         ip.extend(address_bytes(src));
@@ -140,7 +144,7 @@ fn ip_header(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16) -> Vec<u8
         let checksum = !ones_complement_sum(&ip);
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());
     } else {
-        ip.extend([0x60, 0, 0, 0]);
+        ip.extend([0x60, ecn << 4, 0, 0]);
         ip.extend(payload_len.to_be_bytes());
         ip.extend([protocol, 64]);
         ip.extend(address_bytes(src));
@@ -149,15 +153,15 @@ fn ip_header(src: IpAddr, dst: IpAddr, protocol: u8, payload_len: u16) -> Vec<u8
     ip
 }
 
-/// What `sluice_wire` makes of a frame: header and payload length, or why not.
-pub fn read(frame: &[u8]) -> Result<(TcpHeader, u32), String> {
+/// What `sluice_wire` makes of a frame: header, payload length and codepoint, or why not.
+pub fn read(frame: &[u8]) -> Result<(TcpHeader, u32, Ecn), String> {
     match sluice_wire::parse(frame, frame.len(), &ParseConfig::default()) {
         Ok(Packet::Tcp(packet)) => {
             packet
                 .verify_checksum([frame], ChecksumPolicy::Verify)
                 .map_err(|reason| reason.name().to_owned())?;
             let len = u32::try_from(packet.payload_len).expect("a segment");
-            Ok((packet.header, len))
+            Ok((packet.header, len, packet.ecn))
         }
         Ok(other) => Err(format!("{other:?}")),
         Err(reason) => Err(reason.name().to_owned()),

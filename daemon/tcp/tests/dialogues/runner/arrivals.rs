@@ -52,14 +52,15 @@ impl Runner {
             options: &options,
             payload_len: usize::try_from(pattern.len).expect("a segment"),
             bad_checksum: pattern.bad_checksum,
+            ecn: pattern.ecn,
         });
         self.arrived = Arrived::default();
         match frame::read(&frame) {
-            Ok((header, len)) => {
+            Ok((header, len, ecn)) => {
                 let rendered = text::arriving(&header, len, peer.irs, peer.iss, PEER_CLOCK);
                 self.transcript
                     .push(format!("{} < {rendered}", self.stamp(self.now)));
-                self.deliver((port, pattern.ecn), &header, len, stamps.is_some());
+                self.deliver((port, ecn), &header, len, stamps.is_some());
             }
             Err(reason) => self.arrived.drop = reason,
         }
