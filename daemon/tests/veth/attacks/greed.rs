@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use sluice_wire::TcpOptions;
+
 use super::{Bed, over_both_families};
 use crate::client::Client;
 use crate::raw::{ACK, ANSWER, Flow, RST, Seen};
@@ -11,7 +13,7 @@ use crate::site::MIB;
 
 /// Honest downloads at a time, and in all for one measurement.
 const PARALLEL: u8 = 4;
-const DOWNLOADS: usize = 12;
+const DOWNLOADS: u8 = 12;
 /// Requests of a greedy peer before it has seen an answer: 1.6 GiB.
 const GREED: usize = 200;
 /// Measurements with and without the attacker, in turns.
@@ -42,18 +44,8 @@ fn honest_rate(client: &Client) -> f64 {
         .lines()
         .map(|line| line.parse().expect("curl writes a number"))
         .collect();
-    assert_eq!(rates.len(), DOWNLOADS, "{said}");
-    f64::from(PARALLEL) * mean(&rates)
-}
-
-fn mean(values: &[f64]) -> f64 {
-    let mut count = 0.0;
-    let mut sum = 0.0;
-    for value in values {
-        count += 1.0;
-        sum += value;
-    }
-    sum / count
+    assert_eq!(rates.len(), usize::from(DOWNLOADS), "{said}");
+    rates.iter().sum::<f64>() * f64::from(PARALLEL) / f64::from(DOWNLOADS)
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -65,11 +57,17 @@ fn median(values: &mut [f64]) -> f64 {
 /// got. One that asks for nothing costs this machine as much: it sees every frame of the others.
 fn honest_rate_beside(bed: &Bed, me: SocketAddr, requests: usize) -> (f64, usize) {
     let client = bed.client_of(me);
-    let mut flow = Flow::open(&bed.wire, me);
+    // Half a MiB of window: more than a download that shares the link fills.
+    let options = TcpOptions {
+        mss: Some(1460),
+        window_scale: Some(3),
+        ..TcpOptions::default()
+    };
+    let mut flow = Flow::offering(&bed.wire, me, options);
     for _ in 0..requests {
         flow.ask("/file.bin");
     }
-    let mut taken = 0;
+    let (mut taken, mut accepted) = (0, flow.snd_nxt);
     let rate = thread::scope(|scope| {
         let honest = scope.spawn(|| honest_rate(&client));
         while !honest.is_finished() {
@@ -81,14 +79,14 @@ fn honest_rate_beside(bed: &Bed, me: SocketAddr, requests: usize) -> (f64, usize
                 flow.rcv_nxt = flow.rcv_nxt.wrapping_add(news(&flow, &seen));
                 taken += seen.payload.len();
             }
-            flow.snd_nxt = seen.header.ack;
+            accepted = seen.header.ack;
             flow.send(ACK, b"");
         }
         honest.join().expect("the downloads succeed")
     });
     // Of the requests it may have taken fewer: only what it acknowledged last ends it.
     let last = flow.all(Duration::from_millis(20));
-    flow.snd_nxt = last.last().map_or(flow.snd_nxt, |seen| seen.header.ack);
+    flow.snd_nxt = last.last().map_or(accepted, |seen| seen.header.ack);
     flow.reset();
     (rate, taken)
 }
