@@ -143,6 +143,11 @@ impl Wire {
         SocketAddr::new(STRANGER_V6.parse().expect("an address"), port)
     }
 
+    /// The peer at this port, over both.
+    pub fn strangers(&self, port: u16) -> [SocketAddr; 2] {
+        [self.stranger(port), self.stranger_v6(port)]
+    }
+
     /// A segment to the service, without options and payload.
     pub fn sketch(&self, from: SocketAddr, flags: TcpFlags, seq: u32, ack: u32) -> Sketch {
         let to = if from.is_ipv4() {
@@ -299,6 +304,8 @@ pub struct Flow<'a> {
     pub timestamp: Option<u32>,
     pub my_clock: u32,
     pub syn_ack: Seen,
+    /// The server's FIN is acknowledged.
+    pub has_ended: bool,
 }
 
 impl<'a> Flow<'a> {
@@ -321,22 +328,32 @@ impl<'a> Flow<'a> {
     /// Sends the SYN and waits for the SYN-ACK.
     pub fn half_open(wire: &'a Wire, me: SocketAddr, options: TcpOptions) -> Flow<'a> {
         // Close below the wrap, so that every test crosses it.
-        let iss = u32::MAX - 20;
+        Flow::half_open_at(wire, me, u32::MAX - 20, options)
+    }
+
+    /// The same from this sequence number.
+    pub fn half_open_at(wire: &'a Wire, me: SocketAddr, iss: u32, options: TcpOptions) -> Flow<'a> {
         let mut syn = wire.sketch(me, SYN, iss, 0);
         syn.header.options = options;
         wire.send(&syn.frame());
         let syn_ack = wire.find(ANSWER, |seen| seen.to == me && seen.has(SYN_ACK));
         let syn_ack = syn_ack.expect("a SYN is answered");
         assert_eq!(syn_ack.header.ack, iss.wrapping_add(1));
+        Flow::answered(wire, options, syn_ack)
+    }
+
+    /// Whose SYN with these options got this answer.
+    pub fn answered(wire: &'a Wire, options: TcpOptions, syn_ack: Seen) -> Flow<'a> {
         Flow {
             wire,
-            me,
-            snd_nxt: iss.wrapping_add(1),
+            me: syn_ack.to,
+            snd_nxt: syn_ack.header.ack,
             rcv_nxt: syn_ack.header.seq.wrapping_add(1),
             window: 65_535,
             timestamp: syn_ack.header.options.timestamps.map(|stamp| stamp.value),
             my_clock: options.timestamps.map_or(0, |stamp| stamp.value),
             syn_ack,
+            has_ended: false,
         }
     }
 
@@ -390,28 +407,42 @@ impl<'a> Flow<'a> {
     pub fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         while !enough(&bytes) {
-            let seen = self.next(ANSWER);
-            let seen = seen.unwrap_or_else(|| panic!("no more after {} bytes", bytes.len()));
-            assert!(!seen.has(RST), "reset after {} bytes", bytes.len());
-            if seen.header.seq == self.rcv_nxt {
-                bytes.extend(&seen.payload);
-                let len = u32::try_from(seen.payload.len()).expect("short");
-                self.rcv_nxt = self.rcv_nxt.wrapping_add(len);
-                if let (Some(echo), Some(stamp)) =
-                    (self.timestamp.as_mut(), seen.header.options.timestamps)
-                {
-                    *echo = stamp.value;
-                }
-                if seen.has(FIN) {
-                    self.rcv_nxt = self.rcv_nxt.wrapping_add(1);
-                }
-            }
-            if !seen.payload.is_empty() || seen.has(FIN) {
-                self.my_clock = self.my_clock.wrapping_add(1);
-                self.send(ACK, b"");
-            }
+            self.read_segment(&mut bytes);
         }
         bytes
+    }
+
+    /// The same until the server has ended its side.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while !self.has_ended {
+            self.read_segment(&mut bytes);
+        }
+        bytes
+    }
+
+    fn read_segment(&mut self, bytes: &mut Vec<u8>) {
+        let seen = self.next(ANSWER);
+        let seen = seen.unwrap_or_else(|| panic!("no more after {} bytes", bytes.len()));
+        assert!(!seen.has(RST), "reset after {} bytes", bytes.len());
+        if seen.header.seq == self.rcv_nxt {
+            bytes.extend(&seen.payload);
+            let len = u32::try_from(seen.payload.len()).expect("short");
+            self.rcv_nxt = self.rcv_nxt.wrapping_add(len);
+            if let (Some(echo), Some(stamp)) =
+                (self.timestamp.as_mut(), seen.header.options.timestamps)
+            {
+                *echo = stamp.value;
+            }
+            if seen.has(FIN) {
+                self.rcv_nxt = self.rcv_nxt.wrapping_add(1);
+                self.has_ended = true;
+            }
+        }
+        if !seen.payload.is_empty() || seen.has(FIN) {
+            self.my_clock = self.my_clock.wrapping_add(1);
+            self.send(ACK, b"");
+        }
     }
 
     /// Reads a whole response and compares its body.
@@ -433,6 +464,11 @@ impl<'a> Flow<'a> {
 /// A request for a path.
 pub fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n")
+}
+
+/// A request after whose response the server closes.
+pub fn last_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")
 }
 
 /// Head and rest of a response.

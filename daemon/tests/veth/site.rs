@@ -1,5 +1,6 @@
 //! The served directory: files of any size with content that repeats nowhere, and SHA-256 sums.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,16 @@ impl Site {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
+    }
+
+    /// What lies in it, sorted.
+    pub fn names(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.root()).expect("the directory is readable");
+        let mut names: Vec<OsString> = entries
+            .map(|entry| entry.expect("the directory is readable").file_name())
+            .collect();
+        names.sort();
+        names
     }
 
     /// Writes a file whose content follows from its name.

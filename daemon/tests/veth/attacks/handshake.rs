@@ -223,6 +223,57 @@ fn a_cookie_is_sent_once_and_never_again() {
     bed.healthy();
 }
 
+// That it is good in the period after its own and no longer is tested where the clock is an argument: a period lasts 64 s
+// (`daemon/tcp/src/syn_cookie/tests.rs`).
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn a_cookie_opens_the_connection_it_was_made_for_and_no_other() {
+    let Some(bed) = Bed::with(&[("xdp.syn_gate", "\"off\"")]) else {
+        return;
+    };
+    const LAST: u16 = 300;
+    const IRS: u32 = 7;
+    let from = |me: SocketAddr, port: u16| SocketAddr::new(me.ip(), port);
+    for me in bed.wire.strangers(LAST) {
+        // More of one source than it may have entries.
+        for port in 1..=LAST {
+            let syn = bed.wire.sketch(from(me, port), SYN, IRS, 0);
+            bed.wire.send(&syn.frame());
+        }
+        let syn_ack = bed.wire.find(ANSWER, |seen| seen.to == me);
+        let syn_ack = syn_ack.expect("a SYN-ACK with a cookie");
+        let mut flow = Flow::answered(&bed.wire, TcpOptions::default(), syn_ack);
+        // Another port, another number of the peer; another MSS, and the other period, by the bits that tell them.
+        let wrong = [
+            (LAST + 1, 1, 0),
+            (LAST, 2, 0),
+            (LAST, 1, 1 << 28),
+            (LAST, 1, 1 << 31),
+        ];
+        for (port, ahead, change) in wrong {
+            let cookie = flow.syn_ack.header.seq ^ change;
+            let (seq, ack) = (IRS + ahead, cookie.wrapping_add(1));
+            let me = from(me, port);
+            bed.wire.send(&bed.wire.sketch(me, ACK, seq, ack).frame());
+            let answer = bed.wire.find(ANSWER, |seen| seen.to == me);
+            let answer = answer.expect("a RST").header;
+            assert_eq!((answer.flags, answer.seq), (RST, ack));
+        }
+        flow.send(ACK, b"");
+        flow.ask("/small.bin");
+        flow.read_file(&bed.site.path("small.bin"));
+        flow.reset();
+        for port in 1..LAST {
+            let reset = bed.wire.sketch(from(me, port), RST, IRS + 1, 0);
+            bed.wire.send(&reset.frame());
+        }
+        bed.wire.collect(Duration::from_millis(50));
+    }
+    bed.counted(&["tcp_syn_cookies_accepted"], 2);
+    bed.counted(&["tcp_syn_cookies_failed"], 8);
+    bed.healthy();
+}
+
 #[test]
 #[ignore = "needs root and network namespaces: make test-veth"]
 fn a_segment_from_our_own_address_is_dropped_in_silence() {

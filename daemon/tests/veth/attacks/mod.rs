@@ -10,17 +10,25 @@
 //! | A | floods of SYN, ACK, RST and FIN, reflection, LAND, bogus sources, illegal flags, half-open and hoarded connections, predictable numbers | `handshake` |
 //! | A | hundreds of thousands of SYNs per second beside downloads and new connections | `flood` |
 //! | B | RST, SYN, data, ACK and ICMP from off the path into live transfers; budgets of challenge ACKs; desynchronised peers | `off_path` |
+//! | B | RST, SYN and old duplicates into TIME-WAIT | `time_wait` |
 //! | C | truncation at every length, lying lengths and offsets, absurd options, bad and partial sums, fragments, mutations | `parsing` |
-//! | D | tiny and disordered pieces, SACK games, ACK division, duplicate and optimistic ACKs, closed and tiny windows, slow heads, greed | `resources` |
+//! | D | tiny and disordered pieces, SACK games, ACK division, duplicate ACKs and ACKs of nothing, closed and tiny windows, slow heads | `resources` |
+//! | D | endless pipelines, fast optimistic ACKs | `greed` |
+//! | D | FINs that are never acknowledged, sides that are never ended, windows that never open | `endings` |
 //! | E | VLAN tags, tunnels, padding, group addresses, ARP and NDP poisoning, foreign MAC addresses, answers of the kernel | `link` |
 
+mod endings;
 mod flood;
+mod greed;
 mod handshake;
 mod link;
 mod off_path;
 mod parsing;
 mod resources;
+mod time_wait;
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -42,6 +50,16 @@ const KEPT: u64 = 4 << 20;
 /// Survived everything so far, and waits for the next attack.
 static SURVIVOR: Mutex<Option<Bed>> = Mutex::new(None);
 
+/// One attack by a peer with an IPv4 address, and the same by one with an IPv6 address. Each has to leave nothing behind.
+pub fn over_both_families(attack: impl Fn(&Bed, SocketAddr)) {
+    let Some(mut bed) = Bed::new() else { return };
+    for me in bed.wire.strangers(1) {
+        attack(&bed, me);
+        bed.rebase();
+    }
+    bed.healthy();
+}
+
 /// A daemon under attack.
 pub struct Bed {
     shared: bool,
@@ -57,6 +75,8 @@ pub struct Bed {
 struct Base {
     descriptors: usize,
     resident: u64,
+    /// In the served directory.
+    names: Vec<OsString>,
     report: Report,
 }
 
@@ -71,10 +91,15 @@ impl Bed {
                 ..bed
             });
         };
-        bed.wire.forget();
-        // Its memory and descriptors count from the beginning.
-        bed.base.report = bed.daemon.settle();
+        bed.rebase();
         Some(bed)
+    }
+
+    /// The next attack begins: its counters start here, once nothing is left of the one before. Memory and descriptors
+    /// count from the beginning.
+    pub fn rebase(&mut self) {
+        self.wire.forget();
+        self.base.report = self.daemon.settle();
     }
 
     /// A daemon of one's own that has served a bit: with other settings, or for a test that changes the lab.
@@ -105,6 +130,7 @@ impl Bed {
             report: daemon.settle(),
             descriptors: daemon.descriptors(),
             resident: daemon.resident(),
+            names: site.names(),
         };
         Some(Bed {
             shared: false,
@@ -116,9 +142,23 @@ impl Bed {
         })
     }
 
-    /// A client over kernel TCP.
+    /// A client over kernel TCP and IPv4.
     pub fn client(&self) -> Client<'_> {
         Client::new(&self.lab.client, self.lab.server.ipv4)
+    }
+
+    /// The same over IPv6.
+    pub fn client_v6(&self) -> Client<'_> {
+        Client::new(&self.lab.client, self.lab.server.ipv6)
+    }
+
+    /// The same over the family of this address.
+    pub fn client_of(&self, me: SocketAddr) -> Client<'_> {
+        if me.is_ipv4() {
+            self.client()
+        } else {
+            self.client_v6()
+        }
     }
 
     /// How far a counter has come since the attack began.
@@ -158,13 +198,16 @@ impl Bed {
     /// The end of an attack whose half-open handshakes nobody can take back: a drain ends them, and nothing else is left.
     pub fn healthy_after_drain(self) {
         self.serves();
-        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
         self.assert_small();
         self.daemon.signal(Signal::TERM);
-        self.daemon.ended();
+        let report = self.daemon.ended();
+        assert_none_missing(&self.base, &report);
     }
 
+    /// What the process has of descriptors and memory, and the directory of files.
     fn assert_small(&self) {
+        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
+        assert_eq!(self.site.names(), self.base.names);
         let kept = self.daemon.resident().saturating_sub(self.base.resident);
         assert!(kept <= KEPT, "{} KiB more than before", kept >> 10);
     }
@@ -173,18 +216,22 @@ impl Bed {
     pub fn healthy(self) {
         self.serves();
         let report = self.daemon.settle();
-        assert_eq!(report.get("timers"), 0, "{}", report.text());
-        assert_eq!(self.daemon.descriptors(), self.base.descriptors);
-        assert_eq!(
-            report.get("frames_total"),
-            self.base.report.get("frames_total")
-        );
+        assert_none_missing(&self.base, &report);
         self.assert_small();
         if self.shared {
             *SURVIVOR.lock().expect("nobody panics with it") = Some(self);
         } else {
             self.daemon.finish();
         }
+    }
+}
+
+/// No timer is armed any more, and there are as many frames and blocks as before. That each of them is where it
+/// belongs is in every report (`Report::leftovers`).
+fn assert_none_missing(base: &Base, report: &Report) {
+    assert_eq!(report.get("timers"), 0, "{}", report.text());
+    for total in ["frames_total", "blocks_total"] {
+        assert_eq!(report.get(total), base.report.get(total), "{total}");
     }
 }
 
