@@ -17,6 +17,8 @@ const DIGITS_MAX: usize = 16;
 const EXTENSION_BYTES_MAX: usize = 256;
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
+/// So many pieces are compared one by one: all of a long body would be quadratic.
+const PIECES_MAX: usize = 64;
 /// Around a piece in its buffer: nobody's bytes.
 const MARGIN: usize = 5;
 const UNTOUCHED: u8 = 0xa5;
@@ -81,7 +83,8 @@ fn in_one_buffer(body: &[u8], mut next_len: impl FnMut(usize) -> usize) -> Seen 
         assert!(data <= decoded.data && decoded.data - data <= decoded.taken);
         data = decoded.data;
         at += decoded.taken;
-        assert_eq!(buffer[at..], body[at..], "what follows is not touched");
+        let near = at..(at + MARGIN).min(body.len());
+        assert_eq!(buffer[near.clone()], body[near], "what follows is touched");
     }
     buffer.truncate(data);
     Seen::Body {
@@ -90,12 +93,15 @@ fn in_one_buffer(body: &[u8], mut next_len: impl FnMut(usize) -> usize) -> Seen 
     }
 }
 
-/// Each piece alone between bytes that are nobody's. After each the decoder is where the twin is that has read as much.
+/// The first pieces, each alone between bytes that are nobody's. After each the decoder is where the twin is that has read as much.
 fn in_their_own_buffers(body: &[u8], twin: &Twin, mut next_len: impl FnMut(usize) -> usize) {
     let mut decoder = ChunkDecoder::new();
     let mut data = Vec::new();
     let mut at = 0;
-    while at < body.len() && !decoder.is_done() {
+    for _ in 0..PIECES_MAX {
+        if at == body.len() || decoder.is_done() {
+            break;
+        }
         let len = next_len(at).min(body.len() - at);
         let mut buffer = vec![UNTOUCHED; MARGIN + len + MARGIN];
         buffer[MARGIN..MARGIN + len].copy_from_slice(&body[at..at + len]);
@@ -121,7 +127,7 @@ fn in_their_own_buffers(body: &[u8], twin: &Twin, mut next_len: impl FnMut(usize
             Ok((0, 0))
         );
     }
-    assert_eq!(data, twin.data);
+    assert!(twin.data.starts_with(&data));
 }
 
 /// What is refused is refused with the first byte that nothing could follow, not earlier and not later.
