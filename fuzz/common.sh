@@ -53,6 +53,7 @@ all_targets() {
 
 dictionary() {
     case $1 in
+        http_chunks) echo fuzz/chunks.dict ;;
         http_*) echo fuzz/http.dict ;;
         config) echo fuzz/config.dict ;;
         *) echo "" ;;

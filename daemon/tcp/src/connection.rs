@@ -237,10 +237,12 @@ impl Connection {
         self.finish.is_some() && !self.reset_wanted && !self.owes_ack()
     }
 
-    /// An ACK is to leave now, also from a connection that is over; but a RST has no answer, not even the ACK
-    /// that was owed before it came (RFC 5961 section 3.2).
+    /// An ACK is to leave now, also from a connection that is over as both sides wanted. A RST has no answer, not even
+    /// the ACK that was owed before it came (RFC 5961 section 3.2), and nothing follows one of ours, whatever the driver
+    /// reads until it hears of the end (RFC 9293 section 3.10.5).
     pub(crate) fn owes_ack(&self) -> bool {
-        self.receive.ack_wanted() == AckWanted::Now && self.finish != Some(CloseReason::PeerReset)
+        self.receive.ack_wanted() == AckWanted::Now
+            && matches!(self.finish, None | Some(CloseReason::Finished))
     }
 
     /// The connection is over. A RST is sent if `reset`.

@@ -177,8 +177,7 @@ impl Handshake {
         let flags = TcpFlags::SYN
             .union(TcpFlags::ACK)
             .union(self.offer.ecn.syn_ack_flags(repeats));
-        // The window in a SYN is never scaled (RFC 7323 section 2.2).
-        let window = u16::try_from(config.receive_buffer).unwrap_or(u16::MAX);
+        let window = syn_window(config);
         let mut header = self.header(self.iss, flags, window, config, now);
         header.options.mss = Some(interface_mss(config.mtu, &self.key));
         header.options.window_scale = self.offer.our_scale(config);
@@ -198,7 +197,9 @@ impl Handshake {
         } else {
             flags
         };
-        let window = self.receiver(config).window.field();
+        // No more than the SYN-ACK did: with that the connection begins, and what lies beyond it would not be taken
+        // (RFC 7323 section 2.2; RFC 9293 section 3.8.6).
+        let window = syn_window(config) >> self.offer.our_scale(config).unwrap_or(0);
         self.header(self.iss.add(1), flags, window, config, now)
     }
 
@@ -226,4 +227,9 @@ impl Handshake {
             },
         }
     }
+}
+
+/// Window field of a SYN-ACK, which is never scaled (RFC 7323 section 2.2).
+fn syn_window(config: &StackConfig) -> u16 {
+    u16::try_from(config.receive_buffer).unwrap_or(u16::MAX)
 }

@@ -10,6 +10,7 @@
 //! | `packet` | a frame | every view lies in the frame, is written again as it was read, has the naive checksum |
 //! | `tcp_options` | an option field | agrees with a reader written by the book; survives writing |
 //! | `http_head` | a stream of requests | how it is cut does not matter; framing agrees with httparse and a naive reader |
+//! | `http_chunks` | a chunked body | how it is cut does not matter; agrees with a reader written by the book |
 //! | `http_answer` | fields, target and file | ranges and paths agree with naive twins; answers are well-formed and true |
 //! | `config` | a TOML file | reads or explains itself; what is printed reads back |
 //! | `stack` | operations on a TCP | streams stay what they were, windows are kept, everything ends |
@@ -21,6 +22,7 @@ mod bytes;
 mod config;
 mod flows;
 mod http_answer;
+mod http_chunks;
 mod http_head;
 mod packet;
 mod ranges;
@@ -31,6 +33,7 @@ mod wheel;
 pub use config::config;
 pub use flows::flows;
 pub use http_answer::http_answer;
+pub use http_chunks::http_chunks;
 pub use http_head::http_head;
 pub use packet::packet;
 pub use ranges::ranges;
@@ -60,6 +63,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "http_head",
         run: http_head,
+    },
+    Target {
+        name: "http_chunks",
+        run: http_chunks,
     },
     Target {
         name: "http_answer",

@@ -2,9 +2,12 @@
 //!
 //! Invariants, for every order of events: no panic; bytes that were taken are never taken again, so what is
 //! delivered never changes; segments are well-formed, inside the peer's window and carry bytes that the driver
-//! still has; the own window never shrinks and never promises more than there is; counters add up; and once
+//! still has; the own window never shrinks and never promises more than there is; connections end for a reason that
+//! there was; counters add up; and once
 //! everything is aborted, or the peers are silent for long enough, no connection, no handshake and no timer is left.
 
+mod driver;
+mod opens;
 mod ops;
 mod shadow;
 
@@ -17,10 +20,10 @@ use sluice_tcp::{
     ConnId, Disposition, NewBytes, Receipt, RunLimit, Segment, SegmentDrop, Stack, StackConfig,
     State,
 };
-use sluice_wire::{Ecn, SackBlock, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use sluice_wire::{Ecn, SackBlock, SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, SegmentOp, Seq, Setup, Stamp, Syn};
-use shadow::{Shadow, check_well_formed};
+use ops::{Ack, CONNECTIONS, HALF_OPEN, Op, Report, SegmentOp, Seq, Setup, Stamp, Syn};
+use shadow::{Limits, Shadow, check_well_formed};
 
 const STEPS_MAX: usize = 200;
 /// More than the largest send limit holds segments; a stack that sends more at once does not stop.
@@ -78,11 +81,13 @@ struct Seen {
     established: u64,
     resets: u64,
     refused: u64,
+    icmp: u64,
 }
 
 struct Bench {
     stack: Stack,
     config: StackConfig,
+    limits: Limits,
     now: Instant,
     /// Connections whose last event has not come, and handshakes that the stack remembers.
     live: Vec<Shadow>,
@@ -95,6 +100,7 @@ impl Bench {
     fn new(config: StackConfig, now: Instant) -> Bench {
         Bench {
             stack: Stack::new(config.clone(), now),
+            limits: Limits::new(&config),
             config,
             now,
             live: Vec::new(),
@@ -116,72 +122,25 @@ impl Bench {
             Op::Sleep { days } => self.wait(Duration::from_secs(86_400) * u32::from(days)),
             Op::Timer => self.sleep_until_deadline(),
             Op::Accepting(accepting) => self.stack.set_accepting(accepting),
+            Op::Open { flow } => self.open(flow),
+            Op::Answer {
+                flow,
+                seq,
+                syn,
+                crossing,
+            } => self.answer(flow, seq, syn, crossing),
+            Op::Icmp {
+                flow,
+                error,
+                ref quoted,
+            } => self.icmp(flow, error, quoted),
+            Op::Feedback {
+                flow,
+                part,
+                ace,
+                report,
+            } => self.feedback(flow, part, ace, report),
             _ => self.driver_step(op),
-        }
-    }
-
-    fn driver_step(&mut self, op: &Op) {
-        let (Op::Supply { flow, .. }
-        | Op::SupplyLess { flow }
-        | Op::Consume { flow, .. }
-        | Op::Close { flow }
-        | Op::Abort { flow }
-        | Op::Deadline { flow, .. }) = *op
-        else {
-            return;
-        };
-        let key = key(flow);
-        let Some(at) = self.live.iter().rposition(|shadow| shadow.key == key) else {
-            return;
-        };
-        let Some(id) = self.live[at].id else {
-            return;
-        };
-        if self.live[at].is_handshake {
-            self.driver_step_on_handshake(id, op);
-            return;
-        }
-        let sent = self.stack.send_view(id).map_or(0, |view| view.sent);
-        let shadow = &mut self.live[at];
-        match *op {
-            Op::Supply { bytes, more, .. } => {
-                if !shadow.closed {
-                    shadow.supplied += u64::from(bytes);
-                }
-                self.stack.supply(id, shadow.supplied, more);
-            }
-            Op::SupplyLess { .. } => {
-                if !shadow.closed {
-                    shadow.supplied = sent.max(shadow.sent_end);
-                }
-                self.stack.supply(id, shadow.supplied, false);
-            }
-            Op::Consume { part, .. } => {
-                let unread = shadow.in_order() - shadow.consumed;
-                shadow.consumed += unread * u64::from(part) / 255;
-                self.stack.consume(id, shadow.consumed);
-            }
-            Op::Close { .. } => {
-                shadow.closed = true;
-                self.stack.close(id, self.now);
-            }
-            Op::Deadline { after_ms, .. } => {
-                let at = after_ms.map(|ms| self.now + Duration::from_millis(ms.into()));
-                self.stack.set_deadline(id, at);
-            }
-            _ => self.stack.abort(id),
-        }
-    }
-
-    /// Nothing but an abort means anything to a handshake.
-    fn driver_step_on_handshake(&mut self, id: ConnId, op: &Op) {
-        match *op {
-            Op::Supply { bytes, more, .. } => self.stack.supply(id, bytes.into(), more),
-            Op::Consume { part, .. } => self.stack.consume(id, part.into()),
-            Op::Close { .. } => self.stack.close(id, self.now),
-            Op::Deadline { .. } => self.stack.set_deadline(id, Some(self.now)),
-            Op::Abort { .. } => self.stack.abort(id),
-            _ => {}
         }
     }
 
@@ -199,7 +158,7 @@ impl Bench {
     fn syn(&mut self, flow: u8, seq: u32, syn: Syn) {
         let header = TcpHeader {
             seq,
-            flags: TcpFlags::SYN,
+            flags: syn.flags(),
             window: syn.window,
             options: syn.options(),
             ..ports(flow)
@@ -230,6 +189,17 @@ impl Bench {
         self.give(flow, &header, 0, false);
     }
 
+    fn feedback(&mut self, flow: u8, part: u8, ace: u8, report: Report) {
+        let Some(shadow) = self.of_flow(flow) else {
+            return;
+        };
+        let mut header = shadow.honest(TcpFlags::ACK.with_ace(ace));
+        let out = shadow.sent_end - shadow.acknowledged().min(shadow.sent_end);
+        header.ack = shadow.seq_out(shadow.acknowledged() + out * u64::from(part) / 255);
+        header.options.accecn = Some(report.option());
+        self.give(flow, &header, 0, false);
+    }
+
     fn sack(&mut self, flow: u8, hole: u16, len: u16) {
         let Some(shadow) = self.of_flow(flow) else {
             return;
@@ -247,7 +217,7 @@ impl Bench {
 
     fn any_segment(&mut self, op: &SegmentOp) {
         let mut header = TcpHeader {
-            flags: TcpFlags::from_bits(op.flags.into()),
+            flags: TcpFlags::from_bits(op.flags),
             window: op.window,
             ..ports(op.flow)
         };
@@ -257,12 +227,13 @@ impl Bench {
         }
         if op.junk {
             header.options.mss = Some(op.window);
-            header.options.window_scale = Some(op.flags);
+            header.options.window_scale = Some(op.flags.to_le_bytes()[0]);
             header.options.sack_permitted = true;
         }
+        header.options.accecn = op.accecn.as_ref().map(Report::option);
         // The wire has room for 40 bytes of options.
-        while header.encoded_len() > 60 {
-            header.options.mss = None;
+        if whole_len(&header.options) > 40 {
+            header.options.accecn = None;
         }
         self.give(op.flow, &header, u32::from(op.len), op.refuse);
     }
@@ -294,7 +265,6 @@ impl Bench {
             self.check_reply(known, &segment, reply);
         }
         let is_syn = header.flags.bits() & 0x17 == TcpFlags::SYN.bits();
-        let (mtu, buffer) = (self.config.mtu, self.config.receive_buffer);
         match (receipt.conn, known) {
             (Some(id), Some(at)) if self.live[at].id == Some(id) => {
                 self.live[at].after_segment(&segment, &receipt);
@@ -305,7 +275,7 @@ impl Bench {
             }
             (Some(id), _) if is_syn => {
                 assert!(receipt.pieces.is_empty());
-                self.live.push(Shadow::new(id, &segment, mtu, buffer));
+                self.live.push(Shadow::new(id, &segment, self.limits));
             }
             (Some(id), _) => self.open_by_cookie(id, &segment, &receipt),
             (None, _) => {
@@ -314,7 +284,7 @@ impl Bench {
                     .reply
                     .filter(|reply| is_syn && reply.flags.contains(TcpFlags::SYN));
                 if let Some(cookie) = cookie {
-                    let mut shadow = Shadow::of_cookie(&segment, mtu, buffer);
+                    let mut shadow = Shadow::of_cookie(&segment, self.limits);
                     shadow.check_outgoing(&segment.key, &cookie, &(0..0), self.now);
                     self.cookies.push((self.now, shadow));
                 }
@@ -370,8 +340,8 @@ impl Bench {
         // It is good for a replay too, once the connection is gone.
         let (made_at, mut shadow) = self.cookies[at.expect("a cookie that was given")].clone();
         assert!(self.now.saturating_since(made_at) <= COOKIE_MAX);
-        shadow.on_open(id);
         shadow.before_segment(segment.header);
+        shadow.on_open(id);
         shadow.after_segment(segment, receipt);
         self.live.push(shadow);
     }
@@ -415,9 +385,9 @@ impl Bench {
                 let shadow = self.shadow(out.conn);
                 shadow.check_outgoing(&out.key, &out.header, &out.payload, now);
             }
-            let view = self.stack.send_view(run.conn);
-            let sent_end = self.shadow(run.conn).sent_end;
-            assert!(view.is_none_or(|view| view.sent <= sent_end));
+            if let Some(view) = self.stack.send_view(run.conn) {
+                self.shadow(run.conn).check_sent(&view);
+            }
         }
     }
 
@@ -464,14 +434,29 @@ impl Bench {
         assert!(connections <= CONNECTIONS as usize && half_open <= HALF_OPEN);
         assert!(self.stack.timers() <= self.stack.len());
         assert!(self.stack.time_wait() <= self.config.time_wait);
+        self.check_budgets();
         self.check_counters();
+    }
+
+    /// What windows promise beyond the least of each, and what is in flight beyond that, is in the budgets. A driver that
+    /// says its room has its own.
+    fn check_budgets(&self) {
+        let view = self.stack.buffers();
+        assert!(view.receive.used <= view.receive.total && view.send.used <= view.send.total);
+        let promised: u64 = self.live.iter().map(Shadow::promised_beyond).sum();
+        assert!(
+            promised <= view.receive.total,
+            "{promised} of {:?}",
+            view.receive
+        );
     }
 
     fn check_counters(&self) {
         let (counters, seen) = (self.stack.counters(), &self.seen);
         assert_eq!(counters.segments_in, seen.segments_in);
         assert_eq!(counters.segments_out, seen.segments_out);
-        assert_eq!(counters.accepted, seen.established);
+        assert_eq!(counters.accepted + counters.connected, seen.established);
+        assert_eq!(counters.icmp.iter().sum::<u64>(), seen.icmp);
         assert_eq!(counters.resets_sent, seen.resets);
         assert_eq!(counters.refused, seen.refused);
         // One reason for each that was dropped; a refused out-of-order segment counts without being one, and so does an
@@ -488,10 +473,14 @@ impl Bench {
         while let Some((id, events)) = self.stack.poll_event() {
             self.seen.established += u64::from(events.established);
             let shadow = self.shadow(id);
+            if events.established {
+                shadow.on_established();
+            }
             if events.peer_finished {
                 shadow.on_peer_finished();
             }
-            if events.closed.is_some() {
+            if let Some(reason) = events.closed {
+                shadow.check_end(reason);
                 self.live.retain(|shadow| shadow.id != Some(id));
                 assert_eq!(self.stack.state(id), None);
                 assert_eq!(self.stack.send_view(id), None);
@@ -505,6 +494,7 @@ impl Bench {
         for id in ids {
             let shadow = self.shadow(id);
             if abort {
+                shadow.aborted = true;
                 self.stack.abort(id);
             } else {
                 shadow.closed = true;
@@ -546,6 +536,9 @@ impl Bench {
         assert!(self.stack.is_empty() && self.live.is_empty());
         assert_eq!((self.stack.timers(), self.stack.half_open()), (0, 0));
         assert_eq!(self.stack.next_deadline(), None);
+        let view = self.stack.buffers();
+        assert_eq!((view.receive.used, view.send.used), (0, 0));
+        assert_eq!(self.stack.trails(), 0);
     }
 
     fn of_flow(&self, flow: u8) -> Option<&Shadow> {
@@ -624,6 +617,19 @@ fn aim_at_nothing(op: &SegmentOp, header: &mut TcpHeader) {
     if let Stamp::Absolute(value, echo) = op.timestamp {
         header.options.timestamps = Some(Timestamps { value, echo });
     }
+}
+
+/// Bytes of options with every SACK block.
+fn whole_len(options: &TcpOptions) -> usize {
+    let others = TcpOptions {
+        sack: SackBlocks::EMPTY,
+        ..*options
+    };
+    let sack = match options.sack.len() {
+        0 => 0,
+        blocks => 4 + 8 * blocks,
+    };
+    others.encoded_len() + sack
 }
 
 fn ports(flow: u8) -> TcpHeader {

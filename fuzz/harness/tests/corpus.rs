@@ -67,6 +67,7 @@ replays! {
     frames_are_parsed = "packet",
     option_fields_are_parsed = "tcp_options",
     request_heads_are_parsed = "http_head",
+    chunked_bodies_are_decoded = "http_chunks",
     requests_are_answered = "http_answer",
     configurations_are_read = "config",
     stacks_keep_their_invariants = "stack",

@@ -45,8 +45,11 @@ impl Stack {
     /// The same while the driver stores what comes elsewhere than in its receive buffer: it has room for `room` bytes
     /// from `until` on, no more and no less, until the next [`Self::consume`]. What the window promised before must stay
     /// storable (RFC 9293 section 3.8.6: a window is not to be shrunk), so `until + room` never falls.
+    /// Without effect before the handshake is complete: a SYN promises the receive buffer, and nothing is there yet.
     pub fn consume_with_room(&mut self, conn: ConnId, until: u64, room: u32) {
-        if let Some(connection) = self.get_mut(conn) {
+        if let Some(connection) = self.get_mut(conn)
+            && connection.state.is_synchronized()
+        {
             connection.receive.on_consumed_with_room(until, room);
             self.want_transmit(conn.slot);
         }

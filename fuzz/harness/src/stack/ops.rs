@@ -4,13 +4,14 @@
 //! the decisions are; absolute ones are there too.
 
 use arbitrary::Arbitrary;
-use sluice_tcp::StackConfig;
 use sluice_tcp::clock::Instant;
 use sluice_tcp::config::KeepAlive;
 use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::pacing::PacingConfig;
-use sluice_wire::{TcpOptions, Timestamps};
+use sluice_tcp::skip::SkipConfig;
+use sluice_tcp::{Autotune, StackConfig};
+use sluice_wire::{AccEcnOption, AccEcnOrder, TcpFlags, TcpOptions, Timestamps};
 
 use core::time::Duration;
 
@@ -31,6 +32,45 @@ pub(super) struct Setup {
     secret: u8,
     /// The clock at the start, in 2^20 ns: around 2^32 ms, where timestamps wrap, and elsewhere.
     start: u32,
+    autotune: Option<Tuning>,
+    skip: Option<Skip>,
+    /// In units of 8 s.
+    user_timeout: Option<u8>,
+}
+
+/// Budgets so small that three connections fight for them, in units of 4 KiB.
+#[derive(Arbitrary, Debug)]
+struct Tuning {
+    receive_max: Buffer,
+    receive_budget: u8,
+    send_budget: u8,
+}
+
+impl Tuning {
+    fn config(&self) -> Autotune {
+        Autotune {
+            receive_max: self.receive_max.bytes(),
+            receive_budget: u64::from(self.receive_budget) << 12,
+            send_budget: u64::from(self.send_budget) << 12,
+        }
+    }
+}
+
+/// Tests of optimistic peers.
+#[derive(Arbitrary, Debug)]
+struct Skip {
+    /// In 64 KiB per second.
+    rate: u8,
+    interval: u16,
+}
+
+impl Skip {
+    fn config(&self) -> SkipConfig {
+        SkipConfig {
+            rate: u64::from(self.rate) << 16,
+            interval: 1 + u64::from(self.interval),
+        }
+    }
 }
 
 #[derive(Arbitrary, Debug)]
@@ -84,6 +124,9 @@ impl Setup {
                 interval: Duration::from_secs(75),
                 probes: 3,
             }),
+            autotune: self.autotune.as_ref().map(Tuning::config),
+            skip: self.skip.as_ref().map(Skip::config),
+            user_timeout: self.user_timeout.map(user_timeout),
             ..StackConfig::new(
                 CONNECTIONS,
                 [self.secret; 16],
@@ -95,6 +138,11 @@ impl Setup {
     pub(super) fn start(&self) -> Instant {
         Instant::from_nanos(u64::from(self.start) << 20)
     }
+}
+
+/// A user timeout; 0 is the shortest there is.
+pub(super) fn user_timeout(units: u8) -> Duration {
+    Duration::from_secs(8) * u32::from(units)
 }
 
 #[derive(Arbitrary, Debug)]
@@ -166,6 +214,74 @@ pub(super) enum Op {
     /// To the next deadline.
     Timer,
     Accepting(bool),
+    /// An active open.
+    Open {
+        flow: u8,
+    },
+    /// The peer's SYN to that, with the acknowledgement of ours, or crossing it.
+    Answer {
+        flow: u8,
+        seq: u32,
+        syn: Syn,
+        crossing: bool,
+    },
+    /// An ICMP error that quotes a segment.
+    Icmp {
+        flow: u8,
+        error: Error,
+        quoted: Ack,
+    },
+    CloseReceive {
+        flow: u8,
+    },
+    /// The driver stores elsewhere: it has room for so many times 16 bytes.
+    ConsumeWithRoom {
+        flow: u8,
+        part: u8,
+        room: u16,
+    },
+    UserTimeout {
+        flow: u8,
+        limit: Option<u8>,
+    },
+    WaitsFor {
+        flow: u8,
+        what: u8,
+    },
+    /// An honest acknowledgement of a part of what is out, which says what became of it.
+    Feedback {
+        flow: u8,
+        part: u8,
+        ace: u8,
+        report: Report,
+    },
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Error {
+    Unreachable(u8),
+    TooBig(u16),
+}
+
+/// An AccECN option. The counters are small: what was sent is.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) struct Report {
+    ect1_first: bool,
+    fields: u8,
+    ect0: u16,
+    ce: u16,
+    ect1: u16,
+}
+
+impl Report {
+    pub(super) fn option(&self) -> AccEcnOption {
+        let order = match self.ect1_first {
+            true => AccEcnOrder::Ect1First,
+            false => AccEcnOrder::Ect0First,
+        };
+        let counters = [self.ect0, self.ce, self.ect1].map(u32::from);
+        AccEcnOption::new(order, counters, self.fields % 4)
+    }
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -176,9 +292,15 @@ pub(super) struct Syn {
     timestamps: Option<u32>,
     pub window: u16,
     pub payload_len: u8,
+    /// AE, CWR and ECE: what it offers of ECN, or takes.
+    ace: u8,
 }
 
 impl Syn {
+    pub(super) fn flags(&self) -> TcpFlags {
+        TcpFlags::SYN.with_ace(self.ace)
+    }
+
     pub(super) fn options(&self) -> TcpOptions {
         TcpOptions {
             mss: self.mss,
@@ -193,7 +315,7 @@ impl Syn {
 #[derive(Arbitrary, Debug)]
 pub(super) struct SegmentOp {
     pub flow: u8,
-    pub flags: u8,
+    pub flags: u16,
     pub seq: Seq,
     pub ack: Ack,
     pub window: u16,
@@ -204,6 +326,7 @@ pub(super) struct SegmentOp {
     pub junk: bool,
     /// Whether a segment for nobody is refused by this stack.
     pub refuse: bool,
+    pub accecn: Option<Report>,
 }
 
 #[derive(Arbitrary, Debug)]

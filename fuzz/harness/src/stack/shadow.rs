@@ -2,22 +2,48 @@
 //!
 //! Everything here is derived from the outside: segments that went in, receipts and segments that came out.
 
+mod outgoing;
+
 use core::ops::Range;
 use core::time::Duration;
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::flow_table::FlowKey;
-use sluice_tcp::{ConnId, Disposition, Receipt, Segment, SegmentDrop, SendView, State};
-use sluice_wire::{
-    ChecksumPolicy, Ecn, LinkHeader, MacAddr, Packet, ParseConfig, TcpEmit, TcpFlags, TcpHeader,
-    TcpOptions, VlanTags, checksum,
+use sluice_tcp::{
+    CloseReason, ConnId, Disposition, Receipt, Segment, SegmentDrop, SendView, StackConfig, State,
 };
+use sluice_wire::{TcpFlags, TcpHeader, TcpOptions};
 
-/// Floor that the stack gives to a peer's MSS (CVE-2019-11479).
-const MSS_FLOOR: u16 = 216;
+pub(super) use outgoing::check_well_formed;
 
-/// Timestamps further apart than 2^31 ms have no order (RFC 7323 section 5.5).
-const STAMPS_COMPARE: Duration = Duration::from_secs(24 * 86_400);
+/// A path MTU that was lowered stays for so long (RFC 8899 section 5.1.1).
+const RAISE_AFTER: Duration = Duration::from_secs(600);
+
+/// What a configuration allows each connection.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    mtu: u16,
+    receive_buffer: u32,
+    /// With autotuning.
+    receive_max: u32,
+    has_user_timeout: bool,
+    has_keep_alive: bool,
+    tests_optimists: bool,
+}
+
+impl Limits {
+    pub(super) fn new(config: &StackConfig) -> Limits {
+        let tuned = config.autotune.map_or(0, |autotune| autotune.receive_max);
+        Limits {
+            mtu: config.mtu,
+            receive_buffer: config.receive_buffer,
+            receive_max: tuned.max(config.receive_buffer),
+            has_user_timeout: config.user_timeout.is_some(),
+            has_keep_alive: config.keep_alive.is_some(),
+            tests_optimists: config.skip.is_some(),
+        }
+    }
+}
 
 /// One connection or handshake seen from its peer and its driver.
 #[derive(Clone)]
@@ -27,10 +53,15 @@ pub(super) struct Shadow {
     /// The final ACK has not come.
     pub is_handshake: bool,
     pub key: FlowKey,
-    mtu: u16,
-    receive_buffer: u32,
+    limits: Limits,
+    /// Opened by the stack.
+    is_active: bool,
+    /// The peer's SYN was taken: what is below is known.
+    is_agreed: bool,
     syn: TcpOptions,
     irs: u32,
+    /// Some SYN of the peer had a flag of ECN.
+    has_ecn: bool,
     /// Of the stack, once it was seen.
     pub iss: Option<u32>,
     /// Our shift, once offered.
@@ -45,9 +76,24 @@ pub(super) struct Shadow {
     acked_out: u64,
     /// Where the peer's stream ends, once an event said so.
     finished_at: Option<u64>,
+    /// RCV.NXT without the FIN, as the stack told it last.
+    delivered: u64,
+    /// What the driver said that it stores from what it consumed on, since it last said that it reads.
+    pub room: Option<u32>,
+    pub was_driven: bool,
+    /// Nothing is read any more: `taken` is then what may have been taken.
+    pub receive_closed: bool,
 
     pub supplied: u64,
     pub closed: bool,
+    pub aborted: bool,
+    /// Whether it was ever without a user timeout, and with one: its end may be told later than it was decided.
+    user_timeouts: [bool; 2],
+    is_established: bool,
+    /// An ICMP error ended the open.
+    pub refused: bool,
+    /// What a router said of the path, and until when nothing longer may leave.
+    path: Option<(u16, Instant)>,
     /// End of what was sent, in sequence space.
     pub sent_end: u64,
     /// Highest acknowledgement of the peer.
@@ -62,57 +108,97 @@ pub(super) struct Shadow {
     state: State,
     /// An acceptable RST came: nothing is said any more.
     reset: bool,
+    /// One left: that was the last word.
+    has_reset: bool,
 }
 
 impl Shadow {
     /// A handshake that the stack remembers.
-    pub(super) fn new(id: ConnId, segment: &Segment<'_>, mtu: u16, receive_buffer: u32) -> Shadow {
-        Shadow::handshake(Some(id), segment, mtu, receive_buffer)
+    pub(super) fn new(id: ConnId, segment: &Segment<'_>, limits: Limits) -> Shadow {
+        Shadow::handshake(Some(id), segment, limits)
     }
 
-    fn handshake(
-        id: Option<ConnId>,
-        segment: &Segment<'_>,
-        mtu: u16,
-        receive_buffer: u32,
-    ) -> Shadow {
-        let header = segment.header;
-        Shadow {
+    fn handshake(id: Option<ConnId>, segment: &Segment<'_>, limits: Limits) -> Shadow {
+        let mut shadow = Shadow {
             id,
             is_handshake: true,
-            key: segment.key,
-            mtu,
-            receive_buffer,
-            syn: header.options,
-            irs: header.seq,
+            state: State::SynReceived,
+            ..Shadow::unheard(segment.key, limits)
+        };
+        shadow.agree(segment.header);
+        shadow
+    }
+
+    /// An active open.
+    pub(super) fn active(id: ConnId, key: FlowKey, limits: Limits) -> Shadow {
+        Shadow {
+            id: Some(id),
+            is_active: true,
+            ..Shadow::unheard(key, limits)
+        }
+    }
+
+    /// Nothing came from the peer.
+    fn unheard(key: FlowKey, limits: Limits) -> Shadow {
+        Shadow {
+            id: None,
+            is_handshake: false,
+            key,
+            limits,
+            is_active: false,
+            is_agreed: false,
+            syn: TcpOptions::default(),
+            irs: 0,
+            has_ecn: false,
             iss: None,
             scale: 0,
             taken: Vec::new(),
             consumed: 0,
-            edge: u64::from(receive_buffer.min(65_535)),
+            edge: u64::from(limits.receive_buffer.min(65_535)),
             acked_out: 0,
             finished_at: None,
+            delivered: 0,
+            room: None,
+            was_driven: false,
+            receive_closed: false,
             supplied: 0,
             closed: false,
+            aborted: false,
+            user_timeouts: [!limits.has_user_timeout, limits.has_user_timeout],
+            is_established: false,
+            refused: false,
+            path: None,
             sent_end: 0,
             acked_in: 0,
             acknowledged: 0,
-            window_max: u32::from(header.window),
-            stamps: header
-                .options
-                .timestamps
-                .map(|ts| ts.value)
-                .into_iter()
-                .collect(),
+            window_max: 0,
+            stamps: Vec::new(),
             last_stamp_out: None,
-            state: State::SynReceived,
+            state: State::SynSent,
             reset: false,
+            has_reset: false,
+        }
+    }
+
+    /// The peer's SYN, and with it what both will use.
+    fn agree(&mut self, header: &TcpHeader) {
+        self.is_agreed = true;
+        // Nothing but the SYN was out.
+        self.acked_in = 0;
+        self.syn = header.options;
+        self.irs = header.seq;
+        self.has_ecn |= header.flags.ace() != 0;
+        // The window in a SYN is never scaled (RFC 7323 section 2.2).
+        self.window_max = u32::from(header.window);
+        self.stamps = self.syn.timestamps.iter().map(|ts| ts.value).collect();
+        if self.syn.window_scale.is_none() {
+            self.scale = 0;
         }
     }
 
     /// The handshake that a cookie holds for a peer: without timestamps it has room for the MSS alone.
-    pub(super) fn of_cookie(segment: &Segment<'_>, mtu: u16, receive_buffer: u32) -> Shadow {
-        let mut shadow = Shadow::handshake(None, segment, mtu, receive_buffer);
+    pub(super) fn of_cookie(segment: &Segment<'_>, limits: Limits) -> Shadow {
+        let mut shadow = Shadow::handshake(None, segment, limits);
         if !shadow.has_timestamps() {
             shadow.syn.window_scale = None;
             shadow.syn.sack_permitted = false;
@@ -134,8 +220,46 @@ impl Shadow {
         self.is_handshake = false;
     }
 
+    pub(super) fn on_established(&mut self) {
+        assert!(!self.is_established, "established twice");
+        self.is_established = true;
+    }
+
+    pub(super) fn limit_time(&mut self, is_limited: bool) {
+        self.user_timeouts[usize::from(is_limited)] = true;
+    }
+
+    /// The driver reads a part of what is there: all for 255.
+    pub(super) fn consume(&mut self, part: u8) {
+        let unread = self.delivered() - self.consumed;
+        self.consumed += unread * u64::from(part) / 255;
+    }
+
+    /// Bytes of the peer's stream that were delivered, without its FIN.
+    fn delivered(&self) -> u64 {
+        if self.receive_closed {
+            self.delivered
+        } else {
+            self.in_order()
+        }
+    }
+
+    /// Everything below may be stored.
+    fn limit(&self) -> u64 {
+        self.consumed + u64::from(self.room.unwrap_or(self.limits.receive_max))
+    }
+
+    /// Bytes that the window promises beyond what every connection may have.
+    pub(super) fn promised_beyond(&self) -> u64 {
+        if self.was_driven || self.finished_at.is_some() {
+            return 0;
+        }
+        let least = self.consumed + u64::from(self.limits.receive_buffer);
+        self.edge.saturating_sub(least)
+    }
+
     /// Bytes of the peer's stream that are there without a gap.
-    pub(super) fn in_order(&self) -> u64 {
+    fn in_order(&self) -> u64 {
         match self.taken.first() {
             Some(first) if first.start == 0 => first.end,
             _ => 0,
@@ -146,7 +270,7 @@ impl Shadow {
     pub(super) fn rcv_nxt(&self) -> u32 {
         self.irs
             .wrapping_add(1)
-            .wrapping_add(low(self.acked_out.max(self.in_order())))
+            .wrapping_add(low(self.acked_out.max(self.delivered())))
     }
 
     pub(super) fn edge_seq(&self) -> u32 {
@@ -184,7 +308,12 @@ impl Shadow {
         if let Some(timestamps) = header.options.timestamps {
             self.stamps.push(timestamps.value);
         }
+        if header.flags.contains(TcpFlags::SYN) {
+            self.has_ecn |= header.flags.ace() != 0;
+        }
         if header.flags.contains(TcpFlags::ACK) {
+            // Of what a cookie has agreed on nothing but the flags of this ACK may tell (RFC 9768 section 5.1).
+            self.has_ecn |= self.id.is_none() && header.flags.ace() != 0;
             let distance = header
                 .ack
                 .wrapping_sub(self.seq_out(self.acked_in))
@@ -204,14 +333,29 @@ impl Shadow {
                 "bytes of a segment that was dropped"
             );
             let end = Disposition::Dropped(SegmentDrop::ConnectionReset);
-            self.reset |= receipt.disposition == end;
+            if receipt.disposition == end {
+                // Of a SYN it may have been the offer of ECN that was refused (RFC 3168 section 6.1.1.1).
+                self.reset |= self.is_agreed;
+                self.refused |= !self.is_agreed;
+            }
             return;
         }
         assert!(receipt.trusted, "accepted and not trusted");
         assert!(!header.flags.contains(TcpFlags::RST));
         let is_syn = header.flags.contains(TcpFlags::SYN);
+        if !self.is_agreed {
+            assert!(is_syn && receipt.pieces.is_empty());
+            let acknowledges = header.flags.contains(TcpFlags::ACK);
+            assert!(!acknowledges || (self.iss.is_some() && header.ack == self.seq_out(0)));
+            self.agree(header);
+            return;
+        }
         let shift = if is_syn { 0 } else { self.peer_scale() };
         self.window_max = self.window_max.max(u32::from(header.window) << shift);
+        if self.receive_closed {
+            assert!(receipt.pieces.is_empty(), "nobody reads");
+            self.throw_away(receipt.payload_start, segment.payload_len);
+        }
         if receipt.pieces.is_empty() {
             return;
         }
@@ -225,12 +369,28 @@ impl Shadow {
         let mut at = u64::try_from(receipt.payload_start).unwrap_or(0);
         for piece in receipt.pieces.clone() {
             assert!(at <= piece.start && piece.start < piece.end && piece.end <= end);
-            let room = self.consumed + u64::from(self.receive_buffer);
-            assert!(piece.end <= room.max(self.edge), "beyond the buffer");
+            assert!(piece.end <= self.edge, "beyond the window");
             assert!(self.finished_at.is_none(), "after the end of the stream");
             at = piece.end;
             self.take(piece);
         }
+    }
+
+    /// What is not read may have been taken as far as the window reaches, and is not told.
+    fn throw_away(&mut self, start: i64, len: u32) {
+        let end = u64::try_from(start + i64::from(len)).unwrap_or(0);
+        let mut thrown = u64::try_from(start).unwrap_or(0)..end.min(self.edge);
+        if thrown.is_empty() {
+            return;
+        }
+        self.taken.retain(|held| {
+            let touches = held.start <= thrown.end && thrown.start <= held.end;
+            if touches {
+                thrown = thrown.start.min(held.start)..thrown.end.max(held.end);
+            }
+            !touches
+        });
+        self.take(thrown);
     }
 
     /// The bytes are new: what came first stays.
@@ -253,7 +413,12 @@ impl Shadow {
 
     /// After every step: what the stack says of itself agrees with what was seen.
     pub(super) fn check(&mut self, delivered: u64, view: &SendView, state: State) {
-        assert_eq!(delivered, self.in_order());
+        assert!(self.delivered <= delivered && delivered <= self.in_order());
+        assert!(self.receive_closed || delivered == self.in_order());
+        self.delivered = delivered;
+        if self.receive_closed {
+            self.consumed = delivered;
+        }
         assert!(
             self.acknowledged <= view.acknowledged,
             "acknowledged goes back"
@@ -266,8 +431,48 @@ impl Shadow {
         assert!(view.acknowledged <= view.sent && view.sent <= self.supplied);
         // Below what was sent only while the peer's window is closed: nothing of it is needed until a probe is due.
         assert!(view.acknowledged <= view.horizon);
-        assert!(view.sent <= self.sent_end, "nothing was sent");
+        self.check_sent(view);
+        assert_eq!(self.is_agreed, state != State::SynSent);
         self.check_transition(state);
+    }
+
+    /// What it says it sent was seen, but for a segment that is held back to test the peer.
+    pub(super) fn check_sent(&self, view: &SendView) {
+        let held = u64::from(self.limits.tests_optimists) * u64::from(self.limits.mtu);
+        assert!(view.sent <= self.sent_end + held, "nothing was sent");
+    }
+
+    /// Whether a sequence number may be one between SND.UNA and SND.NXT.
+    pub(super) fn may_be_in_flight(&self, seq: u32, view: &SendView) -> bool {
+        let from = seq.wrapping_sub(self.seq_out(view.acknowledged));
+        u64::from(from) < view.sent.max(self.sent_end) - view.acknowledged
+    }
+
+    pub(super) fn on_path_lowered(&mut self, mtu: u16, now: Instant) {
+        // Zero is of a router that does not say (RFC 1191 section 5).
+        if mtu > 0 {
+            self.path = Some((mtu, now + RAISE_AFTER));
+        }
+    }
+
+    /// It ended for a reason that there was.
+    pub(super) fn check_end(&self, reason: CloseReason) {
+        let is_opening = self.is_active && !self.is_established;
+        let known = match reason {
+            CloseReason::Finished => self.closed && self.finished_at.is_some(),
+            CloseReason::Refused | CloseReason::Unreachable => is_opening && self.refused,
+            CloseReason::PeerReset => self.reset,
+            CloseReason::Aborted => self.aborted || (is_opening && self.closed),
+            CloseReason::UserTimeout => self.user_timeouts[1],
+            CloseReason::DataNotRead => self.closed && self.receive_closed,
+            CloseReason::OptimisticAck => self.limits.tests_optimists,
+            CloseReason::KeepAliveTimeout => self.limits.has_keep_alive,
+            CloseReason::HandshakeTimeout => !self.is_established,
+            CloseReason::FinWaitTimeout => self.closed,
+            CloseReason::RetransmissionTimeout => self.user_timeouts[0],
+            CloseReason::NoProgress => true,
+        };
+        assert!(known, "{reason:?}");
     }
 
     fn check_transition(&mut self, next: State) {
@@ -275,7 +480,8 @@ impl Shadow {
             CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynReceived, SynSent,
         };
         let allowed = match self.state {
-            SynSent | SynReceived => next != SynSent,
+            SynSent => true,
+            SynReceived => next != SynSent,
             Established => !matches!(next, SynSent | SynReceived),
             FinWait1 => matches!(next, FinWait1 | FinWait2 | Closing),
             FinWait2 => next == FinWait2,
@@ -291,216 +497,11 @@ impl Shadow {
     /// An event said that the peer's stream is at its end.
     pub(super) fn on_peer_finished(&mut self) {
         assert_eq!(self.finished_at, None, "finished twice");
-        self.finished_at = Some(self.in_order());
-    }
-
-    /// A segment of the stack: well-formed, within every limit that was named, and not going back.
-    pub(super) fn check_outgoing(
-        &mut self,
-        key: &FlowKey,
-        header: &TcpHeader,
-        payload: &Range<u64>,
-        now: Instant,
-    ) {
-        assert_eq!(*key, self.key);
-        assert!(!self.reset, "an answer to a RST");
-        check_well_formed(key, header, payload);
-        assert!(header.flags.contains(TcpFlags::ACK));
-        self.check_stamp(header, now);
-        if header.flags.contains(TcpFlags::SYN) {
-            self.check_syn_ack(header, payload);
-            return;
-        }
-        let options = &header.options;
-        assert!(options.mss.is_none() && options.window_scale.is_none() && !options.sack_permitted);
-        self.check_acknowledgement(header);
-        self.check_blocks(header);
-        if !payload.is_empty() || header.flags.contains(TcpFlags::FIN) {
-            self.check_payload(header, payload);
-        }
-    }
-
-    fn check_syn_ack(&mut self, header: &TcpHeader, payload: &Range<u64>) {
-        assert_eq!(header.flags.with_ace(0), TcpFlags::SYN | TcpFlags::ACK);
-        // None, classic ECN, or AccECN with the codepoint of the SYN (RFC 9768 table 2).
-        assert!([0, 1, 2, 3, 4, 6].contains(&header.flags.ace()));
-        assert!(payload.is_empty());
-        assert_eq!(header.ack, self.irs.wrapping_add(1));
-        assert_eq!(*self.iss.get_or_insert(header.seq), header.seq);
-        let options = &header.options;
-        assert!(options.mss.is_some_and(|mss| mss <= self.mtu));
-        assert_eq!(
-            options.window_scale.is_some(),
-            self.syn.window_scale.is_some()
-        );
-        assert_eq!(options.sack_permitted, self.syn.sack_permitted);
-        assert!(options.sack.is_empty());
-        self.scale = options.window_scale.unwrap_or(0);
-        assert!(self.scale <= 14);
-        assert!(u32::from(header.window) <= self.receive_buffer);
-        self.edge = self.edge.max(u64::from(header.window));
-    }
-
-    fn check_stamp(&mut self, header: &TcpHeader, now: Instant) {
-        let Some(timestamps) = header.options.timestamps else {
-            let is_reset = header.flags.contains(TcpFlags::RST);
-            assert!(
-                is_reset || !self.has_timestamps(),
-                "a segment without timestamps"
-            );
-            return;
-        };
-        assert!(self.has_timestamps(), "timestamps that were not negotiated");
-        if let Some((last, at)) = self.last_stamp_out
-            && now.saturating_since(at) < STAMPS_COMPARE
-        {
-            let ahead = timestamps.value.wrapping_sub(last).cast_signed();
-            assert!(ahead >= 0, "TSval goes back");
-        }
-        self.last_stamp_out = Some((timestamps.value, now));
-        assert!(self.stamps.contains(&timestamps.echo), "an echo of nothing");
-    }
-
-    fn check_acknowledgement(&mut self, header: &TcpHeader) {
-        let ahead = header
-            .ack
-            .wrapping_sub(self.irs.wrapping_add(1).wrapping_add(low(self.acked_out)));
-        let ack = self.acked_out + u64::from(ahead);
-        let in_order = self.in_order();
-        // One more with the FIN.
-        assert!(ack <= in_order + 1, "acknowledges what did not come");
-        assert!(ack >= in_order, "does not acknowledge what came");
-        self.acked_out = ack;
-        if header.flags.contains(TcpFlags::RST) {
-            // Its window means nothing to anybody.
-            return;
-        }
-        let unit = 1_u64 << self.scale;
-        let edge = ack + (u64::from(header.window) << self.scale);
-        assert!(
-            edge + unit > self.edge,
-            "the window shrinks: {edge} after {}",
-            self.edge
-        );
-        let most = self.consumed + u64::from(self.receive_buffer);
-        assert!(
-            edge <= most + unit,
-            "promises more than there is: {edge} of {most}"
-        );
-        self.edge = self.edge.max(edge);
-    }
-
-    fn check_blocks(&self, header: &TcpHeader) {
-        let blocks = header.options.sack.as_slice();
-        assert!(blocks.is_empty() || self.syn.sack_permitted);
-        let start = self.stream_start();
-        // Positions relative to RCV.NXT, which no block is 2^31 away from.
-        let nxt = i128::from(self.acked_out);
-        let position = |seq: u32| {
-            let from_nxt = seq.wrapping_sub(start.wrapping_add(low(self.acked_out)));
-            nxt + i128::from(from_nxt.cast_signed())
-        };
-        for (index, block) in blocks.iter().enumerate() {
-            let (from, to) = (position(block.start), position(block.end));
-            assert!(0 <= from && from < to, "{from}..{to} is no block");
-            assert!(
-                index == 0 || from > nxt,
-                "only the first can be a duplicate"
-            );
-            let held = self
-                .taken
-                .iter()
-                .any(|held| i128::from(held.start) <= from && to <= i128::from(held.end));
-            assert!(held, "{from}..{to} never came: {:?}", self.taken);
-        }
-    }
-
-    fn check_payload(&mut self, header: &TcpHeader, payload: &Range<u64>) {
-        assert!(!header.flags.contains(TcpFlags::RST));
-        assert!(
-            self.state.is_synchronized(),
-            "data before the handshake is complete"
-        );
-        assert_eq!(header.seq, self.seq_out(payload.start));
-        assert!(
-            payload.end <= self.supplied,
-            "bytes that the driver does not have"
-        );
-        // The driver has given back what is acknowledged.
-        assert!(payload.is_empty() || payload.start >= self.acknowledged);
-        let fin = header.flags.contains(TcpFlags::FIN);
-        assert!(!fin || (self.closed && payload.end == self.supplied));
-        if payload.end > self.sent_end {
-            // One byte may probe a closed window.
-            let edge = self.acknowledged + u64::from(self.window_max.max(1));
-            assert!(
-                payload.end <= edge,
-                "{} is beyond the window {edge}",
-                payload.end
-            );
-        }
-        self.sent_end = self.sent_end.max(payload.end + u64::from(fin));
-        let len = payload.end - payload.start;
-        let options = header.encoded_len() - 20;
-        let mss = self
-            .syn
-            .mss
-            .filter(|mss| *mss > 0)
-            .unwrap_or(if self.key.local().is_ipv4() {
-                536
-            } else {
-                1220
-            });
-        let mss = u64::from(mss.max(MSS_FLOOR));
-        assert!(
-            len + options as u64 <= mss,
-            "longer than the MSS of the peer"
-        );
-        let ip = if self.key.local().is_ipv4() { 20 } else { 40 };
-        assert!(len + (ip + header.encoded_len()) as u64 <= u64::from(self.mtu));
+        self.finished_at = Some(self.delivered());
     }
 
     fn peer_scale(&self) -> u8 {
         self.syn.window_scale.map_or(0, |scale| scale.min(14))
-    }
-}
-
-/// What holds of every segment of a stack, whatever it is about: it can be written, and reads as the same.
-pub(super) fn check_well_formed(key: &FlowKey, header: &TcpHeader, payload: &Range<u64>) {
-    assert_eq!(
-        (header.src_port, header.dst_port),
-        (key.local_port(), key.remote_port())
-    );
-    let has = |flag| header.flags.contains(flag);
-    assert!(!has(TcpFlags::URG) && header.urgent == 0);
-    let exclusive = [TcpFlags::SYN, TcpFlags::FIN, TcpFlags::RST];
-    assert!(exclusive.into_iter().filter(|flag| has(*flag)).count() <= 1);
-    assert!(payload.start <= payload.end);
-    let payload_len = usize::try_from(payload.end - payload.start).expect("a segment");
-    let emit = TcpEmit {
-        link: &LinkHeader {
-            dst: MacAddr([2, 0, 0, 0, 0, 1]),
-            src: MacAddr([2, 0, 0, 0, 0, 2]),
-            vlan: VlanTags::NONE,
-        },
-        src: key.local(),
-        dst: key.remote(),
-        ecn: Ecn::NotEct,
-        header,
-        payload_len,
-    };
-    let mut head = [0; TcpEmit::MAX_HEADERS];
-    let unsealed = emit.emit(&mut head).expect("a packet can hold it");
-    let len = unsealed.headers_len();
-    unsealed.seal_full(&mut head, checksum::Sum::default());
-    let read = sluice_wire::parse(&head[..len], len + payload_len, &ParseConfig::default());
-    let Ok(Packet::Tcp(read)) = read else {
-        panic!("{read:?}");
-    };
-    assert_eq!((read.header, read.payload_len), (*header, payload_len));
-    if payload_len == 0 {
-        let verdict = read.verify_checksum([&head[..len]], ChecksumPolicy::Verify);
-        assert_eq!(verdict, Ok(()));
     }
 }
 
