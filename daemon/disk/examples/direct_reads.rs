@@ -98,7 +98,7 @@ fn main() {
     let only = arguments.next().unwrap_or_default();
     let path = Path::new(&path);
     let size = std::fs::metadata(path).expect("the file").len();
-    assert!(size % BLOCK_BYTES as u64 == 0, "whole blocks");
+    assert!(size.is_multiple_of(BLOCK_BYTES as u64), "whole blocks");
     let blocks = size / BLOCK_BYTES as u64;
     for pattern in [Pattern::RandomCold, Pattern::WholeCold, Pattern::WholeWarm] {
         if !format!("{pattern:?}").starts_with(&only) {
