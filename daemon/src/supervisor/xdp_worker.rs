@@ -233,7 +233,7 @@ impl Builder<'_> {
                 },
                 offer: EcnLevel::Off,
             },
-            rto: RtoConfig::default(),
+            rto: RtoConfig::default().with_min(self.config.tcp.rto_min),
             keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
                 idle,
                 interval: KEEP_ALIVE_INTERVAL,

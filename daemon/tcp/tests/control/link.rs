@@ -470,11 +470,7 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         } else {
             EcnConfig::OFF
         },
-        rto: RtoConfig {
-            min: setup.rto_min,
-            granularity: setup.rto_min,
-            ..RtoConfig::default()
-        },
+        rto: RtoConfig::default().with_min(setup.rto_min),
         ..StackConfig::new(
             16,
             [7; 16],
