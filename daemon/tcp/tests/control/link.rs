@@ -72,6 +72,7 @@ pub struct Setup {
     pub path: Path,
     pub ecn: bool,
     pub pacing: bool,
+    pub quanta: PacingConfig,
     pub seed: u64,
     /// How late the loop wakes up.
     pub late: Duration,
@@ -91,6 +92,7 @@ impl Setup {
             path,
             ecn: true,
             pacing: true,
+            quanta: PacingConfig::default(),
             seed: 1,
             late: Duration::from_micros(60),
             rto_min: Duration::from_millis(200),
@@ -464,7 +466,7 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         mtu: 1_500,
         send_limit: 64 << 20,
         congestion: setup.algorithm,
-        pacing: setup.pacing.then(PacingConfig::default),
+        pacing: setup.pacing.then_some(setup.quanta),
         ecn: if setup.ecn {
             EcnConfig::ACCEPT
         } else {
