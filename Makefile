@@ -38,6 +38,7 @@ test-unit: setup ## Unit, property, verdict and in-memory tests
 	@mkdir -p $(LOGS)
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --workspace $(LOGGED)
 
+# The wake-ups of the daemon's control border have their model among the unit tests (daemon/tests/control_model.rs).
 test-loom: setup ## Ring indices and the disk threads' semaphore under every interleaving that loom finds
 	@mkdir -p $(LOGS)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test $(CARGO_FLAGS) --release -p sluice-afxdp -p sluice-disk --lib loom_ $(LOGGED)

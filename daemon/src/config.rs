@@ -139,6 +139,8 @@ pub struct Tcp {
     /// Bytes in flight on one connection at most (64 KiB to 1 GiB), as far as its congestion window asks for them and
     /// the file blocks of the worker are not needed by others.
     pub send_buffer_max: u32,
+    /// Floor of the retransmission time-out (RFC 6298 section 2.4), 10 ms to 3 s.
+    pub rto_min: Duration,
     /// Idle time before a keep-alive probe; `None` is off, the default RFC 9293 section 3.8.4 demands (MUST-25).
     pub keepalive: Option<Duration>,
     /// Time for which a peer may leave data unacknowledged before it is reset (RFC 9293 section 3.9.1.8); `None` gives
@@ -369,6 +371,8 @@ impl Default for Tcp {
             mss: None,
             // Twice what fills 10 Gbit/s at 100 ms.
             send_buffer_max: 256 << 20,
+            // That of Linux, which peers are used to.
+            rto_min: Duration::from_millis(200),
             keepalive: None,
             user_timeout: None,
         }

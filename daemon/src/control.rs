@@ -6,16 +6,19 @@
 //! a flood of SYNs says so by one word. Two
 //! eventfds end the sleep of either side; a worker in its loop pays one relaxed store a turn.
 //!
+//! No wake-up is lost because either side tells first and rings then, and the other clears first and looks then:
+//! `tests/control_model.rs` has loom try every order of it, `tests/control.rs` the eventfds themselves.
+//!
 //! `R` is the report of the transport: the border does not look into it.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
+
 use crossbeam_queue::ArrayQueue;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use sluice_tcp::clock::Instant;
-use std::sync::Arc;
+
+use crate::sync::{AtomicBool, AtomicU64, Bell, BellFd, Ordering};
 
 /// Boxes under way at once: one at the worker, one on its way back.
 const REPORTS: usize = 2;
@@ -43,8 +46,8 @@ struct Shared<R> {
     turns: AtomicU64,
     flooded: AtomicBool,
     finished: AtomicBool,
-    worker_wake: OwnedFd,
-    control_wake: OwnedFd,
+    worker_wake: Bell,
+    control_wake: Bell,
 }
 
 /// The end of the control thread.
@@ -65,7 +68,6 @@ pub struct WorkerControl<R> {
 /// # Errors
 /// eventfd(2) failed: out of descriptors.
 pub fn channel<R>() -> Result<(ControlSide<R>, WorkerControl<R>), Errno> {
-    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     let shared = Arc::new(Shared {
         drain_at: AtomicU64::new(NOT_DRAINING),
         requests: ArrayQueue::new(REPORTS),
@@ -73,8 +75,8 @@ pub fn channel<R>() -> Result<(ControlSide<R>, WorkerControl<R>), Errno> {
         turns: AtomicU64::new(0),
         flooded: AtomicBool::new(false),
         finished: AtomicBool::new(false),
-        worker_wake: eventfd(0, flags)?,
-        control_wake: eventfd(0, flags)?,
+        worker_wake: Bell::new()?,
+        control_wake: Bell::new()?,
     });
     let worker = WorkerControl {
         shared: Arc::clone(&shared),
@@ -92,7 +94,7 @@ impl<R> ControlSide<R> {
         let word = deadline.as_nanos().min(NOT_DRAINING - 1);
         // A: pairs with A in `WorkerControl::take`.
         self.shared.drain_at.store(word, Ordering::Release);
-        wake(&self.shared.worker_wake);
+        self.shared.worker_wake.ring();
     }
 
     /// Asks for a report in `report`, whose allocation is reused.
@@ -101,7 +103,7 @@ impl<R> ControlSide<R> {
     /// Gives the box back while two others are already asked for.
     pub fn snapshot(&self, report: Box<R>) -> Result<(), Box<R>> {
         self.shared.requests.push(report)?;
-        wake(&self.shared.worker_wake);
+        self.shared.worker_wake.ring();
         Ok(())
     }
 
@@ -117,7 +119,7 @@ impl<R> ControlSide<R> {
         let end = crate::clock::monotonic() + patience;
         loop {
             // Cleared before the queue is looked at, so a report that comes after the look wakes the poll.
-            clear(&self.shared.control_wake);
+            self.shared.control_wake.clear();
             if let Some(report) = self.take_report() {
                 return Some(report);
             }
@@ -125,7 +127,7 @@ impl<R> ControlSide<R> {
             if self.finished() || left.is_zero() {
                 return self.take_report();
             }
-            sleep(self.report_fd(), left);
+            self.shared.control_wake.sleep(left);
         }
     }
 
@@ -133,7 +135,7 @@ impl<R> ControlSide<R> {
     /// [`Self::report_fd`] readable. The end of the worker stays visible in [`Self::finished`].
     pub fn discard_late_reports(&self) {
         // In this order, as in `wait_report`.
-        clear(&self.shared.control_wake);
+        self.shared.control_wake.clear();
         while self.take_report().is_some() {}
     }
 
@@ -141,7 +143,7 @@ impl<R> ControlSide<R> {
     #[must_use]
     pub fn is_flooded(&self) -> bool {
         // Cleared before the look, so that a change after it wakes again.
-        clear(&self.shared.control_wake);
+        self.shared.control_wake.clear();
         // The word stands for itself: nothing else is read because of it.
         self.shared.flooded.load(Ordering::Relaxed)
     }
@@ -149,8 +151,8 @@ impl<R> ControlSide<R> {
     /// Readable after a report was published, when a flood begins or ends, and when the worker ends;
     /// [`Self::wait_report`], [`Self::discard_late_reports`] and [`Self::is_flooded`] clear it.
     #[must_use]
-    pub fn report_fd(&self) -> BorrowedFd<'_> {
-        self.shared.control_wake.as_fd()
+    pub fn report_fd(&self) -> BellFd<'_> {
+        self.shared.control_wake.fd()
     }
 
     /// Turns of the worker's loop so far. A watchdog that sees the same number twice asks for a snapshot first:
@@ -171,14 +173,14 @@ impl<R> ControlSide<R> {
 impl<R> WorkerControl<R> {
     /// Readable when a command waits; belongs into the worker's poll set.
     #[must_use]
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.shared.worker_wake.as_fd()
+    pub fn wake_fd(&self) -> BellFd<'_> {
+        self.shared.worker_wake.fd()
     }
 
     /// Ends the readable state of [`Self::wake_fd`]. Call it before [`Self::take`], so that a command which comes in
     /// between wakes again.
     pub fn clear_wake(&self) {
-        clear(&self.shared.worker_wake);
+        self.shared.worker_wake.clear();
     }
 
     /// The next command.
@@ -199,7 +201,7 @@ impl<R> WorkerControl<R> {
         // Nobody can wait for more boxes than were handed out, so an overflow means that the control side
         // sent boxes without taking reports: the newest one is the one worth keeping.
         drop(self.shared.reports.force_push(report));
-        wake(&self.shared.control_wake);
+        self.shared.control_wake.ring();
     }
 
     /// Says whether more SYNs come than can be honest; a change wakes the control side.
@@ -208,7 +210,7 @@ impl<R> WorkerControl<R> {
             self.flooded = flooded;
             self.shared.flooded.store(flooded, Ordering::Relaxed);
             // write(2) orders the store before whatever the wake-up makes the other side do.
-            wake(&self.shared.control_wake);
+            self.shared.control_wake.ring();
         }
     }
 
@@ -224,141 +226,6 @@ impl<R> Drop for WorkerControl<R> {
     fn drop(&mut self) {
         // B: pairs with B in `ControlSide::finished`.
         self.shared.finished.store(true, Ordering::Release);
-        wake(&self.shared.control_wake);
-    }
-}
-
-fn wake(fd: &OwnedFd) {
-    // EAGAIN means that 2^64 - 2 wake-ups are pending already (eventfd(2)): readable is all we want.
-    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-}
-
-fn clear(fd: &OwnedFd) {
-    // EAGAIN means that nothing was pending.
-    let _ = rustix::io::read(fd, &mut [0u8; 8]);
-}
-
-fn sleep(fd: BorrowedFd<'_>, limit: Duration) {
-    let timeout = Timespec::try_from(limit).ok();
-    // An interrupted sleep is a short one: the caller looks and comes back.
-    let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn readable(fd: BorrowedFd<'_>) -> bool {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).expect("poll") == 1
-    }
-
-    #[test]
-    fn a_drain_wakes_the_worker_and_is_taken_once() {
-        let (control, mut worker) = channel::<u32>().expect("eventfd");
-        assert!(!readable(worker.wake_fd()));
-        control.drain(Instant::from_nanos(7));
-        assert!(readable(worker.wake_fd()));
-        worker.clear_wake();
-        assert!(!readable(worker.wake_fd()));
-        match worker.take() {
-            Some(Command::Drain { deadline }) => assert_eq!(deadline.as_nanos(), 7),
-            other => panic!("{other:?}"),
-        }
-        assert!(worker.take().is_none());
-    }
-
-    #[test]
-    fn a_second_drain_moves_the_deadline() {
-        let (control, mut worker) = channel::<u32>().expect("eventfd");
-        control.drain(Instant::from_nanos(7));
-        assert!(worker.take().is_some());
-        control.drain(Instant::from_nanos(3));
-        match worker.take() {
-            Some(Command::Drain { deadline }) => assert_eq!(deadline.as_nanos(), 3),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_report_box_travels_to_the_worker_and_back() {
-        let (control, mut worker) = channel::<u32>().expect("eventfd");
-        let thread = std::thread::spawn(move || {
-            while worker.turns < 1_000_000 {
-                worker.turn();
-                if let Some(Command::Snapshot(mut report)) = worker.take() {
-                    *report += 1;
-                    worker.publish(report);
-                    return;
-                }
-                std::thread::yield_now();
-            }
-        });
-        let report = Box::new(41);
-        let address = core::ptr::from_ref(&*report);
-        control.snapshot(report).expect("an empty queue");
-        let report = control
-            .wait_report(Duration::from_secs(10))
-            .expect("a report");
-        assert_eq!(*report, 42);
-        assert_eq!(
-            core::ptr::from_ref(&*report),
-            address,
-            "the same allocation"
-        );
-        thread.join().expect("worker");
-        assert!(control.finished());
-        assert!(control.turns() > 0);
-    }
-
-    #[test]
-    fn a_third_snapshot_is_refused_until_a_report_is_taken() {
-        let (control, _worker) = channel::<u32>().expect("eventfd");
-        control.snapshot(Box::new(1)).expect("first");
-        control.snapshot(Box::new(2)).expect("second");
-        assert_eq!(*control.snapshot(Box::new(3)).expect_err("full"), 3);
-    }
-
-    #[test]
-    fn a_report_that_comes_too_late_is_thrown_away_and_wakes_nobody() {
-        let (control, mut worker) = channel::<u32>().expect("eventfd");
-        let answer = |worker: &mut WorkerControl<u32>| match worker.take() {
-            Some(Command::Snapshot(report)) => worker.publish(report),
-            other => panic!("{other:?}"),
-        };
-        control.snapshot(Box::new(1)).expect("an empty queue");
-        assert!(control.wait_report(Duration::ZERO).is_none());
-        answer(&mut worker);
-        assert!(readable(control.report_fd()));
-        control.discard_late_reports();
-        assert!(!readable(control.report_fd()));
-        control.snapshot(Box::new(2)).expect("an empty queue");
-        answer(&mut worker);
-        assert_eq!(*control.wait_report(Duration::ZERO).expect("a report"), 2);
-    }
-
-    #[test]
-    fn the_begin_and_the_end_of_a_flood_wake_the_control_side() {
-        let (control, mut worker) = channel::<u32>().expect("eventfd");
-        worker.set_flooded(false);
-        assert!(!readable(control.report_fd()) && !control.is_flooded());
-        for flooded in [true, false] {
-            worker.set_flooded(flooded);
-            worker.set_flooded(flooded);
-            assert!(readable(control.report_fd()));
-            assert_eq!(control.is_flooded(), flooded);
-            assert!(!readable(control.report_fd()));
-        }
-    }
-
-    #[test]
-    fn waiting_ends_when_the_worker_is_gone() {
-        let (control, worker) = channel::<u32>().expect("eventfd");
-        drop(worker);
-        assert!(control.wait_report(Duration::from_secs(10)).is_none());
-        assert!(control.finished());
+        self.shared.control_wake.ring();
     }
 }

@@ -3,6 +3,10 @@
 //! A worker hands the record of such a connection over a bounded queue and goes on; when nobody reads, records are
 //! dropped and counted. The supervisor writes a line for each, but not more than `LINES_PER_TURN` at a time: peers
 //! reset connections as fast as they like, and our log is not theirs to fill.
+//!
+//! A line is a whole record, so that one grep finds it, and shorter than what the logs of a system take. Its last word
+//! is the trail, all of it: events apart by commas, of which `tr , '\n'` makes a table. The text is made by the
+//! supervisor; a worker copies a record of fixed size.
 
 use core::fmt::Write as _;
 use core::net::SocketAddr;
@@ -10,15 +14,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use sluice_tcp::event_ring::Event;
 use sluice_tcp::record::{Cause, ConnectionRecord, Repeat};
 
 /// Records under way from one worker: 85 KiB.
 const UNDER_WAY: usize = 64;
 /// Lines that one look into the queue may write; the supervisor looks once a second, or when it is woken.
 const LINES_PER_TURN: usize = 16;
-/// Events in a line: the last ones tell the end.
-const EVENTS_PER_LINE: usize = 12;
-
 struct Shared {
     queue: ArrayQueue<ConnectionRecord>,
     dropped: AtomicU64,
@@ -51,7 +53,8 @@ impl Farewells {
     /// Hands a record over. Neither waits nor allocates.
     pub fn push(&self, record: &ConnectionRecord) {
         if self.0.queue.push(*record).is_err() {
-            // A number for people: nothing is read because of it.
+            // Relaxed: a number for people, nothing else is read because of it. One that the supervisor sees late is
+            // told by its next look; no wake-up hangs on it.
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -139,41 +142,44 @@ fn line(record: &ConnectionRecord) -> String {
     for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
         let _ = write!(line, " {name}={count}");
     }
-    line + &trail(record)
+    line + &trail(record.events())
 }
 
-/// ` trail=KIND:DETAIL@MS*TIMES(OFFSET+LEN),...`, oldest first.
-fn trail(record: &ConnectionRecord) -> String {
-    let events: Vec<_> = record.events().collect();
-    let last = events.len().saturating_sub(EVENTS_PER_LINE);
-    let told = events[last..].iter().map(|event| {
-        let detail = ConnectionRecord::detail(event);
-        let detail = detail.map_or(String::new(), |detail| format!(":{detail}"));
-        let times = match event.times {
-            1 => String::new(),
-            times => format!("*{times}"),
-        };
-        let (at, kind) = (event.at.as_millis(), event.kind.name());
-        format!("{kind}{detail}@{at}{times}({}+{})", event.offset, event.len)
-    });
-    let told: Vec<String> = told.collect();
-    if told.is_empty() {
-        return String::new();
+/// ` trail=KIND:DETAIL@MS*TIMES(OFFSET+LEN),...`, oldest first; nothing for a connection without a ring.
+fn trail(events: impl Iterator<Item = Event>) -> String {
+    let mut trail = String::new();
+    for event in events {
+        let before = if trail.is_empty() { " trail=" } else { "," };
+        let kind = event.kind.name();
+        // Writing to a String cannot fail.
+        let _ = write!(trail, "{before}{kind}");
+        if let Some(detail) = ConnectionRecord::detail(&event) {
+            let _ = write!(trail, ":{detail}");
+        }
+        let _ = write!(trail, "@{}", event.at.as_millis());
+        if event.times > 1 {
+            let _ = write!(trail, "*{}", event.times);
+        }
+        let _ = write!(trail, "({}+{})", event.offset, event.len);
     }
-    format!(" trail={}", told.join(","))
+    trail
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use core::time::Duration;
 
     use sluice_tcp::clock::Instant;
-
+    use sluice_tcp::event_ring::{EVENTS_MAX, EventKind};
     use sluice_tcp::flow_table::FlowKey;
     use sluice_tcp::isn::Secret;
-
+    use sluice_tcp::record::Pauses;
     use sluice_tcp::{Stack, StackConfig};
+
+    /// rsyslog cuts a message there by default; journald does at 48 KiB (`LineMax=`).
+    const LINE_BYTES: usize = 8 << 10;
 
     /// The record of a connection that we opened and gave up.
     fn record() -> ConnectionRecord {
@@ -201,6 +207,78 @@ mod tests {
             "connection peer=192.0.2.2:50000 ended=Aborted state=SYN-SENT sent=0 acknowledged=0 received=0 \
              in_flight=0 cwnd=5240 peer_window=0 busy_ms=0 sending_ms=0"
         );
+    }
+
+    #[test]
+    fn a_trail_is_told_whole_from_the_oldest_event_on() {
+        let event = |millis, kind, detail, times| Event {
+            at: Duration::from_millis(millis),
+            kind,
+            detail,
+            times,
+            offset: 9000,
+            len: 1448,
+        };
+        let told = trail(
+            [
+                event(0, EventKind::Paused, Cause::CongestionWindow as u8, 1),
+                event(250, EventKind::TimeOut, 0, 1),
+                event(250, EventKind::SentAgain, Repeat::TimeOut as u8, 3),
+            ]
+            .into_iter(),
+        );
+        assert_eq!(
+            told,
+            " trail=paused:congestion_window@0(9000+1448),time_out@250(9000+1448),\
+             sent_again:timeout@250*3(9000+1448)"
+        );
+        assert_eq!(trail(core::iter::empty()), "");
+    }
+
+    #[test]
+    fn the_longest_line_passes_a_syslog() {
+        let longest_of = |kind| {
+            (0..=u8::MAX)
+                .map(|detail| Event {
+                    at: Duration::from_nanos(u64::from(u32::MAX) << 10),
+                    kind,
+                    detail,
+                    times: u16::MAX,
+                    offset: u32::MAX,
+                    len: u32::MAX,
+                })
+                .max_by_key(|event| trail(core::iter::once(*event)).len())
+        };
+        let longest = EventKind::ALL
+            .iter()
+            .copied()
+            .filter_map(longest_of)
+            .max_by_key(|event| trail(core::iter::once(*event)).len())
+            .expect("there are kinds");
+        let trail = trail(core::iter::repeat_n(longest, EVENTS_MAX));
+        let ends = [1, 2].map(|last| IpAddr::V6(Ipv6Addr::from(u128::MAX - last)));
+        let pauses = Pauses {
+            times: u16::MAX.into(),
+            total: Duration::from_secs(u32::MAX.into()),
+        };
+        let mut record = record_between(ends);
+        record.sending = pauses.total;
+        record.pauses = [pauses; Cause::ALL.len()];
+        record.sent_again = [u16::MAX.into(); Repeat::ALL.len()];
+        record.recoveries = u16::MAX.into();
+        record.undone = u8::MAX.into();
+        record.time_outs = u8::MAX.into();
+        record.acknowledged = u64::MAX;
+        record.sent = u64::MAX;
+        record.received = u64::MAX;
+        record.in_flight = u64::MAX;
+        record.smoothed_rtt = Some(pauses.total);
+        record.min_rtt = Some(pauses.total);
+        record.cwnd = u32::MAX;
+        record.peer_window = u32::MAX;
+        record.reordering_seen = true;
+        let line = line(&record) + &trail;
+        assert!(line.len() < LINE_BYTES, "{} bytes: {line}", line.len());
     }
 
     #[test]

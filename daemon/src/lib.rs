@@ -8,7 +8,7 @@
 //! | `worker` | one queue: rings, TCP, application; the only file where all crates meet |
 //! | `kernel_backend` | the same application over kernel sockets |
 //! | `exchange`, `services` | one HTTP connection, and what all of a worker's share |
-//! | `control` | the border between control thread and worker |
+//! | `control`, `sync` | the border between control thread and worker, and what it is made of |
 //! | `histograms`, `report` | what was measured, and how it is shown |
 //! | `descriptors` | room for them, made before there are threads |
 //! | `clock`, `console` | the one place that reads clocks, the one that prints |
@@ -33,5 +33,6 @@ pub mod preflight;
 pub mod report;
 pub mod services;
 pub mod supervisor;
+mod sync;
 pub mod upload_troubles;
 pub mod worker;

@@ -486,6 +486,19 @@ mod tests {
         }
     }
 
+    /// As docs/CONFIG.md has it: the blocks of an upload are its receive window.
+    #[test]
+    fn one_upload_has_a_window_for_ten_gbit_and_a_tenth_of_a_second_with_512_mib() {
+        let window = |umem_mib: u64| {
+            let mut config = config();
+            config.upload.enabled = true;
+            config.xdp.umem_bytes = umem_mib << 20;
+            let limits = Limits::derive(&config, &xdp(1));
+            u64::from(limits.worker.upload_blocks_each) * BLOCK_BYTES / 1_000_000
+        };
+        assert_eq!([window(64), window(512)], [13, 178]);
+    }
+
     #[test]
     fn frames_that_uploads_lend_are_beside_those_of_the_rings() {
         let without = Limits::derive(&config(), &xdp(1));

@@ -128,13 +128,14 @@ fn watch(service: &mut dyn Service, signals: &Signals, book: &mut TroubleBook) -
         if let Err(problem) = service.check() {
             return End::Lost(problem);
         }
-        if service.team().failed() {
-            return End::WorkerGone;
-        }
         let now = monotonic();
         service.tend(now);
         if let Some(line) = book.line(now) {
             log(&line);
+        }
+        // Last, because all before may clear the wake-ups of the workers: an end after this look wakes again.
+        if service.team().failed() {
+            return End::WorkerGone;
         }
     }
 }

@@ -37,6 +37,11 @@ const MSS: RangeInclusive<u64> = 536..=65_495;
 /// One file block to the largest window there is (RFC 7323 section 2.3).
 const SEND_BUFFER: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 
+/// The floor of the RTO. No peer is asked to acknowledge a lone segment in less than the first: it may wait for company
+/// (Linux for 40 ms, RFC 9293 section 3.8.6.3 allows 500 ms), and timers of a sleeping machine are late by milliseconds.
+/// The second is what RFC 6298 section 5.7 takes for a path of which it knows the worst; a tail that is lost waits so long.
+const RTO_MIN: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3);
+
 /// Below the first number honest clients would notice; above the second no queue delivers so many frames.
 const SYN_RATE: RangeInclusive<u64> = 100..=10_000_000;
 const SYN_RATE_PER_SOURCE: RangeInclusive<u64> = 10..=10_000_000;
@@ -306,6 +311,9 @@ fn tcp(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Tcp {
             u32::try_from(bytes).map_err(|_| Rejection::new("is too large"))
         },
     );
+    section.set(&mut tcp.rto_min, "rto_min", diagnostics, |value| {
+        duration(value, RTO_MIN)
+    });
     section.set(&mut tcp.keepalive, "keepalive", diagnostics, |value| {
         if value.get_ref().as_str() == Some("off") {
             return Ok(None);

@@ -77,6 +77,7 @@ fn everything() -> Config {
             ecn: Ecn::Classic,
             mss: Some(1400),
             send_buffer_max: 4 << 20,
+            rto_min: Duration::from_millis(40),
             keepalive: Some(Duration::from_secs(7200)),
             user_timeout: Some(Duration::from_secs(90)),
         },
@@ -538,6 +539,13 @@ mod mistakes {
         a_send_buffer_holds_a_block_at_least:
             "[tcp]\nsend_buffer_max = \"1KiB\"\n"
             => "f.toml:2:19: tcp.send_buffer_max: \"1KiB\" is out of range (allowed: 64KiB to 1GiB)";
+        a_floor_of_the_time_out_that_no_peer_can_meet_is_refused:
+            "[tcp]\nrto_min = \"5ms\"\n"
+            => "f.toml:2:11: tcp.rto_min: \"5ms\" is out of range (allowed: 10ms to 3s)";
+        a_floor_of_the_time_out_has_a_unit:
+            "[tcp]\nrto_min = 200\n"
+            => "f.toml:2:11: tcp.rto_min: expected a number and one of ms, s, m, h, d, such as \"10s\", \
+                found the integer 200";
         keepalive_is_off_or_a_time:
             "[tcp]\nkeepalive = \"1s\"\n"
             => "f.toml:2:13: tcp.keepalive: \"1s\" is out of range (allowed: 10s to 1d)";

@@ -29,6 +29,7 @@ pub(super) fn to_toml(config: &Config) -> String {
         "send_buffer_max",
         quoted(format_size(config.tcp.send_buffer_max.into())),
     );
+    file.set("rto_min", quoted(format_duration(config.tcp.rto_min)));
     let keepalive = config.tcp.keepalive;
     file.set(
         "keepalive",

@@ -106,19 +106,18 @@ impl Builder<'_> {
             },
         )
         .with_upload_troubles(self.troubles.clone());
-        let bound = opened.bound();
-        let worker = self.worker_config();
-        let worker = Worker::new(worker, opened, services, handoff, monotonic());
-        Ok(
-            match lane_of(self.config.xdp.tx_lane, self.link, &bound)?.lane {
-                Lane::Copy => worker,
-                Lane::Gather => worker.with_gather(),
-                Lane::Tso => match self.gso_socket()? {
-                    Some(socket) => worker.with_gso(socket),
-                    None => worker,
-                },
-            },
-        )
+        let lane = lane_of(self.config.xdp.tx_lane, self.link, &opened.bound())?.lane;
+        let socket = match lane {
+            Lane::Tso => self.gso_socket()?,
+            Lane::Copy | Lane::Gather => None,
+        };
+        let config = self.worker_config(socket.is_some());
+        let worker = Worker::new(config, opened, services, handoff, monotonic());
+        Ok(match (lane, socket) {
+            (_, Some(socket)) => worker.with_gso(socket),
+            (Lane::Gather, None) => worker.with_gather(),
+            (Lane::Copy | Lane::Tso, None) => worker,
+        })
     }
 
     /// The socket of the TSO lane. Where the configuration leaves the choice, one that cannot be had is a warning.
@@ -175,7 +174,8 @@ impl Builder<'_> {
         }
     }
 
-    fn worker_config(&self) -> WorkerConfig {
+    /// `makes_super_segments`: of the TSO lane.
+    fn worker_config(&self, makes_super_segments: bool) -> WorkerConfig {
         let partial = self
             .config
             .xdp
@@ -196,11 +196,11 @@ impl Builder<'_> {
                 config::Poll::Interrupt => Poll::Interrupt,
                 config::Poll::Busy => Poll::Busy,
             },
-            stack: self.stack_config(),
+            stack: self.stack_config(makes_super_segments),
         }
     }
 
-    fn stack_config(&self) -> StackConfig {
+    fn stack_config(&self, makes_super_segments: bool) -> StackConfig {
         let limits = &self.limits.worker;
         StackConfig {
             connections: limits.connections,
@@ -223,7 +223,11 @@ impl Builder<'_> {
                 .iter()
                 .filter_map(|listen| Some((listen.port, algorithm(listen.congestion?))))
                 .collect(),
-            pacing: Some(PacingConfig::default()),
+            pacing: Some(if makes_super_segments {
+                PacingConfig::default()
+            } else {
+                PacingConfig::of_frames(self.mtu())
+            }),
             // For peers that ask for it; no connection of ours is opened.
             ecn: EcnConfig {
                 accept: match self.config.tcp.ecn {
@@ -233,7 +237,7 @@ impl Builder<'_> {
                 },
                 offer: EcnLevel::Off,
             },
-            rto: RtoConfig::default(),
+            rto: RtoConfig::default().with_min(self.config.tcp.rto_min),
             keep_alive: self.config.tcp.keepalive.map(|idle| KeepAlive {
                 idle,
                 interval: KEEP_ALIVE_INTERVAL,

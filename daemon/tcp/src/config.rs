@@ -134,8 +134,8 @@ pub const FIN_WAIT_2: Duration = Duration::from_secs(60);
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
 /// A peer with a closed window gets this long before the connection is reset (RFC 6429).
 pub const NO_PROGRESS: Duration = Duration::from_secs(120);
-/// Time-outs of the same segment before giving up: with doubling from 200 ms this is beyond R2 = 100 s
-/// (RFC 9293 section 3.8.3).
+/// Time-outs of the same segment before giving up: with doubling from 200 ms this is beyond R2 = 100 s, and so it is
+/// from 10 ms on, the lowest floor that the daemon takes (RFC 9293 section 3.8.3).
 pub const RETRANSMISSIONS_MAX: u8 = 15;
 /// SYN-ACK repeats (after 1, 2, 4, 8, 16 s).
 pub const SYN_ACK_REPEATS_MAX: u8 = 5;

@@ -25,6 +25,9 @@ const QUANTUM_TIME_MIN: Duration = Duration::from_micros(250);
 /// Segments of a quantum at least, or nothing could ever be acknowledged in pairs (same section).
 const QUANTUM_SEGMENTS_MIN: u32 = 2;
 
+/// Frames of a quantum at most where no super-segments are made.
+const FRAMES_OF_QUANTUM: u32 = 16;
+
 /// Pacing of all connections of a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PacingConfig {
@@ -49,6 +52,18 @@ impl Default for PacingConfig {
 }
 
 impl PacingConfig {
+    /// For a lane that sends frame by frame: bursts of 16 packets of `packet` bytes, 64 KiB at most. Such a lane has no
+    /// unit of work that a longer burst would fill, and every queue on the path sees all of it. 16 are more than the
+    /// ten of an initial window (RFC 6928), and what fast flows need to keep their rate is above this bound anyway.
+    #[must_use]
+    pub fn of_frames(packet: u16) -> PacingConfig {
+        let pacing = PacingConfig::default();
+        PacingConfig {
+            quantum_max: (u32::from(packet) * FRAMES_OF_QUANTUM).min(pacing.quantum_max),
+            ..pacing
+        }
+    }
+
     /// Whether a path is too short to be paced. A shortest round trip far below the smoothed one is a measuring
     /// error, not a path.
     pub(crate) fn is_too_short(&self, min_rtt: Duration, srtt: Duration) -> bool {
@@ -296,6 +311,21 @@ mod tests {
         assert_eq!(pacer(10_000_000).quantum(), 10_000);
         assert_eq!(pacer(FAST).quantum(), 65_536);
         assert_eq!(pacer(4_000_000_000).quantum(), 1_000_000, "250 us");
+    }
+
+    #[test]
+    fn the_quantum_of_a_lane_of_frames_is_sixteen_of_them_within_the_bounds() {
+        assert_eq!(PacingConfig::of_frames(1_500).quantum_max, 24_000);
+        assert_eq!(PacingConfig::of_frames(9_000).quantum_max, 65_536);
+        let quantum = |rate| {
+            let mut pacer = Pacer::new();
+            pacer.set_rate(at(0), Some(rate), 0, SMSS, &PacingConfig::of_frames(1_500));
+            pacer.quantum()
+        };
+        assert_eq!(quantum(SLOW), 2 * SMSS, "no path is slower for it");
+        assert_eq!(quantum(10_000_000), 10_000);
+        assert_eq!(quantum(50_000_000), 24_000);
+        assert_eq!(quantum(FAST), 25_000, "250 us");
     }
 
     #[test]

@@ -35,6 +35,18 @@ pub struct RtoConfig {
     pub granularity: Duration,
 }
 
+impl RtoConfig {
+    /// With another floor. G goes with it: an RTO of `SRTT + G` would never come near a floor below G.
+    #[must_use]
+    pub fn with_min(self, min: Duration) -> RtoConfig {
+        RtoConfig {
+            min,
+            granularity: min,
+            ..self
+        }
+    }
+}
+
 impl Default for RtoConfig {
     fn default() -> Self {
         RtoConfig {

@@ -66,6 +66,7 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
     };
     let began = core_time();
     let (mut segments, mut given_up, mut withheld, mut merged) = (0, 0, 0, 0);
+    let (mut marked, mut marks_heard) = (0, 0);
     let (mut hash, mut failures) = (0_u64, Vec::new());
     for seed in first..first + count {
         match run(seed, Scenario::of(seed), single) {
@@ -74,6 +75,8 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
                 given_up += report.given_up;
                 withheld += report.withheld;
                 merged += report.merged;
+                marked += report.marked;
+                marks_heard += report.marks_heard;
                 hash = hash.rotate_left(1) ^ report.trace_hash;
             }
             Err(failure) => failures.push(failure),
@@ -86,8 +89,8 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
     #[allow(clippy::cast_precision_loss)]
     let per_second = segments as f64 / seconds;
     println!(
-        "{count} seeds, {segments} segments, {withheld} held back, {merged} ACKs merged, {per_second:.0} segments per \
-         core-second, trace {hash:016x}"
+        "{count} seeds, {segments} segments, {withheld} held back, {merged} ACKs merged, {marked} marked, {marks_heard} \
+         reductions for it, {per_second:.0} segments per core-second, trace {hash:016x}"
     );
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
     assert!(
@@ -97,6 +100,10 @@ fn every_seed_ends_with_equal_bytes_and_nothing_left() {
     assert!(
         merged > 0 || single,
         "runs of ACKs are what half of the seeds are for"
+    );
+    assert!(
+        marks_heard > 0 || single,
+        "no window was reduced for any of {marked} marks"
     );
 }
 

@@ -4,7 +4,9 @@ use core::time::Duration;
 use std::fs::File;
 
 use rustix::fs::{Advice, fadvise};
+use sluice_tcp::event_ring::EVENTS_MAX;
 use sluice_tcp::{Cause, CloseReason};
+use sluiced::farewells::farewells;
 
 use crate::bed::{Bed, Setup, get, wait_for_helpers};
 use crate::client::Client;
@@ -125,6 +127,35 @@ fn the_record_of_a_reset_transfer_is_there_when_its_end_is_told() {
     assert!(record.sent > 200 * 1024 && record.acknowledged <= record.sent);
     assert!(record.events().count() > 0);
     assert_eq!(bed.worker.stack().trails(), 0, "the ring went back");
+}
+
+#[test]
+fn the_log_hears_every_event_of_a_full_trail() {
+    let site = Site::new();
+    site.file("big", 8 * MIB);
+    let mut bed = Bed::new(&site);
+    let (worker, mut book) = farewells();
+    bed.worker = bed.worker.with_farewells(worker);
+    let mut client = bed.connect();
+    client.set_window(8 * 1024);
+    client.write(get("/big"));
+    bed.run_one(&mut client, |client| client.received.len() > 100 * KIB);
+    for _ in 0..EVENTS_MAX {
+        // Two that have no effect, each for a reason of its own.
+        let old = client.segment(0..1);
+        client.out.push(old);
+        client.abort_ahead(100);
+        bed.round(core::slice::from_mut(&mut client));
+    }
+    client.abort();
+    bed.settle_one(&mut client);
+    let record = *bed.worker.stack().last_record().expect("it was reset");
+    assert_eq!(record.events().count(), EVENTS_MAX);
+    let lines = book.lines();
+    let (_, trail) = lines[0].split_once(" trail=").expect("it has a trail");
+    assert_eq!(trail.split(',').count(), EVENTS_MAX, "{trail}");
+    let (last, _) = trail.rsplit_once("@").expect("an event");
+    assert!(last.ends_with(",dropped:connection_reset"), "{trail}");
 }
 
 #[test]

@@ -76,6 +76,25 @@ fn the_timeout_has_a_floor() {
     assert_eq!(rtt.rto(), ms(200));
 }
 
+/// RFC 6298 2.3, 2.4: the variance term must not stay above the floor.
+#[test]
+fn another_floor_is_reached_on_a_steady_path() {
+    for floor in [10, 200, 3_000] {
+        let mut rtt = RttEstimator::new(RtoConfig::default().with_min(ms(floor)));
+        for _ in 0..100 {
+            rtt.sample(Instant::ZERO, ms(1));
+        }
+        assert_eq!(rtt.rto(), ms(1 + floor));
+    }
+}
+
+/// RFC 6298 2.1: a floor above the first RTO is the first RTO.
+#[test]
+fn a_floor_above_the_first_timeout_holds_without_a_sample() {
+    let of = |floor| RttEstimator::new(RtoConfig::default().with_min(ms(floor))).rto();
+    assert_eq!([10, 200, 3_000].map(of), [1_000, 1_000, 3_000].map(ms));
+}
+
 /// RFC 6298 2.5, 5.5.
 #[test]
 fn each_expiry_doubles_the_timeout_up_to_the_ceiling() {

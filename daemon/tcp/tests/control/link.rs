@@ -72,6 +72,7 @@ pub struct Setup {
     pub path: Path,
     pub ecn: bool,
     pub pacing: bool,
+    pub quanta: PacingConfig,
     pub seed: u64,
     /// How late the loop wakes up.
     pub late: Duration,
@@ -91,6 +92,7 @@ impl Setup {
             path,
             ecn: true,
             pacing: true,
+            quanta: PacingConfig::default(),
             seed: 1,
             late: Duration::from_micros(60),
             rto_min: Duration::from_millis(200),
@@ -464,17 +466,13 @@ pub fn stack_config(setup: &Setup) -> StackConfig {
         mtu: 1_500,
         send_limit: 64 << 20,
         congestion: setup.algorithm,
-        pacing: setup.pacing.then(PacingConfig::default),
+        pacing: setup.pacing.then_some(setup.quanta),
         ecn: if setup.ecn {
             EcnConfig::ACCEPT
         } else {
             EcnConfig::OFF
         },
-        rto: RtoConfig {
-            min: setup.rto_min,
-            granularity: setup.rto_min,
-            ..RtoConfig::default()
-        },
+        rto: RtoConfig::default().with_min(setup.rto_min),
         ..StackConfig::new(
             16,
             [7; 16],

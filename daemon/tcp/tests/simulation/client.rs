@@ -29,6 +29,8 @@ pub struct Plan {
     pub shrinks: bool,
     /// Segments beyond everything that came, of which it claims to have them: an attack (Savage et al. 1999).
     pub optimistic: u64,
+    /// It asks for ECN (RFC 3168), as a receiver: what it sends itself is not ECN-capable.
+    pub ecn: bool,
     /// Now and then what was SACKed is thrown away (RFC 2018 section 8: a receiver may).
     pub reneges: bool,
 }
@@ -100,6 +102,9 @@ pub struct Client {
     use_sack: bool,
     use_timestamps: bool,
     ts_recent: u32,
+    use_ecn: bool,
+    /// A mark came, and no CWR since.
+    echo: bool,
     // Timers.
     resend_at: Option<Instant>,
     ack_at: Option<Instant>,
@@ -142,6 +147,8 @@ impl Client {
             use_sack: false,
             use_timestamps: false,
             ts_recent: 0,
+            use_ecn: false,
+            echo: false,
             resend_at: None,
             ack_at: None,
             read_at: None,
@@ -153,7 +160,11 @@ impl Client {
 
     pub fn open(&mut self, now: Instant, out: &mut Vec<Said>) {
         self.resend_at = Some(now + self.rto);
-        let mut header = self.header(TcpFlags::SYN, self.iss, now);
+        let flags = match self.plan.ecn {
+            true => TcpFlags::SYN | TcpFlags::ECE | TcpFlags::CWR,
+            false => TcpFlags::SYN,
+        };
+        let mut header = self.header(flags, self.iss, now);
         header.ack = 0;
         header.window = u16::try_from(self.plan.receive_buffer).unwrap_or(u16::MAX);
         header.options.mss = Some(self.plan.mss);
@@ -223,12 +234,14 @@ impl Client {
         self.say(now, out);
     }
 
-    /// Takes a segment of the server; `payload` is the range of the server's stream it was made from.
+    /// Takes a segment of the server; `payload` is the range of the server's stream it was made from. The path may have
+    /// `marked` it.
     pub fn on_segment(
         &mut self,
         now: Instant,
         header: &TcpHeader,
         payload: &Range<u64>,
+        marked: bool,
         out: &mut Vec<Said>,
     ) -> Result<(), String> {
         let flags = header.flags;
@@ -258,6 +271,8 @@ impl Client {
         }
         self.check(header, payload)?;
         self.note_timestamp(header);
+        // RFC 3168 section 6.1.3: a mark on the segment with CWR begins anew.
+        self.echo = self.use_ecn && (marked || self.echo && !flags.contains(TcpFlags::CWR));
         self.take_ack(now, header, payload);
         self.take_payload(now, header, payload);
         self.follow_plan(out);
@@ -285,9 +300,16 @@ impl Client {
             // Fifth: drop. A challenge ACK of SYN-RECEIVED, or a RST for another connection of this tuple.
             return Ok(());
         }
-        if flags != TcpFlags::SYN.union(TcpFlags::ACK) {
+        let takes_ecn = self.plan.ecn && flags.contains(TcpFlags::ECE);
+        if flags.without(if takes_ecn {
+            TcpFlags::ECE
+        } else {
+            TcpFlags::EMPTY
+        }) != TcpFlags::SYN.union(TcpFlags::ACK)
+        {
             return Err(format!("a SYN was answered with {header:?}"));
         }
+        self.use_ecn = takes_ecn;
         let options = &header.options;
         if options.window_scale.is_some() && self.plan.window_scale.is_none()
             || options.sack_permitted && !self.plan.sack
@@ -344,6 +366,12 @@ impl Client {
         }
         if !header.flags.contains(TcpFlags::ACK) {
             return wrong("a segment without ACK");
+        }
+        if header.flags.contains(TcpFlags::ECE) {
+            return wrong("an echo of a mark that nobody made");
+        }
+        if header.flags.contains(TcpFlags::CWR) && !self.use_ecn {
+            return wrong("an answer to a mark without ECN");
         }
         if self.snd_position(header.ack) > signed(self.max) {
             return wrong("an ACK of what was never sent");
@@ -568,7 +596,10 @@ impl Client {
             dst_port: self.ports.1,
             seq,
             ack: self.ack_number(),
-            flags,
+            flags: match self.echo && self.phase == Phase::Open {
+                true => flags | TcpFlags::ECE,
+                false => flags,
+            },
             window,
             urgent: 0,
             options: TcpOptions {

@@ -22,6 +22,8 @@ pub struct Conditions {
     pub duplicate: u32,
     /// A damaged packet fails its checksum, so it is lost where it would have arrived.
     pub corrupt: u32,
+    /// ECN-capable packets that are marked (RFC 3168).
+    pub mark: u32,
     /// Bytes per second; unlimited if zero.
     pub rate: u64,
     /// Bytes that may wait for the bottleneck.
@@ -69,6 +71,11 @@ impl Link {
     pub fn is_too_big(&self, since: Duration, bytes: u64) -> bool {
         let narrow = self.conditions.narrow;
         narrow.is_some_and(|narrow| since >= narrow.after && bytes > narrow.mtu)
+    }
+
+    /// Whether an ECN-capable packet is marked.
+    pub fn marks(&mut self) -> bool {
+        self.chance.hit(self.conditions.mark)
     }
 
     /// When a packet of `bytes` that enters now arrives: never, once or twice.

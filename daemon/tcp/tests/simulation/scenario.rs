@@ -113,6 +113,14 @@ impl Scenario {
         }
         scenario.runs = chance.hit(PARTS / 2);
         scenario.merges = chance.hit(PARTS / 2);
+        // Half of the seeds keep the controller they had, and others have one that is driven by rate or by marks.
+        if chance.hit(PARTS / 2) {
+            scenario.congestion = chance.pick(&[Algorithm::Bbr, Algorithm::Dctcp]);
+        }
+        scenario.down.mark = chance.pick(&[0, PERCENT / 10, PERCENT, 20 * PERCENT]);
+        for plan in &mut scenario.plans {
+            plan.ecn = chance.hit(PARTS / 2);
+        }
         scenario
     }
 
@@ -161,6 +169,7 @@ impl Scenario {
             read_slowly: 0,
             shrinks: false,
             optimistic: 0,
+            ecn: false,
             reneges: false,
         };
         Scenario {
@@ -337,6 +346,7 @@ fn plan(flows: u32, chance: &mut Chance) -> Plan {
         read_slowly: chance.pick(&[0, 0, 0, 3000, 30_000]),
         shrinks: chance.hit(PARTS / 10),
         optimistic: 0,
+        ecn: false,
         reneges: chance.hit(PARTS / 10),
     }
 }

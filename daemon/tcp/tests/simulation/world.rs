@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use sluice_tcp::clock::Instant;
+use sluice_tcp::ecn_terms::EcnConfig;
 use sluice_tcp::flow_table::FlowKey;
 use sluice_tcp::isn::Secret;
 use sluice_tcp::{CloseReason, ConnId, Stack, StackConfig, State};
@@ -43,6 +44,9 @@ pub struct Report {
     pub sent_again: u64,
     pub timeouts: u64,
     pub black_holes: u64,
+    /// Segments that the path marked, and those on which the window was reduced for it.
+    pub marked: u64,
+    pub marks_heard: u64,
     /// Segments held back as a test, and clients caught by it.
     pub withheld: u64,
     /// Acknowledgements for which a later one stood.
@@ -61,8 +65,9 @@ enum Event {
     Open(usize),
     Reopen(usize),
     ToServer(usize, TcpHeader, Range<u64>, bool),
-    /// With the round of the tuple it was sent in: our small client takes nothing from an earlier one.
-    ToClient(usize, u32, TcpHeader, Range<u64>),
+    /// With the round of the tuple it was sent in: our small client takes nothing from an earlier one. The path may have
+    /// marked it.
+    ToClient(usize, u32, TcpHeader, Range<u64>, bool),
     ClientTimer(usize),
     /// An ICMP error, from a router or from a liar.
     Icmp(IcmpError),
@@ -118,6 +123,7 @@ pub struct World {
     out: Vec<Said>,
     hash: u64,
     given_up: u64,
+    marked: u64,
     pub trace: Option<String>,
 }
 
@@ -136,6 +142,7 @@ impl World {
             congestion: scenario.congestion,
             pacing: Some(sluice_tcp::pacing::PacingConfig::default()),
             skip: scenario.skip,
+            ecn: EcnConfig::ACCEPT,
             ..StackConfig::new(160, [9; 16], Secret::new(secret))
         };
         let flows: Vec<Flow> = (0..)
@@ -160,6 +167,7 @@ impl World {
             turn_at: None,
             out: Vec::new(),
             given_up: 0,
+            marked: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
             scenario,
@@ -228,11 +236,11 @@ impl World {
                 self.carry_up(index);
                 self.check_progress(index)
             }
-            Event::ToClient(index, round, _, _) if self.flows[index].round != round => Ok(()),
-            Event::ToClient(index, _, header, payload) => {
+            Event::ToClient(index, round, ..) if self.flows[index].round != round => Ok(()),
+            Event::ToClient(index, _, header, payload, marked) => {
                 self.note(index, '>', &header, &payload);
                 let client = &mut self.flows[index].client;
-                client.on_segment(self.now, &header, &payload, &mut self.out)?;
+                client.on_segment(self.now, &header, &payload, marked, &mut self.out)?;
                 self.carry_up(index);
                 self.check_progress(index)?;
                 self.reopen_if_over(index)

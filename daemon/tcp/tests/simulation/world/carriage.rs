@@ -40,7 +40,14 @@ impl World {
         }
     }
 
-    pub(super) fn carry_down(&mut self, index: usize, header: &TcpHeader, payload: Range<u64>) {
+    /// Towards the client; with `ect` the path may mark it.
+    pub(super) fn carry_down(
+        &mut self,
+        index: usize,
+        header: &TcpHeader,
+        payload: Range<u64>,
+        ect: bool,
+    ) {
         let bytes = packet_bytes(header, &payload);
         let bytes = bytes
             + if self.flows[index].key.local().is_ipv6() {
@@ -55,9 +62,12 @@ impl World {
             self.tell(index, header.seq);
             return;
         }
+        let marked = ect && self.down.marks();
+        self.marked += u64::from(marked);
         for at in self.down.carry(self.now, bytes).into_iter().flatten() {
             let round = self.flows[index].round;
-            self.schedule(at, Event::ToClient(index, round, *header, payload.clone()));
+            let event = Event::ToClient(index, round, *header, payload.clone(), marked);
+            self.schedule(at, event);
         }
     }
 

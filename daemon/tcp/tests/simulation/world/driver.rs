@@ -3,6 +3,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
+use sluice_tcp::congestion::Algorithm;
 use sluice_tcp::{AckRun, AckRuns, ConnId, Disposition, Events, Joining, RunLimit, Segment};
 use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 
@@ -33,8 +34,11 @@ impl World {
                 budget -= outgoing.count();
                 self.longest_run = self.longest_run.max(outgoing.count());
                 let index = usize::from(outgoing.key.remote_port() - FIRST_PORT);
+                if outgoing.ect && !self.may_be_capable(index) {
+                    return Err(format!("ECN that was not negotiated: {outgoing:?}"));
+                }
                 for segment in outgoing.segments() {
-                    self.carry_down(index, &segment.header, segment.payload);
+                    self.carry_down(index, &segment.header, segment.payload, segment.ect);
                 }
             }
             while let Some((conn, events)) = self.stack.poll_event() {
@@ -58,6 +62,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is sent on a flow may be ECN-capable: its client asked, and its controller answers to marks.
+    fn may_be_capable(&self, index: usize) -> bool {
+        self.flows[index].client.plan.ecn && self.scenario.congestion != Algorithm::Bbr
     }
 
     /// Takes what waits in the ring, as a worker does.
@@ -149,7 +158,7 @@ impl World {
             _ => receipt.reply,
         };
         if let Some(answer) = answer {
-            self.carry_down(index, &answer, 0..0);
+            self.carry_down(index, &answer, 0..0, false);
         }
         self.check_state(index)
     }

@@ -47,6 +47,8 @@ impl World {
             sent_again: sent_again(counters),
             timeouts: counters.timeouts,
             black_holes: counters.black_holes,
+            marked: self.marked,
+            marks_heard: counters.ecn_reductions,
             withheld: counters.withheld,
             merged: counters.acks_merged,
             optimists: counters.optimistic_acks,
