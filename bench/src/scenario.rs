@@ -506,7 +506,7 @@ mod tests {
     #[test]
     fn an_upload_needs_room_for_every_object_and_for_what_is_stored() {
         let scenario = Scenario::parse(include_str!("../scenarios/upload.toml")).unwrap();
-        assert_eq!(scenario.uploaded_bytes(), (64 + 16 * 64) << 20);
+        assert_eq!(scenario.uploaded_bytes(), (64 + 64 * 64) << 20);
     }
 
     #[test]
