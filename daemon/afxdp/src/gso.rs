@@ -14,7 +14,7 @@
 //! `Documentation/networking/packet_mmap.rst`, `net/packet/af_packet.c` (`packet_snd`), `include/uapi/linux/virtio_net.h`.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -109,23 +109,36 @@ impl Taken {
         self.spare.resize_with(TWIN_STOCK, buffer);
     }
 
-    fn send(&mut self, cut: &GsoCut, pieces: &[&[u8]]) -> Result<(), GsoError> {
-        match &mut self.failing {
-            Some((0, error)) => {
-                let error = *error;
-                self.failing = None;
-                return Err(error);
+    fn send(&mut self, batch: &[SuperSegment<'_>]) -> Sent {
+        self.calls += 1;
+        let works = self.failing.map_or(batch.len(), |(left, _)| left);
+        for segment in batch.iter().take(works) {
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            for piece in segment.pieces {
+                bytes.extend_from_slice(piece);
             }
-            Some((left, _)) => *left -= 1,
-            None => {}
+            self.super_segments.push((segment.cut, bytes));
         }
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        for piece in pieces {
-            bytes.extend_from_slice(piece);
+        let taken = works.min(batch.len());
+        let mut error = None;
+        if let Some((left, next)) = &mut self.failing {
+            *left -= taken;
+            if taken < batch.len() {
+                error = Some(*next);
+                self.failing = None;
+            }
         }
-        self.super_segments.push((*cut, bytes));
-        Ok(())
+        Sent { taken, error }
     }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Super-segments that were taken, from the first on.
+    pub taken: usize,
+    /// What became of the next one, if there is one. Those behind it were not touched.
+    pub error: Option<GsoError>,
 }
 
 impl GsoSocket {
@@ -172,66 +185,48 @@ impl GsoSocket {
         (GsoSocket { port }, GsoTwin { taken })
     }
 
-    /// Sends the super-segment that lies in `pieces`, headers first; of more than [`SUPER_SEGMENT_PIECES`] the rest is
-    /// ignored. One system call.
-    ///
-    /// # Errors
-    /// [`GsoError`]. The pieces are the caller's again in any case.
-    pub fn send(&self, cut: &GsoCut, pieces: &[&[u8]]) -> Result<(), GsoError> {
+    /// Sends super-segments in their order up to the first that is not taken, and of more than
+    /// [`SUPER_SEGMENTS_AT_ONCE`] none of the rest. The pieces are the caller's again in any case. One system call, and
+    /// another one where it is to be found out why a later one was not taken.
+    pub fn send(&self, batch: &[SuperSegment<'_>]) -> Sent {
+        let batch = &batch[..batch.len().min(SUPER_SEGMENTS_AT_ONCE)];
         match &self.port {
-            Port::Kernel(socket) => {
-                let header = vnet_header(cut);
-                let mut vector = empty();
-                let used = fill(&mut vector, &header, pieces);
-                let all: usize = vector[..used].iter().map(|piece| piece.len()).sum();
-                match (&mut &*socket).write_vectored(&vector[..used]) {
-                    Ok(sent) if sent == all => Ok(()),
-                    // Packet sockets take all or nothing.
-                    Ok(_) => Err(GsoError::Dropped),
-                    Err(error) => Err(GsoError::of(&error)),
-                }
-            }
+            Port::Kernel(socket) => send(socket, batch),
             Port::Memory(taken) => {
                 let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                taken.calls += 1;
-                taken.send(cut, pieces)
+                taken.send(batch)
             }
         }
     }
+}
 
-    /// Sends super-segments in their order up to the first that is not taken, and of more than
-    /// [`SUPER_SEGMENTS_AT_ONCE`] none of the rest. Returns how many were taken: why the next was not, its own
-    /// [`send`](Self::send) tells. One system call, which is what this is for: of a single super-segment the way into the
-    /// kernel and back is an eighth of its cost.
-    pub fn send_all(&self, batch: &[SuperSegment<'_>]) -> usize {
-        let batch = &batch[..batch.len().min(SUPER_SEGMENTS_AT_ONCE)];
-        match &self.port {
-            Port::Kernel(socket) => {
-                let mut headers = [[0; VNET_HEADER_BYTES]; SUPER_SEGMENTS_AT_ONCE];
-                for (header, segment) in headers.iter_mut().zip(batch) {
-                    *header = vnet_header(&segment.cut);
-                }
-                let mut vectors = [empty(); SUPER_SEGMENTS_AT_ONCE];
-                let mut messages: [&[IoSlice<'_>]; SUPER_SEGMENTS_AT_ONCE] =
-                    [&[]; SUPER_SEGMENTS_AT_ONCE];
-                let all = messages.iter_mut().zip(&mut vectors).zip(&headers);
-                for (((message, vector), header), segment) in all.zip(batch) {
-                    let used = fill(vector, header, &segment.pieces);
-                    *message = &vector[..used];
-                }
-                // An error means that not even the first was taken. Packet sockets take all of a message or nothing.
-                syscall::send_messages(socket.as_fd(), &messages[..batch.len()]).unwrap_or(0)
-            }
-            Port::Memory(taken) => {
-                let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                taken.calls += 1;
-                // The error stays, for the call that asks for it.
-                let works = taken.failing.map_or(batch.len(), |(left, _)| left);
-                let sent = batch.iter().take(works);
-                sent.map_while(|segment| taken.send(&segment.cut, &segment.pieces).ok())
-                    .count()
-            }
-        }
+fn send(socket: &File, batch: &[SuperSegment<'_>]) -> Sent {
+    let mut headers = [[0; VNET_HEADER_BYTES]; SUPER_SEGMENTS_AT_ONCE];
+    for (header, segment) in headers.iter_mut().zip(batch) {
+        *header = vnet_header(&segment.cut);
+    }
+    let mut vectors = [empty(); SUPER_SEGMENTS_AT_ONCE];
+    let mut messages: [&[IoSlice<'_>]; SUPER_SEGMENTS_AT_ONCE] = [&[]; SUPER_SEGMENTS_AT_ONCE];
+    let all = messages.iter_mut().zip(&mut vectors).zip(&headers);
+    for (((message, vector), header), segment) in all.zip(batch) {
+        let used = fill(vector, header, &segment.pieces);
+        *message = &vector[..used];
+    }
+    // Packet sockets take all of a message or nothing.
+    match syscall::send_messages(socket.as_fd(), &messages[..batch.len()]) {
+        Ok(taken) if taken < batch.len() => Sent {
+            taken,
+            // The call keeps the reason to itself, and to try once more would send again what was dropped on the way.
+            error: Some(match syscall::is_writable(socket.as_fd()) {
+                true => GsoError::Dropped,
+                false => GsoError::Full,
+            }),
+        },
+        Ok(taken) => Sent { taken, error: None },
+        Err(error) => Sent {
+            taken: 0,
+            error: Some(GsoError::of(&error)),
+        },
     }
 }
 
@@ -339,16 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_takes_what_is_sent_and_fails_once_when_told() {
-        let (socket, twin) = GsoSocket::in_memory();
-        twin.fail_next(GsoError::Full);
-        assert_eq!(socket.send(&CUT, &[b"ab"]), Err(GsoError::Full));
-        assert_eq!(socket.send(&CUT, &[b"ab", b"cd"]), Ok(()));
-        assert_eq!(twin.take(), [(CUT, b"abcd".to_vec())]);
-        assert!(twin.take().is_empty());
-    }
-
-    #[test]
     fn what_is_sent_together_ends_at_the_first_that_is_not_taken() {
         let (socket, twin) = GsoSocket::in_memory();
         let mut batch = [SuperSegment::default(); SUPER_SEGMENTS_AT_ONCE];
@@ -357,14 +342,14 @@ mod tests {
             segment.cut = CUT;
             segment.pieces[0] = byte;
         }
-        twin.fail_after(1, GsoError::Full);
-        assert_eq!(socket.send_all(&batch), 1);
-        assert_eq!(socket.send_all(&batch[1..]), 0, "until it was heard");
-        assert_eq!(socket.send(&CUT, &[&bytes[1]]), Err(GsoError::Full));
-        assert_eq!(socket.send_all(&batch[1..]), 3);
+        let sent = |taken, error| Sent { taken, error };
+        twin.fail_after(5, GsoError::Full);
+        assert_eq!(socket.send(&batch), sent(4, None));
+        assert_eq!(socket.send(&batch), sent(1, Some(GsoError::Full)));
+        assert_eq!(socket.send(&batch[1..]), sent(3, None));
         let all: Vec<u8> = twin.take().into_iter().flat_map(|(_, it)| it).collect();
-        assert_eq!(all, [0, 1, 2, 3]);
-        assert_eq!(twin.calls(), 4);
+        assert_eq!(all, [0, 1, 2, 3, 0, 1, 2, 3]);
+        assert_eq!(twin.calls(), 3);
     }
 
     #[test]

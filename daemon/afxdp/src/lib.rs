@@ -46,7 +46,7 @@ pub use frame::{Ledger, RxFrame, TxFrame};
 #[cfg(not(loom))]
 pub use gso::{
     GsoCut, GsoError, GsoSocket, GsoTwin, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES,
-    SUPER_SEGMENTS_AT_ONCE, SuperSegment,
+    SUPER_SEGMENTS_AT_ONCE, Sent, SuperSegment,
 };
 pub use kick::Kick;
 pub use queue::{Bind, Cut, Queue, QueueConfig, Refused, Slice, TxChecksum};

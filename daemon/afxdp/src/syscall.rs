@@ -81,6 +81,18 @@ pub(crate) fn send_messages(fd: BorrowedFd<'_>, messages: &[&[IoSlice<'_>]]) -> 
     check(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
 }
 
+/// Whether `poll(2)` says that a socket takes more (`POLLOUT`); an error counts as that.
+pub(crate) fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: the pointer names one entry, which lives until the call is over.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    ready != 0
+}
+
 /// `getsockopt(2)` into `value`, which the kernel must fill completely.
 pub(crate) fn get_option<T: Plain>(
     fd: BorrowedFd<'_>,

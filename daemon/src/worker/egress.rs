@@ -16,7 +16,7 @@ use super::frames::{Payload, send_packet};
 use super::gather_lane::{GatherLane, send_payload};
 use super::gso_lane::{GSO_PAYLOAD_MAX, GsoLane};
 
-/// Room in the ring, in packets, from which on runs wait for others: that of the longest with an MSS of 1,000 bytes.
+/// Room in the ring, in packets, from which on runs wait for others: that of the longest with an MSS of 1,024 bytes.
 const ROOM_TO_WAIT: u32 = 64;
 
 impl Worker {

@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use sluice_afxdp::{
     GsoCut, GsoError, GsoSocket, SUPER_SEGMENT_BYTES, SUPER_SEGMENT_PIECES, SUPER_SEGMENTS_AT_ONCE,
-    SuperSegment, TxChecksum,
+    Sent, SuperSegment, TxChecksum,
 };
 use sluice_tcp::Outgoing;
 use sluice_tcp::clock::Instant;
@@ -126,13 +126,28 @@ impl Worker {
         // Taken out for the time of the loop, which needs the worker as a whole.
         let mut waiting = core::mem::take(&mut gso.waiting);
         let is_any = !waiting.is_empty();
-        let taken = match waiting.len() {
-            0 | 1 => 0,
-            _ => self.hand_over_all(&waiting, now),
-        };
-        // The socket says of each by itself why it did not take it.
-        for (run, segments) in &waiting[taken..] {
-            if !self.send_super_segment(run, *segments, now) {
+        let Sent { taken, error } = self.hand_over(&waiting, now);
+        // Behind the first that was not taken one by one: any of them may have to follow frames of its flow.
+        let mut rest = &waiting[taken..];
+        let mut failed = error;
+        while let Some(((run, segments), behind)) = rest.split_first() {
+            rest = behind;
+            let sent = match failed.take() {
+                Some(error) => Sent {
+                    taken: 0,
+                    error: Some(error),
+                },
+                None if self.takes_super_segment(run, now) => {
+                    self.hand_over(&[(run.clone(), *segments)], now)
+                }
+                None => {
+                    self.send_frames(run, *segments, now);
+                    continue;
+                }
+            };
+            let is_gone = |error| self.is_gone(error, now);
+            if sent.taken == 0 && !sent.error.is_some_and(is_gone) {
+                self.counters.gso_not_taken += 1;
                 self.send_frames(run, *segments, now);
             }
         }
@@ -149,37 +164,24 @@ impl Worker {
         self.gso.as_ref().is_some_and(is_open) && self.has_left_ring(run.conn.slot())
     }
 
-    /// A run of so many segments as one super-segment. False if the ring has to carry it.
-    fn send_super_segment(&mut self, run: &Outgoing, segments: u32, now: Instant) -> bool {
-        if !self.takes_super_segment(run, now) {
-            return false;
-        }
-        match self.hand_over(run, now) {
-            Ok(()) => {
-                self.counters.gso_sent += 1;
-                self.counters.gso_segments += u64::from(segments);
-                return true;
-            }
-            Err(NotSent::Socket(GsoError::Dropped)) => {
-                self.counters.gso_dropped += 1;
-                return true;
-            }
-            Err(NotSent::Socket(GsoError::Down)) => {
+    /// Counts that a run was not taken. True if it counts as sent all the same: some of its packets may have left.
+    fn is_gone(&mut self, error: GsoError, now: Instant) -> bool {
+        match error {
+            GsoError::Dropped => self.counters.gso_dropped += 1,
+            GsoError::Down => {
                 self.counters.gso_dropped += 1;
                 self.counters.link_down += 1;
-                return true;
             }
-            Err(NotSent::Socket(GsoError::Refused(errno))) => {
+            GsoError::Refused(errno) => {
                 self.counters.gso_refused += 1;
                 self.counters.gso_errno = errno;
                 if let Some(gso) = &mut self.gso {
                     gso.rest_until = now + REST;
                 }
             }
-            Err(NotSent::Socket(GsoError::Full) | NotSent::Pieces) => {}
+            GsoError::Full => {}
         }
-        self.counters.gso_not_taken += 1;
-        false
+        matches!(error, GsoError::Dropped | GsoError::Down)
     }
 
     /// Nothing of this slot waits in the ring any more.
@@ -192,21 +194,9 @@ impl Worker {
         !is_queued(self)
     }
 
-    fn hand_over(&mut self, run: &Outgoing, now: Instant) -> Result<(), NotSent> {
-        let mut headers = [0; TcpEmit::MAX_HEADERS];
-        let segment = self
-            .super_segment(run, &mut headers)
-            .ok_or(NotSent::Pieces)?;
-        let gso = self.gso.as_ref().ok_or(NotSent::Pieces)?;
-        gso.socket
-            .send(&segment.cut, &segment.pieces)
-            .map_err(NotSent::Socket)?;
-        self.has_sent(run, now);
-        Ok(())
-    }
-
-    /// Runs in their order up to the first that is not taken, in one system call. Returns how many.
-    fn hand_over_all(&mut self, runs: &[(Outgoing, u32)], now: Instant) -> usize {
+    /// Gives runs to the socket, in their order up to the first that it does not take, or whose bytes lie in too many
+    /// pieces.
+    fn hand_over(&mut self, runs: &[(Outgoing, u32)], now: Instant) -> Sent {
         let mut headers = [[0; TcpEmit::MAX_HEADERS]; SUPER_SEGMENTS_AT_ONCE];
         let mut segments = [SuperSegment::default(); SUPER_SEGMENTS_AT_ONCE];
         let mut built = 0;
@@ -217,16 +207,19 @@ impl Worker {
             *slot = segment;
             built += 1;
         }
-        let taken = match &self.gso {
-            Some(gso) => gso.socket.send_all(&segments[..built]),
-            None => 0,
+        let sent = match &self.gso {
+            Some(gso) if built > 0 => gso.socket.send(&segments[..built]),
+            _ => Sent {
+                taken: 0,
+                error: None,
+            },
         };
-        for (run, segments) in &runs[..taken] {
+        for (run, segments) in &runs[..sent.taken] {
             self.counters.gso_sent += 1;
             self.counters.gso_segments += u64::from(*segments);
             self.has_sent(run, now);
         }
-        taken
+        sent
     }
 
     fn has_sent(&mut self, run: &Outgoing, now: Instant) {
@@ -279,13 +272,6 @@ impl Worker {
 /// belongs to the counter of RFC 9768, the same in every packet.
 fn is_cut_right(flags: TcpFlags) -> bool {
     !flags.contains(TcpFlags::CWR)
-}
-
-/// Why a run did not leave as a super-segment.
-enum NotSent {
-    /// Its bytes lie in too many pieces, or are not there.
-    Pieces,
-    Socket(GsoError),
 }
 
 /// Collects `len` response bytes from stream offset `at` on. `None` if the pieces do not suffice or the bytes are not there.

@@ -273,7 +273,9 @@ impl Connection {
             State::CloseWait => self.state = State::LastAck,
             _ => return,
         }
-        if self.send.in_flight() == 0 && self.send.unsent() == 0 {
+        // Of an open the user timeout goes on from its first SYN.
+        let is_open = self.state != State::SynReceived;
+        if is_open && self.send.in_flight() == 0 && self.send.unsent() == 0 {
             self.progress_at = now;
         }
         self.send.finish();

@@ -30,7 +30,7 @@ pub enum CloseReason {
     PeerReset,
     /// The driver aborted it.
     Aborted,
-    /// Data stayed unacknowledged for as long as the user timeout (RFC 9293 section 3.9.1.8).
+    /// Data stayed unacknowledged, or an open unanswered, for as long as the user timeout (RFC 9293 section 3.9.1.8).
     UserTimeout,
     /// Both directions were closed by the driver, and data of the peer came or was left that nobody reads (RFC 9293
     /// section 3.6.1).

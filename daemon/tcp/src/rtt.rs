@@ -36,10 +36,12 @@ pub struct RtoConfig {
 }
 
 impl RtoConfig {
-    /// With another floor. G goes with it: an RTO of `SRTT + G` would never come near a floor below G.
+    /// With another floor. G goes with it: an RTO of `SRTT + G` would never come near a floor below G. So does the first
+    /// RTO where it is lower, that of SYN-ACKs too.
     #[must_use]
     pub fn with_min(self, min: Duration) -> RtoConfig {
         RtoConfig {
+            initial: self.initial.max(min),
             min,
             granularity: min,
             ..self

@@ -36,7 +36,7 @@ impl core::error::Error for ConnectError {}
 impl Stack {
     /// Active open (RFC 9293 section 3.10.1): the SYN leaves with the next [`poll_transmit`](Self::poll_transmit).
     /// Bytes may be supplied at once. The end of the handshake is [`Events::established`], its failure
-    /// [`Events::closed`] with [`CloseReason::Refused`] or [`CloseReason::HandshakeTimeout`].
+    /// [`Events::closed`], mostly with [`CloseReason::Refused`] or [`CloseReason::HandshakeTimeout`].
     ///
     /// # Errors
     /// The tuple is in use or in TIME-WAIT (take another local port), or there is no room.

@@ -460,7 +460,9 @@ impl Shadow {
         let is_opening = self.is_active && !self.is_established;
         let known = match reason {
             CloseReason::Finished => self.closed && self.finished_at.is_some(),
-            CloseReason::Refused | CloseReason::Unreachable => is_opening && self.refused,
+            // After crossing SYNs a RST refuses as well (RFC 9293 section 3.10.7.4).
+            CloseReason::Refused => is_opening && (self.refused || self.reset),
+            CloseReason::Unreachable => is_opening && self.refused,
             CloseReason::PeerReset => self.reset,
             CloseReason::Aborted => self.aborted || (is_opening && self.closed),
             CloseReason::UserTimeout => self.user_timeouts[1],
