@@ -31,7 +31,7 @@ pub const SUPER_SEGMENT_PIECES: usize = 15;
 
 /// Super-segments that one call takes at most. More of them save little and leave later (docs/PERFORMANCE.md, "System
 /// calls").
-pub const SUPER_SEGMENTS_AT_ONCE: usize = 4;
+pub const SUPER_SEGMENTS_AT_ONCE: usize = syscall::MESSAGES_AT_ONCE;
 
 /// `struct virtio_net_hdr`.
 const VNET_HEADER_BYTES: usize = 10;

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_void};
 
-use crate::gso::SUPER_SEGMENTS_AT_ONCE;
+/// Messages that [`send_messages`] takes at most.
+pub(crate) const MESSAGES_AT_ONCE: usize = 4;
 
 /// Plain data that may cross the kernel border as bytes.
 ///
@@ -64,11 +65,11 @@ pub(crate) fn set_option<T: Plain>(
     check(result).map(drop)
 }
 
-/// `sendmmsg(2)` on a socket that knows its peer, of at most [`SUPER_SEGMENTS_AT_ONCE`] messages, each in the pieces of a
+/// `sendmmsg(2)` on a socket that knows its peer, of at most [`MESSAGES_AT_ONCE`] messages, each in the pieces of a
 /// vector. Returns how many were sent, at least one.
 pub(crate) fn send_messages(fd: BorrowedFd<'_>, messages: &[&[IoSlice<'_>]]) -> io::Result<usize> {
     // SAFETY: numbers and pointers, of which none is also a value: no name, no control data, no pieces.
-    let mut headers: [libc::mmsghdr; SUPER_SEGMENTS_AT_ONCE] = unsafe { core::mem::zeroed() };
+    let mut headers: [libc::mmsghdr; MESSAGES_AT_ONCE] = unsafe { core::mem::zeroed() };
     let mut count = 0;
     for (header, pieces) in headers.iter_mut().zip(messages) {
         // `IoSlice` has the layout of `iovec`, as its documentation says. The kernel does not write through it.
