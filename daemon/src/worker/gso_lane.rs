@@ -120,25 +120,23 @@ impl Worker {
 
     /// Sends the runs that wait. True if there were any.
     pub(super) fn leave(&mut self, now: Instant) -> bool {
-        let Some(gso) = &mut self.gso else {
+        let Some(gso) = self.gso.as_mut().filter(|gso| !gso.waiting.is_empty()) else {
             return false;
         };
         // Taken out for the time of the loop, which needs the worker as a whole.
         let mut waiting = core::mem::take(&mut gso.waiting);
-        let is_any = !waiting.is_empty();
         let Sent { taken, error } = self.hand_over(&waiting, now);
         // Behind the first that was not taken one by one: any of them may have to follow frames of its flow.
-        let mut rest = &waiting[taken..];
         let mut failed = error;
-        while let Some(((run, segments), behind)) = rest.split_first() {
-            rest = behind;
+        for one in &waiting[taken..] {
+            let (run, segments) = one;
             let sent = match failed.take() {
                 Some(error) => Sent {
                     taken: 0,
                     error: Some(error),
                 },
                 None if self.takes_super_segment(run, now) => {
-                    self.hand_over(&[(run.clone(), *segments)], now)
+                    self.hand_over(core::slice::from_ref(one), now)
                 }
                 None => {
                     self.send_frames(run, *segments, now);
@@ -155,7 +153,7 @@ impl Worker {
         if let Some(gso) = &mut self.gso {
             gso.waiting = waiting;
         }
-        is_any
+        true
     }
 
     /// Whether the lane may carry a run now.
