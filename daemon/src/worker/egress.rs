@@ -62,7 +62,7 @@ impl Worker {
     /// A run whole, by the lane of its length. Returns what it cost in packets on the ring.
     fn send(&mut self, run: &Outgoing, now: Instant) -> u32 {
         match run.count() {
-            1 => {
+            1 if !self.follows_run(run) => {
                 self.leave_before(run.conn.slot(), now);
                 self.send_segment(run, now);
                 1

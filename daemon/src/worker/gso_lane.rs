@@ -9,7 +9,8 @@
 //! - A refusal that is no matter of the moment closes the lane for a second ([`REST`]): with something in front of the
 //!   interface that takes no such packets, every run would cost a system call for nothing.
 //! - Nor does the lane take a run whose flags a device would change on the way ([`is_cut_right`]).
-//! - A single segment goes to the ring, where it shares a system call with those of other flows.
+//! - A single segment goes to the ring, where it shares a system call with those of other flows; but one behind a run of its
+//!   flow that waits goes with that, so that the last bytes of a response cost no call and no wake-up of their own.
 //!
 //! "Leaves" means to the queueing discipline, which frames of the ring do not pass. So the order of a flow holds as far
 //! as its super-segments do not wait there, and where the device sends both by one queue: behind a backlog, or on a
@@ -109,6 +110,12 @@ impl Worker {
         }
         let frames = payload_len(run) / BYTES_PER_FRAME;
         Some(1 + u32::try_from(frames).unwrap_or(segments))
+    }
+
+    /// Whether a run of its flow waits to leave, with which this payload can go.
+    pub(super) fn follows_run(&self, run: &Outgoing) -> bool {
+        let slot = run.conn.slot();
+        !run.payload.is_empty() && self.gso.as_ref().is_some_and(|gso| gso.waits(slot))
     }
 
     /// Before something of this slot goes to the ring.

@@ -81,6 +81,27 @@ fn many_flows_of_one_turn_keep_their_bytes_apart() {
 }
 
 #[test]
+fn the_last_bytes_of_a_response_leave_with_what_is_before_them() {
+    let site = Site::new();
+    let content = site.file("object", 64 * KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    client.set_window(262_144);
+    // The window of the sender grows until it holds a response, which is one segment longer than a super-segment.
+    for _ in 0..4 {
+        assert!(bed.get(&mut client, "/object").body == content);
+    }
+    let ring = bed.report().queue.tx_packets;
+    let calls = bed.gso.as_ref().expect("asked for").calls();
+    assert!(bed.get(&mut client, "/object").body == content);
+    assert_eq!(bed.gso.as_ref().expect("asked for").calls(), calls + 1);
+    assert_eq!(bed.report().queue.tx_packets, ring, "nothing by the ring");
+    assert_eq!((client.duplicates, client.out_of_order), (0, 0));
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
 fn what_left_together_keeps_its_order_behind_one_that_was_not_taken() {
     for (taken, error) in [
         (1, GsoError::Full),
