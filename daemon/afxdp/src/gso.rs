@@ -37,7 +37,8 @@ pub const SUPER_SEGMENTS_AT_ONCE: usize = syscall::MESSAGES_AT_ONCE;
 const VNET_HEADER_BYTES: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CSUM: u8 = 1;
-/// `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6`.
+/// `VIRTIO_NET_HDR_GSO_NONE`, `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6`.
+const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 
@@ -67,7 +68,7 @@ pub enum GsoError {
     Refused(i32),
 }
 
-/// Headers and payload of a super-segment, where they lie.
+/// Headers and payload of a super-segment, where they lie. If they are no longer than one packet it is not cut.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SuperSegment<'a> {
     /// How it is cut.
@@ -203,7 +204,7 @@ impl GsoSocket {
 fn send(socket: &File, batch: &[SuperSegment<'_>]) -> Sent {
     let mut headers = [[0; VNET_HEADER_BYTES]; SUPER_SEGMENTS_AT_ONCE];
     for (header, segment) in headers.iter_mut().zip(batch) {
-        *header = vnet_header(&segment.cut);
+        *header = vnet_header(segment);
     }
     let mut vectors = [empty(); SUPER_SEGMENTS_AT_ONCE];
     let mut messages: [&[IoSlice<'_>]; SUPER_SEGMENTS_AT_ONCE] = [&[]; SUPER_SEGMENTS_AT_ONCE];
@@ -293,13 +294,26 @@ fn fill<'a>(vector: &mut Vector<'a>, header: &'a [u8], pieces: &[&'a [u8]]) -> u
     1 + filled.count()
 }
 
+impl SuperSegment<'_> {
+    /// Whether it is longer than one packet.
+    fn is_cut(&self) -> bool {
+        let whole = usize::from(self.cut.headers) + usize::from(self.cut.payload);
+        self.pieces.iter().map(|piece| piece.len()).sum::<usize>() > whole
+    }
+}
+
 /// The header of the packet socket: flags, GSO type, header length, segment size, start and offset of the checksum, in
-/// the byte order of the machine.
-fn vnet_header(cut: &GsoCut) -> [u8; VNET_HEADER_BYTES] {
-    let kind = if cut.ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+/// the byte order of the machine. A single packet must not name a type: the kernel refuses it.
+fn vnet_header(segment: &SuperSegment<'_>) -> [u8; VNET_HEADER_BYTES] {
+    let cut = &segment.cut;
+    let (kind, payload) = match (segment.is_cut(), cut.ipv6) {
+        (false, _) => (GSO_NONE, 0),
+        (true, false) => (GSO_TCPV4, cut.payload),
+        (true, true) => (GSO_TCPV6, cut.payload),
+    };
     let words = [
         cut.headers,
-        cut.payload,
+        payload,
         cut.checksum.start,
         cut.checksum.offset,
     ];
@@ -326,11 +340,25 @@ mod tests {
         },
     };
 
+    fn super_segment(payload: &[u8]) -> SuperSegment<'_> {
+        let mut pieces: [&[u8]; SUPER_SEGMENT_PIECES] = [&[]; SUPER_SEGMENT_PIECES];
+        pieces[0] = &[0; 0x0102];
+        pieces[1] = payload;
+        SuperSegment { cut: CUT, pieces }
+    }
+
     #[test]
     fn the_header_has_the_layout_of_virtio_net() {
         let [h, p, s, o] = [0x0102_u16, 0x0304, 0x0506, 0x0708].map(u16::to_ne_bytes);
         let expected = [1, 4, h[0], h[1], p[0], p[1], s[0], s[1], o[0], o[1]];
-        assert_eq!(vnet_header(&CUT), expected);
+        assert_eq!(vnet_header(&super_segment(&[0; 0x0305])), expected);
+    }
+
+    #[test]
+    fn a_single_packet_is_not_cut() {
+        let [h, s, o] = [0x0102_u16, 0x0506, 0x0708].map(u16::to_ne_bytes);
+        let expected = [1, 0, h[0], h[1], 0, 0, s[0], s[1], o[0], o[1]];
+        assert_eq!(vnet_header(&super_segment(&[0; 0x0304])), expected);
     }
 
     #[test]
