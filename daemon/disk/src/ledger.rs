@@ -54,6 +54,10 @@ pub struct DiskCounters {
     pub reads_inline: u64,
     /// Blocks, or the rest of them, handed to a helper thread.
     pub reads_helper: u64,
+    /// Reads tried on the caller's thread, a preadv2(2) each, those that found nothing included.
+    pub read_calls: u64,
+    /// Looks on the caller's thread at a file that is read, a statx(2) each: whether it is the version that was opened.
+    pub version_checks: u64,
     /// Bytes read on the caller's thread.
     pub bytes_inline: u64,
     /// Bytes read by helper threads.

@@ -162,6 +162,7 @@ impl Disk {
             return Err(Errno::BADF);
         };
         self.budget.spend();
+        self.counters.read_calls += 1;
         match read_nowait(fd, into, offset) {
             Ok(filled) => {
                 self.counters.bytes_inline += filled as u64;
@@ -191,6 +192,7 @@ impl Disk {
         let Some(fd) = self.files.fd(slot) else {
             return Err(ReadError::Io(Errno::BADF));
         };
+        self.counters.version_checks += 1;
         let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
         self.files.confirm(slot, &now)?;
         self.files.note_confirmed(slot, self.recent.turn());

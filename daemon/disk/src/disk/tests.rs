@@ -256,6 +256,7 @@ fn a_warm_file_is_read_on_the_callers_thread() {
         let counters = rig.disk.counters();
         assert_eq!((counters.reads_inline, counters.reads_helper), (3, 0));
         assert_eq!(counters.bytes_inline, 2 * BLOCK_BYTES_U64 + 100);
+        assert_eq!((counters.read_calls, counters.version_checks), (3, 3));
     }
     rig.disk.close(file);
 }
