@@ -62,7 +62,7 @@ pub struct DiskCounters {
     pub bytes_inline: u64,
     /// Bytes read by helper threads.
     pub bytes_helper: u64,
-    /// Fetches answered by a block that was there.
+    /// Fetches answered by a block that was there: in use, cached, or read ahead or along with another.
     pub hits: u64,
     /// Blocks with content that were taken for other content.
     pub evictions: u64,
