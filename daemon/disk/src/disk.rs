@@ -16,6 +16,7 @@ use crate::budget::TurnBudget;
 use crate::cache::BlockCache;
 use crate::config::DiskConfig;
 use crate::file::{FileMeta, FileTable};
+use crate::group::GROUP_BLOCKS;
 use crate::handle::{BlockRef, FileHandle};
 use crate::ledger::{DiskCounters, DiskLedger};
 use crate::reader::{Helpers, Outcome};
@@ -30,7 +31,7 @@ use crate::writer::Source;
 #[derive(Clone, Copy)]
 struct Inline {
     opens: bool,
-    /// Of a block, at most.
+    /// In one read, at most.
     bytes: usize,
 }
 
@@ -98,7 +99,7 @@ impl Disk {
             refusals: Refusals::default(),
             inline: Inline {
                 opens: true,
-                bytes: BLOCK_BYTES,
+                bytes: GROUP_BLOCKS * BLOCK_BYTES,
             },
         })
     }

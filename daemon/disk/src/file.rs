@@ -141,6 +141,8 @@ struct Entry {
     settled: bool,
     /// Whether the file system takes RWF_NOWAIT.
     nowait: bool,
+    /// Whether the last read without waiting found all it asked for.
+    warm: bool,
     /// Set once the file is known to be another version: every later read fails with it.
     broken: Option<ReadError>,
     /// The turn of the loop in which it was found to be this version last.
@@ -191,6 +193,7 @@ impl FileTable {
             shared: false,
             settled: false,
             nowait: true,
+            warm: false,
             broken: None,
             confirmed: 0,
         };
@@ -238,6 +241,7 @@ impl FileTable {
             shared: true,
             settled,
             nowait: true,
+            warm: false,
             broken: None,
             confirmed: 0,
         };
@@ -359,6 +363,16 @@ impl FileTable {
     /// Remembers that it does not.
     pub(crate) fn never_nowait(&mut self, slot: u32) {
         self.entry_mut(slot).nowait = false;
+    }
+
+    /// Whether the file is in the page cache, as far as the last read shows.
+    pub(crate) fn is_warm(&self, slot: u32) -> bool {
+        self.entry(slot).warm
+    }
+
+    /// A read without waiting found all it asked for, or not.
+    pub(crate) fn note_warm(&mut self, slot: u32, is_warm: bool) {
+        self.entry_mut(slot).warm = is_warm;
     }
 
     /// How many entries hold a descriptor.

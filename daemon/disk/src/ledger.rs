@@ -54,11 +54,15 @@ pub struct DiskCounters {
     pub reads_inline: u64,
     /// Blocks, or the rest of them, handed to a helper thread.
     pub reads_helper: u64,
+    /// Reads tried on the caller's thread, a preadv2(2) each, those that found nothing included.
+    pub read_calls: u64,
+    /// Looks on the caller's thread at a file that is read, a statx(2) each: whether it is the version that was opened.
+    pub version_checks: u64,
     /// Bytes read on the caller's thread.
     pub bytes_inline: u64,
     /// Bytes read by helper threads.
     pub bytes_helper: u64,
-    /// Fetches answered by a block that was there.
+    /// Fetches answered by a block that was there: in use, cached, or read ahead or along with another.
     pub hits: u64,
     /// Blocks with content that were taken for other content.
     pub evictions: u64,

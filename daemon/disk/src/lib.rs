@@ -12,10 +12,11 @@
 //! Uploads go the other way ([`Disk::begin_upload`], [`UploadState`]): into blocks of the same memory, from there to a
 //! file without a name, and only when all of it is on disk does it get its name.
 //!
-//! Way of a block: `recent` (opened in this turn already?) -> `root` (openat2) -> `file` (one entry per version) -> `cache` (which block, whom to evict) ->
-//! `block` (whose memory is it now: all unsafe code but one line is there) -> `reader` (helper threads, which also
-//! close, see `closer`) -> `disk` (puts them together). Way of an upload: `upload` (the words, the table, the scratch
-//! file) -> `writer` (helper threads of its own). Nothing allocates after [`Disk::new`].
+//! Way of a block: `recent` (opened in this turn already?) -> `root` (openat2) -> `file` (one entry per version) ->
+//! `cache` (which block, whom to evict) -> `block` (whose memory is it now: all unsafe code but one line is there) ->
+//! `group` (which blocks one read fills) -> `reader` (helper threads, which also close, see `closer`) -> `disk` (puts
+//! them together). Way of an upload: `upload` (the words, the table, the scratch file) -> `writer` (helper threads of
+//! its own). Nothing allocates after [`Disk::new`].
 //!
 //! Assumed: Linux 5.12 or later; time stamps that change with the content (not a file written through a mapping,
 //! whose stamps lag); the tree mounted `relatime` or `noatime`, since an atime update can wait for the journal.
@@ -31,6 +32,7 @@ mod closer;
 mod config;
 mod disk;
 mod file;
+mod group;
 mod handle;
 mod index;
 mod ledger;
@@ -50,6 +52,7 @@ pub use block::BLOCK_BYTES;
 pub use config::DiskConfig;
 pub use disk::Disk;
 pub use file::FileMeta;
+pub use group::Along;
 pub use handle::{BlockRef, FileHandle, OpenTicket};
 pub use ledger::{DiskCounters, DiskLedger};
 pub use root::{FileKind, OpenError, Root, Symlinks};

@@ -81,14 +81,13 @@ pub(crate) enum NoWait {
     Failed(Errno),
 }
 
-/// Reads what the page cache holds from `offset` on.
+/// Reads what the page cache holds from `offset` on: all that `buffers` take, or up to the first byte that it has not.
 pub(crate) fn read_nowait(
     fd: BorrowedFd<'_>,
-    buffer: &mut [u8],
+    buffers: &mut [IoSliceMut<'_>],
     offset: u64,
 ) -> Result<usize, NoWait> {
-    let mut buffers = [IoSliceMut::new(buffer)];
-    preadv2(fd, &mut buffers, offset, ReadWriteFlags::NOWAIT).map_err(|errno| match errno {
+    preadv2(fd, buffers, offset, ReadWriteFlags::NOWAIT).map_err(|errno| match errno {
         Errno::AGAIN | Errno::INTR => NoWait::WouldBlock,
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => NoWait::Unsupported,
         other => NoWait::Failed(other),

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluice_disk::{
-    BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks, TakeBlock,
+    Along, BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks, TakeBlock,
     UploadLimits, UploadOptions, UploadState,
 };
 
@@ -43,7 +43,7 @@ fn open(disk: &mut Disk, root: &Root, name: &[u8]) -> FileHandle {
     }
 }
 
-/// Reads one file as a connection does, with read-ahead, and returns the sum of its bytes.
+/// Reads one file as a connection does, with a short window and read-ahead, and returns the sum of its bytes.
 fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
     let file = open(disk, root, name);
     let mut sum = 0;
@@ -51,7 +51,11 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
         disk.prefetch(&file, number + 1);
         let block = loop {
             disk.poll();
-            match disk.fetch(&file, number) {
+            let along = Along {
+                wanted_until: number + 2,
+                ahead_until: number + 4,
+            };
+            match disk.fetch_along(&file, number, along) {
                 Fetch::Ready(block) => break block,
                 Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
                 Fetch::Failed(error) => panic!("{error:?}"),

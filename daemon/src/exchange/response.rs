@@ -13,7 +13,7 @@ use crate::services::Services;
 use crate::services::block_shares::Place;
 use core::ops::Range;
 use core::time::Duration;
-use sluice_disk::{BLOCK_BYTES, BlockRef, Fetch, FileHandle, Prefetch, ReadError};
+use sluice_disk::{Along, BLOCK_BYTES, BlockRef, Fetch, FileHandle, Prefetch, ReadError};
 use sluice_http::RESPONSE_HEAD_BYTES;
 use sluice_tcp::Awaited;
 use sluice_tcp::clock::Instant;
@@ -426,7 +426,8 @@ impl ResponseQueue {
         };
         let file_offset = response.file_offset(ready);
         let left = response.end() - ready;
-        match services.disk.fetch(file, file_offset / BLOCK_BYTES_U64) {
+        let (next, along) = self.wanted_blocks(response, horizon, services);
+        match services.disk.fetch_along(file, next, along) {
             Fetch::Ready(block) => self.pin(block, file_offset, left, services),
             Fetch::Pending => {
                 self.note_wait(horizon, services);
@@ -443,6 +444,34 @@ impl ResponseQueue {
             // The responses before it are whole and go out first; the failure shows again when it is next.
             Fetch::Failed(_) => Step::Stop(Fill::Done),
         }
+    }
+
+    /// The block of the file that the stream needs next of a response, and what it wants behind it within this connection's
+    /// share: up to the horizon, and by the lead beyond it.
+    fn wanted_blocks(
+        &self,
+        response: &Response,
+        horizon: u64,
+        services: &Services,
+    ) -> (u64, Along) {
+        let ready = self.ready.max(response.body_start);
+        let next = response.file_offset(ready) / BLOCK_BYTES_U64;
+        let share = match services.shares.has_line() {
+            // Whoever stands in line goes first.
+            true => 0,
+            false => services.shares.allowance().saturating_sub(self.pins.len()),
+        };
+        let most = next
+            .saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
+            .min(response.body.end.div_ceil(BLOCK_BYTES_U64));
+        let horizon = response.file_offset(horizon.clamp(response.body_start, response.end()));
+        let wanted = horizon.div_ceil(BLOCK_BYTES_U64);
+        let lead = u64::try_from(self.lead.blocks(services.read_ahead_blocks)).unwrap_or(0);
+        let along = Along {
+            wanted_until: wanted.min(most),
+            ahead_until: wanted.saturating_add(lead).min(most),
+        };
+        (next, along)
     }
 
     fn pin(
@@ -534,25 +563,15 @@ impl ResponseQueue {
         let index = self
             .responses
             .partition_point(|response| response.end() <= ready);
-        let Some(response) = self.responses.get_mut(index) else {
+        let Some(response) = self.responses.get(index) else {
             return;
         };
+        let (next, along) = self.wanted_blocks(response, horizon, services);
+        let response = &mut self.responses[index];
         let Some(file) = &response.file else {
             return;
         };
-        if services.shares.has_line() {
-            return;
-        }
-        let share = services.shares.allowance().saturating_sub(self.pins.len());
-        let share = u64::try_from(share).unwrap_or(u64::MAX);
-        let lead = u64::try_from(self.lead.blocks(services.read_ahead_blocks)).unwrap_or(0);
-        let next = response.file_offset(ready.max(response.body_start)) / BLOCK_BYTES_U64;
-        let horizon = response.file_offset(horizon.clamp(response.body_start, response.end()));
-        let end = horizon.div_ceil(BLOCK_BYTES_U64).saturating_add(lead);
-        let end = end
-            .min(next.saturating_add(share))
-            .min(response.body.end.div_ceil(BLOCK_BYTES_U64));
-        for block in (next.max(response.read_ahead)..end).take(AT_ONCE) {
+        for block in (next.max(response.read_ahead)..along.ahead_until).take(AT_ONCE) {
             match services.disk.prefetch(file, block) {
                 Prefetch::Here => self.lead.was_there(),
                 Prefetch::Coming => {}

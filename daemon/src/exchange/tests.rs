@@ -4,6 +4,7 @@ mod blocks;
 mod endings;
 mod read_ahead;
 mod requests;
+mod together;
 mod uploads;
 
 use super::*;

@@ -117,7 +117,7 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
 }
 
 /// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
-fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 20] {
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
     let &DiskCounters {
         opens_inline,
         opens_helper,
@@ -125,6 +125,8 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 20] {
         opens_shared,
         reads_inline,
         reads_helper,
+        read_calls,
+        version_checks,
         bytes_inline,
         bytes_helper,
         hits,
@@ -147,6 +149,8 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 20] {
         ("disk_opens_shared", opens_shared),
         ("disk_reads_inline", reads_inline),
         ("disk_reads_helper", reads_helper),
+        ("disk_read_calls", read_calls),
+        ("disk_version_checks", version_checks),
         ("disk_bytes_inline", bytes_inline),
         ("disk_bytes_helper", bytes_helper),
         ("disk_block_hits", hits),

@@ -69,6 +69,30 @@ fn a_single_segment_leaves_by_the_ring() {
 }
 
 #[test]
+fn a_flow_in_long_turns_reads_four_blocks_by_a_call() {
+    const BLOCKS: usize = 512;
+    let site = Site::new();
+    let content = site.file("big", BLOCKS * 64 * KIB);
+    let mut bed = bed(&site);
+    let mut client = bed.connect();
+    client.write(get("/big"));
+    bed.round(core::slice::from_mut(&mut client));
+    // Turns are long again.
+    bed.pass(Duration::from_millis(25));
+    assert!(bed.response(&mut client).body == content);
+    let reads = bed.report().service.reads;
+    if reads.reads_helper > 0 {
+        eprintln!("the temporary directory cannot tell what is in memory: calls are not counted");
+    } else {
+        assert_eq!(reads.reads_inline, BLOCKS as u64, "each once");
+        assert!(reads.read_calls < BLOCKS as u64 / 3, "{reads:?}");
+        assert!(reads.version_checks <= reads.read_calls + 1, "{reads:?}");
+    }
+    bed.close(client);
+    bed.assert_at_rest();
+}
+
+#[test]
 fn many_flows_of_one_turn_keep_their_bytes_apart() {
     let site = Site::new();
     let contents = site.files(40, 200 * KIB);

@@ -7,11 +7,12 @@ use rustix::io::Errno;
 
 use super::Disk;
 use crate::answer::{Fetch, Prefetch, ReadError};
-use crate::block::BLOCK_BYTES_U64;
+use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, LoadBuffer};
 use crate::cache::{BlockKey, Lookup, Urgency};
 use crate::file::FileMeta;
+use crate::group::{Along, GROUP_BLOCKS, Group};
 use crate::handle::{BlockRef, FileHandle};
-use crate::reader::{NoWait, ReadJob, read_nowait};
+use crate::reader::{NoWait, ReadJob};
 use crate::root::{Freshness, stat};
 
 /// How an attempt to fill a block ended.
@@ -31,6 +32,13 @@ impl Disk {
     /// The last block is ready only if the file is in this turn of the loop still the version that was opened; every
     /// other block, if it was when the block was read.
     pub fn fetch(&mut self, file: &FileHandle, block: u64) -> Fetch {
+        self.fetch_along(file, block, Along::NOTHING)
+    }
+
+    /// The same, for a caller that wants the blocks behind it too. Of a file that is in the page cache up to three of
+    /// them are read with it by one preadv2(2) and looked at by one statx(2), unless they are there. They are found when they
+    /// are fetched, as if they had been read ahead.
+    pub fn fetch_along(&mut self, file: &FileHandle, block: u64, along: Along) -> Fetch {
         let slot = file.0;
         if let Some(error) = self.files.broken(slot) {
             return Fetch::Failed(error);
@@ -55,7 +63,7 @@ impl Disk {
                 Load::Failed(ReadError::Io(errno))
             }
             Lookup::Absent if self.budget.is_spent() => return self.put_off(),
-            Lookup::Absent => self.load(slot, key, Urgency::Awaited),
+            Lookup::Absent => self.load(slot, key, Urgency::Awaited, along),
         };
         match load {
             Load::Done(found) => {
@@ -85,12 +93,8 @@ impl Disk {
             Lookup::Loading(_) => Prefetch::Coming,
             Lookup::Failed(..) => Prefetch::Refused,
             // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
-            Lookup::Absent
-                if self.budget.is_spent_ahead() || !self.helpers.has_room(Urgency::Ahead) =>
-            {
-                Prefetch::Refused
-            }
-            Lookup::Absent => match self.load(slot, key, Urgency::Ahead) {
+            Lookup::Absent if !self.may_read_ahead() => Prefetch::Refused,
+            Lookup::Absent => match self.load(slot, key, Urgency::Ahead, Along::NOTHING) {
                 Load::Done(_) => Prefetch::Here,
                 Load::Pending => Prefetch::Coming,
                 Load::Full | Load::NoBlock | Load::Failed(_) => Prefetch::Refused,
@@ -111,32 +115,139 @@ impl Disk {
         Load::Done(found)
     }
 
-    /// Fills a block for an absent key: on this thread as far as the page cache goes, the rest on a helper.
-    fn load(&mut self, slot: u32, key: BlockKey, urgency: Urgency) -> Load {
-        let want = self.files.meta(slot).block_len(key.block);
-        let offset = key.block * BLOCK_BYTES_U64;
+    /// Fills a block for an absent key, and with it what may come along: on this thread as far as the page cache goes, the
+    /// rest of the block on a helper.
+    fn load(&mut self, slot: u32, key: BlockKey, urgency: Urgency, along: Along) -> Load {
         let Some(block) = self.cache.reserve(key, urgency) else {
             return Load::NoBlock;
         };
-        let mut buffer = self.memory.lend(block);
-        let limit = want.min(self.inline.bytes);
-        let filled = match self.read_inline(slot, &mut buffer.bytes_mut()[..limit], offset) {
-            Ok(filled) => filled,
-            Err(errno) => {
-                self.memory.take_back(buffer);
-                self.cache.cancel(block);
-                self.counters.read_errors += 1;
-                return Load::Failed(ReadError::Io(errno));
+        let bytes = self.files.meta(slot).block_len(key.block);
+        let mut group = Group::of(self.memory.lend(block), bytes);
+        let mut filled = 0;
+        if self.inline.bytes > 0 && self.files.nowait(slot) {
+            self.budget.spend();
+            self.take_along(slot, key, along, &mut group);
+            match self.read_inline(slot, key.block, &mut group) {
+                Ok(found) => filled = found,
+                Err(errno) => {
+                    self.forget(group);
+                    self.counters.read_errors += 1;
+                    return Load::Failed(ReadError::Io(errno));
+                }
             }
-        };
-        if filled == want {
-            self.memory.take_back(buffer);
-            return self.finish_inline(slot, block, want);
         }
+        // One look at the file behind the read is one behind the bytes of every block.
+        if filled >= bytes
+            && let Err(error) = self.confirm_now(slot)
+        {
+            self.forget(group);
+            return Load::Failed(error);
+        }
+        self.keep(slot, key.block, urgency, group, filled)
+    }
+
+    /// Adds blocks behind the first one to a group: those that are absent up to one that is not, and that would be asked for
+    /// one by one next, as far as the budget goes. So a group takes from nobody what single reads would have left.
+    fn take_along(&mut self, slot: u32, first: BlockKey, along: Along, group: &mut Group) {
+        // What is cold goes to the helpers block by block, and the kernel reads ahead of it as it sees fit.
+        if !self.files.is_warm(slot) {
+            return;
+        }
+        let end = along.until().min(self.files.meta(slot).blocks());
+        for block in (first.block + 1..end).take(GROUP_BLOCKS - 1) {
+            let key = BlockKey { block, ..first };
+            let may = if block < along.wanted_until {
+                !self.budget.is_spent()
+            } else {
+                self.may_read_ahead()
+            };
+            if !may || self.cache.lookup(&key) != Lookup::Absent {
+                return;
+            }
+            let Some(found) = self.cache.reserve(key, Urgency::Ahead) else {
+                return;
+            };
+            self.budget.spend();
+            let bytes = self.files.meta(slot).block_len(block);
+            group.push(self.memory.lend(found), bytes);
+        }
+    }
+
+    /// How many bytes the page cache gave; 0 if it has none or cannot be asked.
+    fn read_inline(&mut self, slot: u32, first: u64, group: &mut Group) -> Result<usize, Errno> {
+        let Some(fd) = self.files.fd(slot) else {
+            return Err(Errno::BADF);
+        };
+        self.counters.read_calls += 1;
+        let offset = first * BLOCK_BYTES_U64;
+        let filled = match group.read_nowait(fd, offset, self.inline.bytes) {
+            Ok(filled) => filled,
+            Err(NoWait::WouldBlock) => 0,
+            Err(NoWait::Unsupported) => {
+                self.files.never_nowait(slot);
+                0
+            }
+            Err(NoWait::Failed(errno)) => return Err(errno),
+        };
+        self.files.note_warm(slot, filled == group.bytes());
+        self.counters.bytes_inline += filled as u64;
+        Ok(filled)
+    }
+
+    /// After a read of `filled` bytes: keeps the blocks that are whole, and gives the rest of the next one to a helper. Those
+    /// behind it are empty; whoever wants them asks for them. Returns how it went with the first.
+    fn keep(
+        &mut self,
+        slot: u32,
+        first: u64,
+        urgency: Urgency,
+        group: Group,
+        mut filled: usize,
+    ) -> Load {
+        let (buffer, others) = group.into_parts();
+        let load = self.keep_one(slot, first, urgency, buffer, filled);
+        for (number, buffer) in (first + 1..).zip(others) {
+            filled = filled.saturating_sub(BLOCK_BYTES);
+            if filled > 0 {
+                self.keep_one(slot, number, Urgency::Ahead, buffer, filled);
+            } else {
+                self.cancel(buffer);
+            }
+        }
+        load
+    }
+
+    fn keep_one(
+        &mut self,
+        slot: u32,
+        number: u64,
+        urgency: Urgency,
+        buffer: LoadBuffer,
+        filled: usize,
+    ) -> Load {
+        let want = self.files.meta(slot).block_len(number);
+        if filled < want {
+            return self.leave_to_helper(slot, number, urgency, buffer, filled);
+        }
+        let block = buffer.block();
+        self.memory.take_back(buffer);
+        self.cache.finish(block, valid_bytes(want));
+        self.counters.reads_inline += 1;
+        Load::Done(block)
+    }
+
+    /// Has a helper read what is missing of a block behind its first `filled` bytes.
+    fn leave_to_helper(
+        &mut self,
+        slot: u32,
+        number: u64,
+        urgency: Urgency,
+        buffer: LoadBuffer,
+        filled: usize,
+    ) -> Load {
         let has_room = self.helpers.has_room(urgency);
         let Some(fd) = has_room.then(|| self.files.begin_load(slot)).flatten() else {
-            self.memory.take_back(buffer);
-            self.cache.cancel(block);
+            self.cancel(buffer);
             self.counters.queue_full += 1;
             return Load::Full;
         };
@@ -145,45 +256,30 @@ impl Disk {
             fd,
             file: slot,
             buffer,
-            offset,
+            offset: number * BLOCK_BYTES_U64,
             filled,
             filled_inline: filled,
-            want,
+            want: self.files.meta(slot).block_len(number),
         });
         Load::Pending
     }
 
-    /// How many bytes the page cache gave; 0 if it has none or cannot be asked.
-    fn read_inline(&mut self, slot: u32, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        if into.is_empty() || !self.files.nowait(slot) {
-            return Ok(0);
-        }
-        let Some(fd) = self.files.fd(slot) else {
-            return Err(Errno::BADF);
-        };
-        self.budget.spend();
-        match read_nowait(fd, into, offset) {
-            Ok(filled) => {
-                self.counters.bytes_inline += filled as u64;
-                Ok(filled)
-            }
-            Err(NoWait::WouldBlock) => Ok(0),
-            Err(NoWait::Unsupported) => {
-                self.files.never_nowait(slot);
-                Ok(0)
-            }
-            Err(NoWait::Failed(errno)) => Err(errno),
-        }
+    /// Gives the blocks of a group back as if nobody had asked for them.
+    fn forget(&mut self, group: Group) {
+        let (first, others) = group.into_parts();
+        self.cancel(first);
+        others.for_each(|buffer| self.cancel(buffer));
     }
 
-    fn finish_inline(&mut self, slot: u32, block: u32, want: usize) -> Load {
-        self.counters.reads_inline += 1;
-        if let Err(error) = self.confirm_now(slot) {
-            self.cache.cancel(block);
-            return Load::Failed(error);
-        }
-        self.cache.finish(block, valid_bytes(want));
-        Load::Done(block)
+    fn cancel(&mut self, buffer: LoadBuffer) {
+        let block = buffer.block();
+        self.memory.take_back(buffer);
+        self.cache.cancel(block);
+    }
+
+    /// Whether there is time and room for what nobody waits for.
+    fn may_read_ahead(&self) -> bool {
+        !self.budget.is_spent_ahead() && self.helpers.has_room(Urgency::Ahead)
     }
 
     /// Compares the file with the version that was opened, by what this machine knows without asking a server.
@@ -191,6 +287,7 @@ impl Disk {
         let Some(fd) = self.files.fd(slot) else {
             return Err(ReadError::Io(Errno::BADF));
         };
+        self.counters.version_checks += 1;
         let (now, _) = stat(fd, Freshness::Cached).map_err(ReadError::Io)?;
         self.files.confirm(slot, &now)?;
         self.files.note_confirmed(slot, self.recent.turn());

@@ -1,6 +1,7 @@
 //! Real files in a temporary directory; helper threads frozen where a test needs a moment in between.
 
 mod changes;
+mod groups;
 mod helpers;
 mod random;
 mod sharing;
@@ -20,8 +21,8 @@ use crate::block::BLOCK_BYTES_U64;
 use crate::reader::{NoWait, read_nowait};
 use crate::root::{Freshness, Opened, stat};
 use crate::{
-    Errno, Fetch, FileKind, OpenError, OpenTicket, Opening, Prefetch, ReadError, Root, Symlinks,
-    UploadLimits,
+    Along, Errno, Fetch, FileKind, OpenError, OpenTicket, Opening, Prefetch, ReadError, Root,
+    Symlinks, UploadLimits,
 };
 
 /// How long a test waits for a helper thread before it fails.
@@ -158,7 +159,9 @@ impl Rig {
         let probe = self.path("probe");
         fs::write(&probe, "x").expect("the probe is written");
         let file = fs::File::open(&probe).expect("the probe opens");
-        let answer = read_nowait(std::os::fd::AsFd::as_fd(&file), &mut [0], 0);
+        let mut byte = [0];
+        let mut buffers = [std::io::IoSliceMut::new(&mut byte)];
+        let answer = read_nowait(std::os::fd::AsFd::as_fd(&file), &mut buffers, 0);
         if matches!(answer, Err(NoWait::Unsupported)) {
             eprintln!("the temporary directory has no RWF_NOWAIT: inline reads are not asserted");
             return false;
@@ -256,6 +259,7 @@ fn a_warm_file_is_read_on_the_callers_thread() {
         let counters = rig.disk.counters();
         assert_eq!((counters.reads_inline, counters.reads_helper), (3, 0));
         assert_eq!(counters.bytes_inline, 2 * BLOCK_BYTES_U64 + 100);
+        assert_eq!((counters.read_calls, counters.version_checks), (3, 3));
     }
     rig.disk.close(file);
 }

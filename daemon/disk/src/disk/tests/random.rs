@@ -9,14 +9,39 @@ const FILE_BLOCKS: u64 = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Open { user: usize, file: usize },
-    Abandon { user: usize },
-    Close { user: usize },
-    Fetch { user: usize, block: u64 },
-    Prefetch { user: usize, block: u64 },
-    Clone { user: usize },
-    Release { user: usize },
-    Cool { file: usize },
+    Open {
+        user: usize,
+        file: usize,
+    },
+    Abandon {
+        user: usize,
+    },
+    Close {
+        user: usize,
+    },
+    Fetch {
+        user: usize,
+        block: u64,
+    },
+    FetchAlong {
+        user: usize,
+        block: u64,
+        wanted: u64,
+        ahead: u64,
+    },
+    Prefetch {
+        user: usize,
+        block: u64,
+    },
+    Clone {
+        user: usize,
+    },
+    Release {
+        user: usize,
+    },
+    Cool {
+        file: usize,
+    },
     Poll,
 }
 
@@ -29,6 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => user.clone().prop_map(|user| Op::Abandon { user }),
         2 => user.clone().prop_map(|user| Op::Close { user }),
         8 => (user.clone(), block.clone()).prop_map(|(user, block)| Op::Fetch { user, block }),
+        4 => (user.clone(), block.clone(), 0..=FILE_BLOCKS, 0..=FILE_BLOCKS).prop_map(
+            |(user, block, wanted, ahead)| Op::FetchAlong { user, block, wanted, ahead }
+        ),
         2 => (user.clone(), block).prop_map(|(user, block)| Op::Prefetch { user, block }),
         1 => user.clone().prop_map(|user| Op::Clone { user }),
         5 => user.prop_map(|user| Op::Release { user }),
@@ -71,6 +99,17 @@ fn check(rig: &Rig, files: &[Vec<u8>], users: &[User]) {
     assert!(ledger.balanced(), "{ledger:?}");
 }
 
+fn fetch(rig: &mut Rig, user: &mut User, block: u64, along: Along) {
+    let Some(file) = &user.file else {
+        return;
+    };
+    match rig.disk.fetch_along(file, block, along) {
+        Fetch::Ready(found) => user.blocks.push((user.wants, block, found)),
+        Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
+        Fetch::Failed(error) => panic!("{error:?}"),
+    }
+}
+
 fn apply(rig: &mut Rig, users: &mut [User], op: Op) {
     match op {
         Op::Open { user, file } => {
@@ -93,15 +132,18 @@ fn apply(rig: &mut Rig, users: &mut [User], op: Op) {
                 rig.disk.close(file);
             }
         }
-        Op::Fetch { user, block } => {
-            let user = &mut users[user];
-            if let Some(file) = &user.file {
-                match rig.disk.fetch(file, block) {
-                    Fetch::Ready(found) => user.blocks.push((user.wants, block, found)),
-                    Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
-                    Fetch::Failed(error) => panic!("{error:?}"),
-                }
-            }
+        Op::Fetch { user, block } => fetch(rig, &mut users[user], block, Along::NOTHING),
+        Op::FetchAlong {
+            user,
+            block,
+            wanted,
+            ahead,
+        } => {
+            let along = Along {
+                wanted_until: wanted,
+                ahead_until: ahead,
+            };
+            fetch(rig, &mut users[user], block, along);
         }
         Op::Prefetch { user, block } => {
             if let Some(file) = &users[user].file {
@@ -156,7 +198,7 @@ proptest! {
     fn every_block_held_has_the_bytes_of_its_file_and_nothing_is_left_at_the_end(
         blocks in 1_usize..8,
         opens in any::<bool>(),
-        bytes in prop::sample::select(vec![0, 10_000, BLOCK_BYTES]),
+        bytes in prop::sample::select(vec![0, 10_000, BLOCK_BYTES, 2 * BLOCK_BYTES + 10_000, 4 * BLOCK_BYTES]),
         ops in prop::collection::vec(op(), 1..250),
     ) {
         let mut rig = Rig::new(blocks);
