@@ -129,7 +129,7 @@ pub struct QueueLimits {
 /// something stalls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameBudget {
-    /// With the kernel, waiting for packets: the fill ring is kept full.
+    /// With the kernel, waiting for packets: the fill ring may be full.
     pub fill_ring: u32,
     /// Filled by the kernel, not yet taken: the RX ring may be full at the same time.
     pub rx_ring: u32,

@@ -25,6 +25,7 @@ use crate::uapi::{
 use crate::umem::Umem;
 
 mod config;
+mod depth;
 mod memory;
 #[cfg(not(loom))]
 mod open;
@@ -32,6 +33,7 @@ mod slices;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use depth::FillDepth;
 use slices::BlockArea;
 
 pub use config::{Bind, QueueConfig};
@@ -48,6 +50,7 @@ pub struct Queue {
     completion: Consumer<u64>,
     port: Port,
     frames: Frames,
+    fill_depth: FillDepth,
     blocks: BlockArea,
     umem: Umem,
     bound: Bound,
@@ -181,26 +184,36 @@ impl Queue {
         self.refill();
     }
 
-    /// Gives free frames to the kernel for receiving, except those reserved for transmission.
+    /// Gives free frames to the kernel for receiving, up to [`fill_depth`](Self::fill_depth) and except those reserved
+    /// for transmission.
     pub fn refill(&mut self) {
+        let wanted = self.fill_depth.wanted(self.fill.free());
         let reserve = self.tx_reserve.saturating_sub(self.frames.tx_in_use());
         let spare = self.frames.free().saturating_sub(reserve);
-        if spare > 0 {
-            for _ in 0..spare.min(self.fill.free()) {
-                let Some(address) = self.frames.fill() else {
-                    break;
-                };
-                let pushed = self.fill.push(address);
-                debug_assert!(pushed, "free() found room");
-            }
-            self.fill.publish();
+        let mut added = 0;
+        for _ in 0..spare.min(wanted) {
+            let Some(address) = self.frames.fill() else {
+                break;
+            };
+            let pushed = self.fill.push(address);
+            debug_assert!(pushed, "free() found room");
+            added += 1;
         }
+        self.fill.publish();
+        self.fill_depth.refilled(added);
         // A driver that ran out of frames waits for this call, also when the refill happened before it fell asleep;
         // in copy mode the bit is never set.
         if self.fill.needs_wakeup() {
             self.counters.fill_wakeups += 1;
             self.port.wake_rx();
         }
+    }
+
+    /// Frames that a refill lets wait for packets, if so many are free: in copy mode as few as bursts allow, in zero-copy
+    /// mode as many as the fill ring has entries.
+    #[must_use]
+    pub fn fill_depth(&self) -> u32 {
+        self.fill_depth.get()
     }
 
     /// A frame to build a packet in; None when all are in use.

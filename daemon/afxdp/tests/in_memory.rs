@@ -4,6 +4,7 @@
 //!
 //! | file | what is tested |
 //! |---|---|
+//! | `depth` | how many frames wait in the fill ring |
 //! | `receiving` | packets, chains of frames, the fill ring |
 //! | `sending` | packets, checksum requests, full rings |
 //! | `kicks` | answers of the kernel, completions |
@@ -15,6 +16,8 @@
 mod bed;
 #[path = "in_memory/chance.rs"]
 mod chance;
+#[path = "in_memory/depth.rs"]
+mod depth;
 #[path = "in_memory/kicks.rs"]
 mod kicks;
 #[path = "in_memory/receiving.rs"]

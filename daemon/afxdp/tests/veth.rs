@@ -505,3 +505,48 @@ fn two_queues_work_side_by_side() {
         }
     });
 }
+
+#[test]
+fn in_copy_mode_a_ring_that_was_filled_to_bind_drains_to_the_first_depth_and_a_burst_deepens_it() {
+    on_a_link(|link| {
+        let umem = Umem::new(&UmemConfig {
+            frames: 8192,
+            block_bytes: 0,
+            huge_pages: HugePages::Off,
+            tx_metadata: true,
+        })
+        .expect("memory");
+        let config = QueueConfig {
+            bind: Bind::Copy,
+            ..QueueConfig::new(link.near, 0)
+        };
+        let mut queue = Queue::open(umem, &config).expect("a veth in copy mode");
+        let redirect = Redirect::attach(link.near, Attach::Native);
+        redirect.insert(0, queue.fd());
+        let far = PacketSocket::open(link.far);
+        assert_eq!((queue.fill_depth(), queue.ledger().fill), (512, 2048));
+        for _ in 0..40 {
+            for seed in 0..50 {
+                far.send(&frame(seed, 100));
+            }
+            receive(&mut queue, 50);
+        }
+        assert_eq!(queue.fill_depth(), 512);
+        // And what else came on the link since the last refill.
+        assert!((512..530).contains(&queue.ledger().fill));
+        let start = Instant::now();
+        while queue.fill_depth() == 512 {
+            assert!(start.elapsed() < PATIENCE);
+            for seed in 0..100 {
+                far.send(&frame(seed, 9000));
+            }
+            // Until the kernel has brought all three hundred frames.
+            std::thread::sleep(Duration::from_millis(20));
+            receive(&mut queue, 100);
+        }
+        assert_eq!(queue.fill_depth(), 1024);
+        let statistics = queue.statistics().expect("a bound socket");
+        assert_eq!(statistics.rx_fill_ring_empty_descs, 0);
+        assert_settled(&queue);
+    });
+}

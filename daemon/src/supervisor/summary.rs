@@ -45,6 +45,7 @@ pub(super) fn xdp(
             ("frames_rx", frames(&|l| l.rx_held)),
             ("frames_building", frames(&|l| l.tx_building)),
             ("frames_tx", frames(&|l| l.tx_in_flight)),
+            ("fill_depth", sum(&|r| r.fill_depth.into())),
             ("ledger_balanced", u64::from(balanced)),
         ],
     );

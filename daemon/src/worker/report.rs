@@ -97,6 +97,8 @@ pub struct WorkerReport {
     pub service: ServiceReport,
     /// Who owns the frames.
     pub frames: Option<Ledger>,
+    /// Frames that the queue lets wait for packets at present.
+    pub fill_depth: u32,
     /// How the queue is bound.
     pub bound: Option<Bound>,
     /// The rings.
@@ -122,6 +124,7 @@ impl Worker {
         report.timers = self.stack.timers();
         self.services.report_into(&mut report.service);
         report.frames = Some(self.queue.ledger());
+        report.fill_depth = self.queue.fill_depth();
         report.bound = Some(self.queue.bound());
         report.queue = *self.queue.counters();
         report.kernel = self.queue.statistics().ok();

@@ -62,6 +62,8 @@ pub struct Setup {
     pub pacing: bool,
     /// Packets may span frames.
     pub multi_buffer: bool,
+    /// The fill ring is kept full, so that a round may bring any number of frames after rounds with few.
+    pub zero_copy: bool,
     /// With the TSO lane.
     pub gso: bool,
     pub uploads: UploadLimits,
@@ -89,6 +91,7 @@ impl Default for Setup {
             min_rate: None,
             pacing: true,
             multi_buffer: true,
+            zero_copy: false,
             gso: false,
             uploads: UploadLimits::NONE,
             gather: false,
@@ -408,7 +411,10 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
     };
     // Shortly before the wrap of the ring indices.
     let (queue, nic) = Queue::in_memory(umem, &queue_config, u32::MAX - 100);
-    let queue = queue.with_packet_frames(setup.packet_frames);
+    let mut queue = queue.with_packet_frames(setup.packet_frames);
+    if setup.zero_copy {
+        queue = queue.with_zero_copy();
+    }
     let disk_config = DiskConfig {
         threads: 2,
         files: 64,

@@ -63,6 +63,8 @@ fn crowded(min_rate: Option<u64>) -> Setup {
         min_rate,
         // A release time that no frame brings nearer would stop the clock: it moves with frames only.
         pacing: false,
+        // All call in the same round.
+        zero_copy: true,
         ..Setup::default()
     }
 }

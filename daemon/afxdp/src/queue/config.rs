@@ -33,7 +33,8 @@ pub struct QueueConfig {
     pub rx_ring: u32,
     /// Entries of the TX ring (16 bytes each).
     pub tx_ring: u32,
-    /// Entries of the fill ring (8 bytes each): the most frames that wait for packets. Best as large as the RX ring.
+    /// Entries of the fill ring (8 bytes each): the most frames that wait for packets. Best as large as the RX ring. In
+    /// copy mode fewer wait while bursts are short: [`Queue::fill_depth`](crate::Queue::fill_depth).
     pub fill_ring: u32,
     /// Entries of the completion ring (8 bytes each): the most frames in flight.
     pub completion_ring: u32,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BlockArea, Queue, QueueConfig};
+use super::{BlockArea, FillDepth, Queue, QueueConfig};
 use crate::port::{Port, Switchboard};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::stats::{Bound, QueueCounters};
@@ -44,6 +44,7 @@ impl Queue {
             completion: Consumer::new(completion),
             port: Port::Memory(switchboard),
             frames: QueueConfig::frames(&umem),
+            fill_depth: FillDepth::full(config.fill_ring).adapting(),
             blocks: BlockArea::of(&umem),
             bound: Bound {
                 zero_copy: false,
@@ -68,6 +69,15 @@ impl Queue {
         };
         queue.refill();
         (queue, nic)
+    }
+
+    /// Keeps the whole fill ring full, as in zero-copy mode, which it reports.
+    #[must_use]
+    pub fn with_zero_copy(mut self) -> Self {
+        self.bound.zero_copy = true;
+        self.fill_depth = FillDepth::full(self.fill_depth.ring());
+        self.refill();
+        self
     }
 
     /// Takes at most `frames` frames and slices for a packet, as with a driver of fewer segments in zero-copy mode.

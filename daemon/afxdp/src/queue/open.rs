@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use super::{Bind, BlockArea, Queue, QueueConfig};
+use super::{Bind, BlockArea, FillDepth, Queue, QueueConfig};
 use crate::error::OpenError;
 use crate::netlink::{self, XskFeatures};
 use crate::port::Port;
@@ -45,6 +45,8 @@ impl Queue {
             fill: Producer::new(rings.fill),
             completion: Consumer::new(rings.completion),
             frames: QueueConfig::frames(&umem),
+            // Until the mode is known: drivers take their first frames while they bind.
+            fill_depth: FillDepth::full(config.fill_ring),
             blocks: BlockArea::of(&umem),
             bound: Bound {
                 zero_copy: false,
@@ -77,6 +79,9 @@ impl Queue {
         let options = syscall::get_option(fd, libc::SOL_XDP, libc::XDP_OPTIONS, options)
             .map_err(OpenError::os("getsockopt(XDP_OPTIONS)"))?;
         let zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
+        if !zero_copy {
+            self.fill_depth = self.fill_depth.adapting();
+        }
         let features = if zero_copy {
             netlink::xsk_features(config.ifindex).unwrap_or_default()
         } else {
