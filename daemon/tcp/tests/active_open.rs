@@ -367,6 +367,40 @@ fn crossing_syns_make_one_connection() {
 }
 
 #[test]
+fn after_crossing_syns_a_wrong_ack_is_reset_inside_the_window_and_acknowledged_outside() {
+    // RFC 9293 section 3.10.7.4: the first check comes before the fifth.
+    let mut here = End::new(1);
+    here.connect(key());
+    let syn = here.transmit().expect("a SYN").header;
+    let theirs = answer(&syn, TcpFlags::SYN);
+    let _ = here.receive(key(), &theirs, 0);
+    assert!(here.transmit().is_some(), "a SYN-ACK");
+    let wrong = TcpHeader {
+        seq: theirs.seq.wrapping_add(1),
+        ack: syn.seq.wrapping_add(2),
+        ..answer(&syn, TcpFlags::ACK)
+    };
+    let receipt = here.receive(key(), &wrong, 0);
+    let reset = receipt.reply.expect("a RST");
+    assert_eq!((reset.flags, reset.seq), (TcpFlags::RST, wrong.ack));
+    assert!(here.transmit().is_none());
+
+    let beyond = TcpHeader {
+        seq: theirs.seq.wrapping_add(70_001),
+        ..wrong
+    };
+    let receipt = here.receive(key(), &beyond, 10);
+    assert!(receipt.reply.is_none() && receipt.pieces.is_empty());
+    let challenge = here.transmit().expect("an ACK").header;
+    assert_eq!(challenge.flags, TcpFlags::ACK);
+    assert_eq!(
+        (challenge.seq, challenge.ack),
+        (syn.seq.wrapping_add(1), theirs.seq.wrapping_add(1))
+    );
+    assert_eq!(here.state(), Some(State::SynReceived));
+}
+
+#[test]
 fn closing_or_aborting_before_the_answer_deletes_it_in_silence() {
     // RFC 9293 sections 3.10.4 and 3.10.5.
     for abort in [false, true] {
