@@ -105,6 +105,8 @@ pub struct Client {
     use_ecn: bool,
     /// A mark came, and no CWR since.
     echo: bool,
+    /// Marks with which an echo began: those behind them that came before CWR say nothing new.
+    pub echoes: u64,
     // Timers.
     resend_at: Option<Instant>,
     ack_at: Option<Instant>,
@@ -149,6 +151,7 @@ impl Client {
             ts_recent: 0,
             use_ecn: false,
             echo: false,
+            echoes: 0,
             resend_at: None,
             ack_at: None,
             read_at: None,
@@ -193,6 +196,11 @@ impl Client {
     /// Whether `ack` acknowledges the SYN-ACK it got and nothing more.
     pub fn knows(&self, ack: u32) -> bool {
         ack == self.server_iss.wrapping_add(1)
+    }
+
+    /// Whether the byte at `offset` of the server's stream, and with it what it would be acknowledged for, is to come.
+    pub fn awaits(&self, offset: u64) -> bool {
+        self.rcv <= offset
     }
 
     pub fn is_open(&self) -> bool {
@@ -271,8 +279,7 @@ impl Client {
         }
         self.check(header, payload)?;
         self.note_timestamp(header);
-        // RFC 3168 section 6.1.3: a mark on the segment with CWR begins anew.
-        self.echo = self.use_ecn && (marked || self.echo && !flags.contains(TcpFlags::CWR));
+        self.take_mark(marked, flags);
         self.take_ack(now, header, payload);
         self.take_payload(now, header, payload);
         self.follow_plan(out);
@@ -389,6 +396,14 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// RFC 3168 section 6.1.3: a mark on the segment with CWR begins anew.
+    fn take_mark(&mut self, marked: bool, flags: TcpFlags) {
+        let goes_on = self.echo && !flags.contains(TcpFlags::CWR);
+        let is_new = self.use_ecn && marked && !goes_on;
+        self.echo = goes_on || is_new;
+        self.echoes += u64::from(is_new);
     }
 
     fn note_timestamp(&mut self, header: &TcpHeader) {
