@@ -1,8 +1,9 @@
 //! What the log hears of connections that ended badly.
 //!
 //! A worker hands the record of such a connection over a bounded queue and goes on; when nobody reads, records are
-//! dropped and counted. The supervisor writes a line for each, but not more than `LINES_PER_TURN` at a time: peers
-//! reset connections as fast as they like, and our log is not theirs to fill.
+//! dropped and counted. The supervisor writes a line for each, but not more than `LINES_PER_TURN` at a time and
+//! `BYTES_PER_SECOND` of each worker: peers reset connections as fast as they like, and our log is not theirs to fill. What
+//! was too much is counted, and told with the next line that fits.
 //!
 //! A line is a whole record, so that one grep finds it, and shorter than what the logs of a system take. Its last word
 //! is the trail, all of it: events apart by commas, of which `tr , '\n'` makes a table. The text is made by the
@@ -14,6 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use sluice_tcp::clock::Instant;
 use sluice_tcp::event_ring::Event;
 use sluice_tcp::record::{Cause, ConnectionRecord, Repeat};
 
@@ -21,6 +23,10 @@ use sluice_tcp::record::{Cause, ConnectionRecord, Repeat};
 const UNDER_WAY: usize = 64;
 /// Lines that one look into the queue may write; the supervisor looks once a second, or when it is woken.
 const LINES_PER_TURN: usize = 16;
+/// What the lines of one worker may take, over any time and once more: two lines with the longest trail, or some eighty
+/// without. A day of resets is then 1.4 GB, and not what the peers make of it.
+const BYTES_PER_SECOND: u64 = 16 << 10;
+
 struct Shared {
     queue: ArrayQueue<ConnectionRecord>,
     dropped: AtomicU64,
@@ -32,7 +38,41 @@ pub struct Farewells(Arc<Shared>);
 /// The end of the supervisor.
 pub struct FarewellBook {
     shared: Arc<Shared>,
+    allowance: Allowance,
+    /// Records that came and had no room in the log.
+    suppressed: u64,
+    /// Of those, and of the ones that the worker dropped, so many have been told.
     told: u64,
+}
+
+/// Bytes of lines that may be written now.
+struct Allowance {
+    bytes: u64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Allowance {
+            bytes: BYTES_PER_SECOND,
+            at: Instant::ZERO,
+        }
+    }
+
+    fn pass(&mut self, now: Instant) {
+        let nanos = now.saturating_since(self.at).as_nanos();
+        let earned = nanos * u128::from(BYTES_PER_SECOND) / 1_000_000_000;
+        let earned = u64::try_from(earned).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(earned).min(BYTES_PER_SECOND);
+        self.at = now;
+    }
+
+    /// Whether the line fits, which then counts.
+    fn takes(&mut self, line: &str) -> bool {
+        let left = self.bytes.checked_sub(line.len() as u64);
+        self.bytes = left.unwrap_or(self.bytes);
+        left.is_some()
+    }
 }
 
 /// The border between one worker and the log.
@@ -44,6 +84,8 @@ pub fn farewells() -> (Farewells, FarewellBook) {
     });
     let book = FarewellBook {
         shared: Arc::clone(&shared),
+        allowance: Allowance::new(),
+        suppressed: 0,
         told: 0,
     };
     (Farewells(shared), book)
@@ -62,28 +104,46 @@ impl Farewells {
 
 impl FarewellBook {
     /// The lines that are due.
-    pub fn lines(&mut self) -> Vec<String> {
-        self.lines_up_to(LINES_PER_TURN)
-    }
-
-    /// All lines that are left; nothing comes after them, because the worker has ended.
-    #[must_use]
-    pub fn last_lines(mut self) -> Vec<String> {
-        self.lines_up_to(UNDER_WAY)
-    }
-
-    fn lines_up_to(&mut self, most: usize) -> Vec<String> {
-        let records = core::iter::from_fn(|| self.shared.queue.pop());
-        let mut lines: Vec<String> = records.take(most).map(|record| line(&record)).collect();
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        if dropped > self.told {
-            lines.push(format!(
-                "{} more connections ended badly, too many to log",
-                dropped - self.told
-            ));
-            self.told = dropped;
+    pub fn lines(&mut self, now: Instant) -> Vec<String> {
+        self.allowance.pass(now);
+        let mut lines = Vec::new();
+        for record in self.records(LINES_PER_TURN) {
+            let line = line(&record);
+            if self.allowance.takes(&line) {
+                lines.push(line);
+            } else {
+                self.suppressed += 1;
+            }
+        }
+        if let Some((line, all)) = self.rest()
+            && self.allowance.takes(&line)
+        {
+            lines.push(line);
+            self.told = all;
         }
         lines
+    }
+
+    /// All lines that are left, whatever they take; nothing comes after them, because the worker has ended.
+    #[must_use]
+    pub fn last_lines(self) -> Vec<String> {
+        let records = self.records(UNDER_WAY);
+        let lines = records.iter().map(line);
+        let rest = self.rest().map(|(line, _)| line);
+        lines.chain(rest).collect()
+    }
+
+    fn records(&self, most: usize) -> Vec<ConnectionRecord> {
+        let records = core::iter::from_fn(|| self.shared.queue.pop());
+        records.take(most).collect()
+    }
+
+    /// The line for those that have none, if there are any, and how many had none until now.
+    fn rest(&self) -> Option<(String, u64)> {
+        let all = self.shared.dropped.load(Ordering::Relaxed) + self.suppressed;
+        let untold = all - self.told;
+        let line = || format!("{untold} more connections ended badly, too many to log");
+        (untold > 0).then(|| (line(), all))
     }
 }
 
@@ -171,7 +231,6 @@ mod tests {
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use core::time::Duration;
 
-    use sluice_tcp::clock::Instant;
     use sluice_tcp::event_ring::{EVENTS_MAX, EventKind};
     use sluice_tcp::flow_table::FlowKey;
     use sluice_tcp::isn::Secret;
@@ -180,6 +239,10 @@ mod tests {
 
     /// rsyslog cuts a message there by default; journald does at 48 KiB (`LineMax=`).
     const LINE_BYTES: usize = 8 << 10;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
 
     /// The record of a connection that we opened and gave up.
     fn record() -> ConnectionRecord {
@@ -299,7 +362,7 @@ mod tests {
             worker.push(&record);
         }
         // A line for those that found no room.
-        assert_eq!(book.lines().len(), LINES_PER_TURN + 1);
+        assert_eq!(book.lines(at(1)).len(), LINES_PER_TURN + 1);
         assert_eq!(book.last_lines().len(), UNDER_WAY - LINES_PER_TURN);
     }
 
@@ -310,12 +373,59 @@ mod tests {
         for _ in 0..UNDER_WAY + 5 {
             worker.push(&record);
         }
-        let first = book.lines();
+        let first = book.lines(at(1));
         assert_eq!(first.len(), LINES_PER_TURN + 1);
         assert_eq!(
             first.last().map(String::as_str),
             Some("5 more connections ended badly, too many to log")
         );
-        assert_eq!(book.lines().len(), LINES_PER_TURN);
+        assert_eq!(book.lines(at(2)).len(), LINES_PER_TURN);
+    }
+
+    fn bytes(lines: &[String]) -> u64 {
+        lines.iter().map(|line| line.len() as u64).sum()
+    }
+
+    /// Of how many connections a line tells.
+    fn told_by(line: &str) -> usize {
+        let count = line.split_once(" more connections").map(|(count, _)| count);
+        count.map_or(1, |count| count.parse().expect("a number"))
+    }
+
+    #[test]
+    fn what_has_no_bytes_left_is_counted_and_told_in_the_next_second() {
+        let (worker, mut book) = farewells();
+        let record = record();
+        let mut first = Vec::new();
+        for _ in 0..20 {
+            for _ in 0..LINES_PER_TURN {
+                worker.push(&record);
+            }
+            first.extend(book.lines(at(1)));
+        }
+        let allowed = BYTES_PER_SECOND - line(&record).len() as u64..=BYTES_PER_SECOND;
+        assert!(allowed.contains(&bytes(&first)), "{}", bytes(&first));
+
+        worker.push(&record);
+        let second = book.lines(at(2));
+        assert_eq!(second.len(), 2, "{second:?}");
+        let told: usize = first.iter().chain(&second).map(|line| told_by(line)).sum();
+        assert_eq!(told, 20 * LINES_PER_TURN + 1);
+    }
+
+    #[test]
+    fn however_often_it_is_looked_the_bytes_of_a_second_are_the_same() {
+        let (worker, mut book) = farewells();
+        let record = record();
+        let mut written = 0;
+        for look in 0..1000 {
+            for _ in 0..LINES_PER_TURN {
+                worker.push(&record);
+            }
+            written += bytes(&book.lines(Instant::ZERO + Duration::from_millis(10 * look)));
+        }
+        // Ten seconds, and what was there at their begin.
+        let allowed = 10 * BYTES_PER_SECOND..=11 * BYTES_PER_SECOND;
+        assert!(allowed.contains(&written), "{written}");
     }
 }

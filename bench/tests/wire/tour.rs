@@ -10,7 +10,7 @@ use crate::expand::with_prologues;
 use crate::library;
 use crate::place::Place;
 use crate::runner;
-use crate::script::{self, Action, Call, Dialogue, Step};
+use crate::script::{self, Action, Call, Dialogue, Step, Turn};
 use crate::table::Table;
 
 /// A dialogue that lasts longer waits for another day.
@@ -169,8 +169,6 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
         Action::Arrive(pattern) => pattern.pieces_of.unwrap_or(pattern.len) > PAYLOAD_MAX,
         _ => false,
     };
-    let is_batched =
-        |step: &Step| matches!(&step.action, Action::Arrive(pattern) if pattern.batched);
     if settings(steps).any(is_ours) {
         Some("the configuration of our stack")
     } else if is_set(steps, "ecn", "accurate") {
@@ -179,8 +177,8 @@ fn off_wire(steps: &[Step]) -> Option<&'static str> {
         Some("more than 20 s")
     } else if steps.iter().any(is_driver) {
         Some("a call of our driver")
-    } else if steps.iter().any(is_batched) {
-        Some("a batch of our driver")
+    } else if steps.iter().any(|step| step.turn != Turn::Whole) {
+        Some("a turn of our driver")
     } else if steps.iter().any(is_icmp) {
         Some("an error from a router")
     } else if steps.iter().any(is_long) {

@@ -420,7 +420,7 @@ impl Service for XdpService {
         if let Some(change) = self.syn_guard.judge(now, flooded, dropped) {
             self.apply(change, now, dropped);
         }
-        for line in self.farewells.iter_mut().flat_map(FarewellBook::lines) {
+        for line in self.farewells.iter_mut().flat_map(|book| book.lines(now)) {
             super::log(&line);
         }
     }

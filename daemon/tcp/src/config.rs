@@ -137,10 +137,10 @@ pub const NO_PROGRESS: Duration = Duration::from_secs(120);
 /// Time-outs of the same segment before giving up: with doubling from 200 ms this is beyond R2 = 100 s, and so it is
 /// from 10 ms on, the lowest floor that the daemon takes (RFC 9293 section 3.8.3).
 pub const RETRANSMISSIONS_MAX: u8 = 15;
-/// SYN-ACK repeats (after 1, 2, 4, 8, 16 s).
+/// SYN-ACK repeats of a passive open (after 1, 2, 4, 8, 16 s).
 pub const SYN_ACK_REPEATS_MAX: u8 = 5;
-/// SYN repeats: with doubling from 1 s the last wait ends after 183 s, and R2 for a SYN is at least 3 minutes
-/// (RFC 9293 section 3.8.3, MUST-23).
+/// Repeats of the SYN of an active open, and of the SYN-ACK after a simultaneous one: with doubling from 1 s the last
+/// wait ends after 183 s, and R2 for a SYN is at least 3 minutes (RFC 9293 section 3.8.3, MUST-23).
 pub const SYN_REPEATS_MAX: u8 = 7;
 /// An MSS below this is raised to it: 1-byte segments are an attack on our CPU (CVE-2019-11479).
 pub const MSS_FLOOR: u16 = 216;

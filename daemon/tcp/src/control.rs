@@ -250,6 +250,7 @@ impl Connection {
             header,
             acked: ack.acked,
             delivered,
+            is_overtaken: SeqNumber::new(header.ack).lt(self.send.seq(ack.snd_una)),
             acks: ack.acks,
             is_newer: ack.is_newer,
             smss: self.send.smss(),

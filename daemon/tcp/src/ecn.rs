@@ -3,9 +3,9 @@
 //! As a receiver it says what arrived marked: classic ECN makes every acknowledgement carry ECE until the peer says
 //! CWR (with DCTCP it echoes the mark of the newest segment, RFC 8257 section 3.2), accurate ECN counts, see
 //! [`crate::accecn`]. As a sender: new data leaves as ECT(0), and nothing else does; a reported mark asks for one
-//! reduction per window, which classic ECN announces by CWR on the next new segment. Who never hears of the first
-//! marked flight takes it that the path drops marked packets and goes on without. What both ends agree on is decided
-//! in [`crate::ecn_terms`].
+//! reduction per window, which classic ECN announces by CWR on the next new segment. Until the peer has acknowledged
+//! that, its echo is the one that was answered. Who never hears of the first marked flight takes it that the path drops
+//! marked packets and goes on without. What both ends agree on is decided in [`crate::ecn_terms`].
 
 use sluice_wire::{AccEcnOption, Ecn, TcpFlags, TcpHeader};
 
@@ -76,6 +76,8 @@ pub(crate) struct AckOfEct<'a> {
     /// Bytes by which it moved SND.UNA, and bytes that it delivered.
     pub acked: u64,
     pub delivered: u64,
+    /// One that acknowledges more came before it.
+    pub is_overtaken: bool,
     /// How many acknowledgements it stands for.
     pub acks: Acks,
     /// Its timestamp is newer than all before it.
@@ -97,9 +99,9 @@ pub(crate) struct EcnState {
     /// Something that left as ECT was delivered.
     proven: bool,
     ect_next: bool,
-    /// Congestion of what was sent below this offset has been answered, by whichever kind of reduction.
+    /// What acknowledges less than this is about congestion that has been answered, by whichever kind of reduction.
     answered_until: u64,
-    /// The same, but the answer was to an echo: until then the window does not grow.
+    /// What was sent below this offset met congestion that was told by an echo: until then the window does not grow.
     held_until: u64,
 }
 
@@ -297,7 +299,12 @@ impl EcnState {
         let none = Marks::default();
         match &mut self.feedback {
             Feedback::None => (none, false),
-            Feedback::Classic(_) if !ack.header.flags.contains(TcpFlags::ECE) => (none, false),
+            // What was overtaken left the peer before it may have heard CWR.
+            Feedback::Classic(_)
+                if ack.is_overtaken || !ack.header.flags.contains(TcpFlags::ECE) =>
+            {
+                (none, false)
+            }
             Feedback::Classic(_) => (
                 Marks {
                     packets: 1,
@@ -339,9 +346,14 @@ impl EcnState {
         snd_una < self.held_until
     }
 
-    /// Whether an echo now is about a window whose congestion was answered already.
+    /// Whether an echo now is about a window whose congestion was answered already: an acknowledgement of all that had
+    /// left by then still is, and so is all that comes before the peer can have heard CWR.
     pub(crate) fn is_answered(&self, snd_una: u64) -> bool {
-        snd_una < self.answered_until
+        self.owes_cwr() || snd_una < self.answered_until
+    }
+
+    fn owes_cwr(&self) -> bool {
+        matches!(&self.feedback, Feedback::Classic(classic) if classic.cwr_wanted)
     }
 
     /// The window was reduced for an echo.
@@ -352,7 +364,7 @@ impl EcnState {
 
     /// The window was reduced for a loss. A classic peer hears of it all the same (RFC 3168 section 6.1.2).
     pub(crate) fn on_reduced_by_loss(&mut self, snd_nxt: u64) {
-        self.answered_until = snd_nxt;
+        self.answered_until = snd_nxt + 1;
         if let Feedback::Classic(classic) = &mut self.feedback {
             classic.cwr_wanted = true;
         }
@@ -369,13 +381,14 @@ impl EcnState {
         ends
     }
 
-    /// New data leaves: its extra flags. [`Self::take_ect`] then says how it is marked.
-    pub(crate) fn on_new_data(&mut self) -> TcpFlags {
+    /// New data leaves that begins at `start`: its extra flags. [`Self::take_ect`] then says how it is marked.
+    pub(crate) fn on_new_data(&mut self, start: u64) -> TcpFlags {
         self.ect_next = self.marking;
         // Under AccECN the bit belongs to the counter.
         if let Feedback::Classic(classic) = &mut self.feedback
             && core::mem::take(&mut classic.cwr_wanted)
         {
+            self.answered_until = self.answered_until.max(start + 1);
             return TcpFlags::CWR;
         }
         TcpFlags::EMPTY
@@ -455,6 +468,7 @@ mod tests {
             header: &header,
             acked: 1000,
             delivered: 1000,
+            is_overtaken: false,
             acks: Acks::ONE,
             is_newer: true,
             smss: 1000,
@@ -495,11 +509,58 @@ mod tests {
         assert!(is_echo(&mut state, TcpFlags::ACK.union(TcpFlags::ECE)));
         state.on_reduced_by_echo(5_000);
         assert!(state.is_holding(4_999) && !state.is_holding(5_000));
-        assert!(state.is_answered(4_999) && !state.is_answered(5_000));
-        assert_eq!(state.on_new_data(), TcpFlags::CWR);
+        assert_eq!(state.on_new_data(5_000), TcpFlags::CWR);
         assert!(state.take_ect());
         assert!(!state.take_ect(), "a retransmission after it is not marked");
-        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+        assert_eq!(state.on_new_data(6_000), TcpFlags::EMPTY);
+    }
+
+    /// RFC 3168 sections 6.1.2 and 6.1.3.
+    #[test]
+    fn an_echo_is_answered_once_until_the_peer_has_heard_cwr() {
+        let mut state = negotiated();
+        assert!(!state.is_answered(0));
+        state.on_reduced_by_echo(5_000);
+        assert!(state.is_answered(5_000), "all that left before it");
+        assert!(state.is_answered(6_000), "a window probe says no CWR");
+        assert_eq!(state.on_new_data(6_000), TcpFlags::CWR);
+        assert!(state.is_answered(6_000));
+        assert!(!state.is_answered(6_001), "it has heard, or lost it");
+    }
+
+    /// RFC 3168 section 6.1.3.
+    #[test]
+    fn an_overtaken_acknowledgement_echoes_nothing() {
+        let mut state = negotiated();
+        let header = TcpHeader {
+            flags: TcpFlags::ACK.union(TcpFlags::ECE),
+            ..TcpHeader::default()
+        };
+        let ack = AckOfEct {
+            header: &header,
+            acked: 0,
+            delivered: 0,
+            is_overtaken: true,
+            acks: Acks::ONE,
+            is_newer: false,
+            smss: 1000,
+        };
+        assert!(!state.on_ack(&ack).0.any());
+    }
+
+    /// RFC 3168 section 6.1.2: accurate feedback is no echo, but what it counts may have left before the reduction.
+    #[test]
+    fn of_accurate_feedback_a_window_is_answered_once() {
+        let mut state = EcnState::new(
+            EcnTerms::Accurate {
+                syn: Ecn::NotEct,
+                may_send: true,
+            },
+            false,
+        );
+        assert!(!state.is_answered(0));
+        state.on_reduced_by_echo(5_000);
+        assert!(state.is_answered(5_000) && !state.is_answered(5_001));
     }
 
     #[test]
@@ -508,22 +569,22 @@ mod tests {
         state.on_reduced_by_echo(5_000);
         state.on_time_out(8_000);
         assert!(!state.is_holding(1_000));
-        assert!(state.is_answered(7_999));
+        assert!(state.is_answered(8_000));
     }
 
     #[test]
     fn a_first_flight_that_vanishes_ends_marking() {
         let mut state = negotiated();
-        let _ = state.on_new_data();
+        let _ = state.on_new_data(0);
         assert!(state.on_time_out(1_000));
-        let _ = state.on_new_data();
+        let _ = state.on_new_data(1_000);
         assert!(!state.take_ect());
         assert!(!state.on_time_out(1_000), "said once");
 
         let mut state = negotiated();
         state.on_delivered();
         assert!(!state.on_time_out(1_000));
-        let _ = state.on_new_data();
+        let _ = state.on_new_data(1_000);
         assert!(state.take_ect());
     }
 
@@ -534,7 +595,7 @@ mod tests {
         assert!(!echoes(&mut state));
         assert!(!is_echo(&mut state, TcpFlags::ACK.union(TcpFlags::ECE)));
         state.on_reduced_by_loss(1_000);
-        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+        assert_eq!(state.on_new_data(1_000), TcpFlags::EMPTY);
         assert!(!state.take_ect());
     }
 
@@ -549,7 +610,7 @@ mod tests {
             false,
         );
         state.on_reduced_by_echo(5_000);
-        assert_eq!(state.on_new_data(), TcpFlags::EMPTY);
+        assert_eq!(state.on_new_data(5_000), TcpFlags::EMPTY);
         assert!(state.take_ect());
         assert_eq!(state.on_ack_leaves(TcpFlags::ACK).ace(), 5);
     }

@@ -15,6 +15,7 @@ use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
 use crate::event_ring::EventKind;
 use crate::events::CloseReason;
+use crate::listener;
 use crate::receive::{AckWanted, NewBytes};
 use crate::segment::Segment;
 use crate::seq::SeqNumber;
@@ -26,8 +27,6 @@ use crate::verdict::AckSeen;
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub dropped: Option<SegmentDrop>,
-    /// The final ACK of a handshake does not fit: another worker may own the flow.
-    pub foreign: bool,
     pub pieces: NewBytes,
     pub trusted: bool,
     pub rtt: Option<Duration>,
@@ -64,7 +63,7 @@ impl Connection {
             return self.on_segment_syn_sent(segment, env);
         }
         if self.state == State::SynReceived
-            && let Some(outcome) = self.on_segment_half_open(segment, env)
+            && let Some(outcome) = self.on_crossing_syn(header, env)
         {
             return outcome;
         }
@@ -78,6 +77,14 @@ impl Connection {
         }
         if !header.flags.contains(TcpFlags::ACK) {
             return Outcome::dropped(SegmentDrop::NoAck);
+        }
+        if self.state == State::SynReceived && header.ack != self.send.seq(0).raw() {
+            // Nothing but our SYN can be acknowledged yet. Not a challenge: the peer may be talking about a connection
+            // that we have forgotten (RFC 9293 section 3.5.2).
+            return Outcome {
+                reply: listener::refusal(segment),
+                ..Outcome::dropped(SegmentDrop::AckOutOfRange)
+            };
         }
         let Some(ack) = self.acceptable_ack(header) else {
             // Data and all: an attacker who guesses SEQ must also guess ACK (RFC 5961 section 5.2).
@@ -133,48 +140,32 @@ impl Connection {
         self.process_ack(segment, (ack, is_newer), acks, env, outcome);
     }
 
-    /// SYN-RECEIVED after a simultaneous open, or with the final ACK that `listener` has found to fit: repeats of the
-    /// SYN and an ACK that does not fit are settled here.
-    fn on_segment_half_open(
-        &mut self,
-        segment: &Segment<'_>,
-        env: &mut Env<'_>,
-    ) -> Option<Outcome> {
-        let header = segment.header;
+    /// The SYN of the peer again, in SYN-RECEIVED after a simultaneous open. It lies below the window by now, so the first
+    /// check would drop what the handshake needs.
+    fn on_crossing_syn(&mut self, header: &TcpHeader, env: &mut Env<'_>) -> Option<Outcome> {
         let seq = SeqNumber::new(header.seq);
         let is_first = self.receive.window.distance_to_next(seq) == -1;
-        if header.flags.contains(TcpFlags::RST) {
+        if !is_first
+            || !header.flags.contains(TcpFlags::SYN)
+            || header.flags.contains(TcpFlags::RST)
+        {
             return None;
         }
-        if header.flags.contains(TcpFlags::SYN) {
-            if is_first && !header.flags.contains(TcpFlags::ACK) {
-                // Our SYN-ACK may be lost; say it again without waiting for the timer.
-                self.syn_wanted = true;
-                return Some(Outcome {
-                    trusted: true,
-                    ..Outcome::default()
-                });
-            }
-            if is_first && header.ack == self.send.seq(0).raw() {
-                // Simultaneous open (RFC 9293 section 3.5, figure 7): the peer repeats its SYN to say that it has
-                // ours. The window of a SYN is never scaled (RFC 7323 section 2.2).
-                self.establish(header, false, env);
-                self.receive.want_ack_now();
-                return Some(Outcome {
-                    trusted: true,
-                    ..Outcome::default()
-                });
-            }
+        if !header.flags.contains(TcpFlags::ACK) {
+            // Our SYN-ACK may be lost; say it again without waiting for the timer.
+            self.syn_wanted = true;
+        } else if header.ack == self.send.seq(0).raw() {
+            // Simultaneous open (RFC 9293 section 3.5, figure 7): the peer repeats its SYN to say that it has
+            // ours. The window of a SYN is never scaled (RFC 7323 section 2.2).
+            self.establish(header, false, env);
+            self.receive.want_ack_now();
+        } else {
             return None;
         }
-        if header.flags.contains(TcpFlags::ACK) && header.ack != self.send.seq(0).raw() {
-            return Some(Outcome {
-                foreign: true,
-                dropped: Some(SegmentDrop::HandshakeAck),
-                ..Outcome::default()
-            });
-        }
-        None
+        Some(Outcome {
+            trusted: true,
+            ..Outcome::default()
+        })
     }
 
     /// RFC 7323 section 5.3, R1, and section 3.2. RST is exempt from both; so is SYN, whose answer must reach a

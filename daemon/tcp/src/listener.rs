@@ -195,11 +195,11 @@ impl Listener {
             }
             return self.refuse(id, &handshake, SegmentDrop::SynInConnection, true, env);
         }
-        if !header.flags.contains(TcpFlags::ACK) {
-            return Arrival::Drop(SegmentDrop::NoAck, None);
-        }
-        if header.ack != handshake.iss.add(1).raw() {
-            // It may acknowledge the SYN-ACK of another worker, or a cookie from before the entry.
+        let has_ack = header.flags.contains(TcpFlags::ACK);
+        if has_ack && header.ack != handshake.iss.add(1).raw() {
+            // Before the first check, because it is about whose the segment is: it may acknowledge the SYN-ACK of another
+            // worker, or a cookie from before the entry. What is nobody's gets RST wherever it lies, as RFC 9293 section
+            // 3.5.2 has it of an unacceptable ACK before the connection is open.
             let arrival = self.stray(segment, Some(id), env);
             if matches!(arrival, Arrival::Stray) {
                 env.counters.drop(SegmentDrop::HandshakeAck);
@@ -220,6 +220,9 @@ impl Listener {
         }
         if !window.is_acceptable(seq, segment.sequence_len()) {
             return self.refuse(id, &handshake, SegmentDrop::OutsideWindow, true, env);
+        }
+        if !has_ack {
+            return Arrival::Drop(SegmentDrop::NoAck, None);
         }
         Arrival::Complete(handshake, Some(id))
     }

@@ -8,7 +8,7 @@ use core::ops::Range;
 use sluice_wire::{TcpFlags, TcpHeader};
 
 use crate::clock::Instant;
-use crate::config::{SYN_ACK_REPEATS_MAX, SYN_REPEATS_MAX};
+use crate::config::SYN_REPEATS_MAX;
 use crate::connection::{Connection, Env, controller};
 use crate::control::Control;
 use crate::deadlines::Timer;
@@ -155,19 +155,13 @@ impl Connection {
 
     /// The SYN was not answered, or after a simultaneous open the SYN-ACK.
     pub(crate) fn on_syn_timer(&mut self, env: &mut Env<'_>) {
-        let crossed = self.state == State::SynReceived;
-        let repeats_max = if crossed {
-            SYN_ACK_REPEATS_MAX
-        } else {
-            SYN_REPEATS_MAX
-        };
-        if let Some(reason) = self.gives_up_opening(repeats_max, env.now) {
+        if let Some(reason) = self.gives_up_opening(env.now) {
             self.end(reason, false);
             return;
         }
         self.syn_repeats = self.syn_repeats.saturating_add(1);
         self.syn_wanted = true;
-        if crossed {
+        if self.state == State::SynReceived {
             env.counters.retransmitted_syn_ack += 1;
         } else {
             env.counters.retransmitted_syn += 1;
@@ -176,10 +170,12 @@ impl Connection {
     }
 
     /// R2 of a SYN (RFC 9293 section 3.8.3, MUST-23): the user timeout if there is one, else a number of repetitions.
-    fn gives_up_opening(&self, repeats_max: u8, now: Instant) -> Option<CloseReason> {
+    /// After a simultaneous open the SYN-ACK still says our SYN, so it has what is left of the same three minutes. The
+    /// short limit of a passive open is against those who let us wait; here it is our own user who waits.
+    fn gives_up_opening(&self, now: Instant) -> Option<CloseReason> {
         match self.open_ends_at() {
             Some(end) => (now >= end).then_some(CloseReason::UserTimeout),
-            None => (self.syn_repeats >= repeats_max).then_some(CloseReason::HandshakeTimeout),
+            None => (self.syn_repeats >= SYN_REPEATS_MAX).then_some(CloseReason::HandshakeTimeout),
         }
     }
 

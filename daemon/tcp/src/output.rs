@@ -168,7 +168,8 @@ impl Connection {
         // Data packets are ECN-capable and carry CWR (RFC 3168 section 6.1.2). A FIN alone is none, and a mark on it
         // would be lost: a peer that has closed too does not count it any more.
         if !payload.is_empty() {
-            header.flags = header.flags.union(self.control.ecn.on_new_data());
+            let extra = self.control.ecn.on_new_data(payload.start);
+            header.flags = header.flags.union(extra);
         }
         header.options.accecn = self.control.ecn.option(self.option_room(&payload));
         (header, payload)

@@ -62,7 +62,8 @@ pub struct Receipt {
     pub trusted: bool,
     /// Round-trip time measured by this segment.
     pub rtt: Option<Duration>,
-    /// An answer from TIME-WAIT, from a handshake, or a SYN cookie: to go back the way the segment came.
+    /// An answer from TIME-WAIT, from a handshake, a SYN cookie, or the RST of an open that is not complete: to go back
+    /// the way the segment came.
     pub reply: Option<TcpHeader>,
 }
 

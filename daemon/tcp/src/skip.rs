@@ -258,7 +258,8 @@ impl Connection {
         self.restart_retransmission_timer(env.now);
         self.keep_tail_probe(env.now);
         let (mut header, payload) = self.data_header(&cut, env);
-        header.flags = header.flags.union(self.control.ecn.on_new_data());
+        let extra = self.control.ecn.on_new_data(payload.start);
+        header.flags = header.flags.union(extra);
         Some((header, payload))
     }
 

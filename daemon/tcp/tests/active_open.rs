@@ -293,13 +293,8 @@ fn segments_without_syn_are_ignored() {
     }
 }
 
-#[test]
-fn an_unanswered_syn_is_repeated_ever_more_rarely_and_given_up_after_three_minutes() {
-    // RFC 9293 section 3.8.3 (MUST-23); RFC 6298 section 2.
-    let mut here = End::new(1);
-    here.connect(key());
-    let first = here.transmit().expect("a SYN");
-    let begin = here.now;
+/// Lets an open come to nothing. How often its timer said `flags`, with the number of the first SYN, and when it ended.
+fn give_up(here: &mut End, iss: u32, flags: TcpFlags) -> (u8, Instant) {
     let mut repeats = 0;
     while here.events.closed.is_none() {
         assert!(here.transmit().is_none());
@@ -308,14 +303,43 @@ fn an_unanswered_syn_is_repeated_ever_more_rarely_and_given_up_after_three_minut
         here.pass(wait);
         if let Some(again) = here.transmit() {
             repeats += 1;
-            assert_eq!(again.header.seq, first.header.seq);
-            assert_eq!(again.header.flags, TcpFlags::SYN);
+            assert_eq!(again.header.seq, iss);
+            assert_eq!(again.header.flags, flags);
         }
     }
     assert_eq!(here.events.closed, Some(CloseReason::HandshakeTimeout));
+    (repeats, here.now)
+}
+
+#[test]
+fn an_unanswered_syn_is_repeated_ever_more_rarely_and_given_up_after_three_minutes() {
+    // RFC 9293 section 3.8.3 (MUST-23); RFC 6298 section 2.
+    let mut here = End::new(1);
+    here.connect(key());
+    let first = here.transmit().expect("a SYN").header;
+    let begin = here.now;
+    let (repeats, end) = give_up(&mut here, first.seq, TcpFlags::SYN);
     assert_eq!(repeats, SYN_REPEATS_MAX);
-    assert!(here.now.saturating_since(begin) >= Duration::from_secs(180));
+    assert!(end.saturating_since(begin) >= Duration::from_secs(180));
     assert_eq!(here.stack.counters().retransmitted_syn, u64::from(repeats));
+}
+
+#[test]
+fn an_open_whose_syn_crossed_another_has_its_three_minutes_too() {
+    // RFC 9293 section 3.8.3 (MUST-23): what is repeated is still our SYN, with an acknowledgement.
+    let mut here = End::new(1);
+    here.connect(key());
+    let first = here.transmit().expect("a SYN").header;
+    let begin = here.now;
+    let _ = here.receive(key(), &answer(&first, TcpFlags::SYN), 0);
+    assert_eq!(here.state(), Some(State::SynReceived));
+    let syn_ack = here.transmit().expect("a SYN-ACK").header;
+    assert_eq!((syn_ack.seq, syn_ack.flags), (first.seq, SYN_ACK));
+    let (repeats, end) = give_up(&mut here, first.seq, SYN_ACK);
+    assert_eq!(repeats, SYN_REPEATS_MAX);
+    assert!(end.saturating_since(begin) >= Duration::from_secs(180));
+    let counters = here.stack.counters();
+    assert_eq!(counters.retransmitted_syn_ack, u64::from(repeats));
 }
 
 #[test]
@@ -340,6 +364,40 @@ fn crossing_syns_make_one_connection() {
     exchange(&mut here, &mut there);
     let peer = there.conn.expect("it lives");
     assert_eq!(there.stack.delivered(peer), 3000);
+}
+
+#[test]
+fn after_crossing_syns_a_wrong_ack_is_reset_inside_the_window_and_acknowledged_outside() {
+    // RFC 9293 section 3.10.7.4: the first check comes before the fifth.
+    let mut here = End::new(1);
+    here.connect(key());
+    let syn = here.transmit().expect("a SYN").header;
+    let theirs = answer(&syn, TcpFlags::SYN);
+    let _ = here.receive(key(), &theirs, 0);
+    assert!(here.transmit().is_some(), "a SYN-ACK");
+    let wrong = TcpHeader {
+        seq: theirs.seq.wrapping_add(1),
+        ack: syn.seq.wrapping_add(2),
+        ..answer(&syn, TcpFlags::ACK)
+    };
+    let receipt = here.receive(key(), &wrong, 0);
+    let reset = receipt.reply.expect("a RST");
+    assert_eq!((reset.flags, reset.seq), (TcpFlags::RST, wrong.ack));
+    assert!(here.transmit().is_none());
+
+    let beyond = TcpHeader {
+        seq: theirs.seq.wrapping_add(70_001),
+        ..wrong
+    };
+    let receipt = here.receive(key(), &beyond, 10);
+    assert!(receipt.reply.is_none() && receipt.pieces.is_empty());
+    let challenge = here.transmit().expect("an ACK").header;
+    assert_eq!(challenge.flags, TcpFlags::ACK);
+    assert_eq!(
+        (challenge.seq, challenge.ack),
+        (syn.seq.wrapping_add(1), theirs.seq.wrapping_add(1))
+    );
+    assert_eq!(here.state(), Some(State::SynReceived));
 }
 
 #[test]

@@ -416,6 +416,27 @@ fn an_ack_outside_the_window_is_challenged() {
 }
 
 #[test]
+fn the_number_of_a_segment_is_judged_before_its_ack_bit() {
+    // RFC 9293 section 3.10.7.4, first and fifth check.
+    let mut stack = stack();
+    let peer = Peer::new(1);
+    let syn_ack = peer.knock(&mut stack, at(0));
+    let next = peer.ack(&syn_ack).seq;
+    for (seq, reason) in [
+        (next, SegmentDrop::NoAck),
+        (next.wrapping_add(70_000), SegmentDrop::OutsideWindow),
+    ] {
+        let mut bare = peer.ack(&syn_ack);
+        (bare.seq, bare.flags) = (seq, TcpFlags::PSH);
+        let receipt = peer.say(&mut stack, at(1), &bare);
+        assert_eq!(receipt.disposition, Disposition::Dropped(reason));
+        let is_answered = receipt.reply.is_some();
+        assert_eq!(is_answered, reason == SegmentDrop::OutsideWindow);
+    }
+    assert_eq!(stack.half_open(), 1);
+}
+
+#[test]
 fn the_round_trip_of_the_handshake_is_measured_unless_it_was_repeated() {
     // RFC 6298 sections 3 and 5.7: seen in the time-out of the first data.
     let time_out_of = |lose: bool, cookie: bool| {

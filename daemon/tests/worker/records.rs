@@ -151,7 +151,7 @@ fn the_log_hears_every_event_of_a_full_trail() {
     bed.settle_one(&mut client);
     let record = *bed.worker.stack().last_record().expect("it was reset");
     assert_eq!(record.events().count(), EVENTS_MAX);
-    let lines = book.lines();
+    let lines = book.lines(bed.now);
     let (_, trail) = lines[0].split_once(" trail=").expect("it has a trail");
     assert_eq!(trail.split(',').count(), EVENTS_MAX, "{trail}");
     let (last, _) = trail.rsplit_once("@").expect("an event");

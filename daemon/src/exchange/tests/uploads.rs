@@ -104,6 +104,15 @@ impl Peer {
         usize::try_from(edge.saturating_sub(self.sent)).expect("small")
     }
 
+    /// Its only upload comes to its end as the file `name`, and nothing else is left of it.
+    fn end_stored(mut self, name: &str, body: &[u8], site: &mut Site) {
+        self.run(site);
+        assert_eq!(self.statuses(), ["201"]);
+        assert_eq!(stored(site, name), body);
+        self.end(site);
+        site.assert_at_rest();
+    }
+
     fn statuses(&self) -> Vec<String> {
         let responses = self.responses();
         responses
@@ -111,6 +120,14 @@ impl Peer {
             .map(|(head, _)| status(head).to_owned())
             .collect()
     }
+}
+
+/// An upload of which this much has come at once, and been looked at.
+fn begun(request: impl AsRef<[u8]>, site: &mut Site) -> Peer {
+    let mut peer = Peer::new(site);
+    peer.send(request, site);
+    peer.run(site);
+    peer
 }
 
 fn uploaded(site: &mut Site, request: &[u8], piece: usize) -> Peer {

@@ -98,7 +98,9 @@ impl RestingControl {
         }
         let (ecn, delivery) = match self {
             // The delivery rate is only measured for a model.
-            RestingControl::Window { ecn, .. } => (ecn.wake(), DeliveryRate::new(Instant::ZERO)),
+            RestingControl::Window { ecn, .. } => {
+                (ecn.wake(send.snd_una), DeliveryRate::new(Instant::ZERO))
+            }
             RestingControl::Model { is_app_limited, .. } => (
                 EcnState::new(EcnTerms::None, false),
                 DeliveryRate::resumed(send.snd_una, *is_app_limited),

@@ -11,6 +11,8 @@ pub(crate) struct RestingEcn {
     marking: bool,
     proven: bool,
     ect_next: bool,
+    /// An echo before anything is sent would be about congestion that was answered.
+    is_answered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +25,7 @@ enum RestingFeedback {
 impl EcnState {
     /// The packed form; `None` while an answer to congestion is about more than what is below `snd_una`.
     pub(crate) fn rest(&self, snd_una: u64) -> Option<RestingEcn> {
-        if self.is_holding(snd_una) || self.is_answered(snd_una) {
+        if self.is_holding(snd_una) || self.answered_until > snd_una + 1 {
             return None;
         }
         Some(RestingEcn {
@@ -35,12 +37,13 @@ impl EcnState {
             marking: self.marking,
             proven: self.proven,
             ect_next: self.ect_next,
+            is_answered: self.answered_until > snd_una,
         })
     }
 }
 
 impl RestingEcn {
-    pub(crate) fn wake(&self) -> EcnState {
+    pub(crate) fn wake(&self, snd_una: u64) -> EcnState {
         EcnState {
             feedback: match &self.feedback {
                 RestingFeedback::None => Feedback::None,
@@ -54,7 +57,7 @@ impl RestingEcn {
             marking: self.marking,
             proven: self.proven,
             ect_next: self.ect_next,
-            answered_until: 0,
+            answered_until: if self.is_answered { snd_una + 1 } else { 0 },
             held_until: 0,
         }
     }

@@ -101,13 +101,12 @@ impl Stack {
         self.settle(slot);
         Receipt {
             conn: Some(self.slots.id(slot)),
-            disposition: match (outcome.foreign, outcome.dropped) {
-                (true, _) => Disposition::Unknown,
-                (false, Some(reason)) => {
+            disposition: match outcome.dropped {
+                Some(reason) => {
                     self.common.counters.drop(reason);
                     Disposition::Dropped(reason)
                 }
-                (false, None) => Disposition::Accepted,
+                None => Disposition::Accepted,
             },
             pieces: outcome.pieces,
             payload_start: origin,

@@ -20,7 +20,7 @@ use sluice_tcp::{AckRun, CloseReason, ConnId, ConnectionRecord, Events, Stack};
 use sluice_wire::{TcpFlags, TcpHeader};
 
 use crate::expand::{at, pieces, with_prologues};
-use crate::script::{Action, DEFAULT_PORT, Dialogue, Step};
+use crate::script::{Action, DEFAULT_PORT, Dialogue, Step, Turn};
 use settings::Settings;
 
 #[path = "runner/arrivals.rs"]
@@ -105,7 +105,7 @@ pub struct Runner {
     leaving: VecDeque<Leaving>,
     peers: BTreeMap<u16, Peer>,
     taking: Taking,
-    /// The driver has no turn before the line that follows, and acknowledgements that wait for it.
+    /// The driver has no whole turn before the line that follows, and acknowledgements that wait for it.
     in_batch: bool,
     run: Option<AckRun>,
     arrived: Arrived,
@@ -193,7 +193,7 @@ impl Runner {
                 }
                 pieces(pattern)
                     .iter()
-                    .try_for_each(|piece| self.arrive(piece))
+                    .try_for_each(|piece| self.arrive(piece, step.turn))
             }
             Action::Icmp(pattern) => {
                 self.advance(time, false)?;
@@ -201,9 +201,14 @@ impl Runner {
                 self.arrive_icmp(pattern)
             }
             Action::Do(call, port) => {
-                self.advance(time, false)?;
-                self.nothing_leaves()?;
-                self.call(call, *port)
+                if !self.in_batch {
+                    self.advance(time, false)?;
+                    self.nothing_leaves()?;
+                }
+                self.end_run();
+                self.call(call, *port)?;
+                self.end_turn(step.turn);
+                Ok(())
             }
             Action::Expect(key, values, port) => {
                 self.advance(time, false)?;
@@ -241,6 +246,22 @@ impl Runner {
             }
         }
         Err("a timer spins".to_owned())
+    }
+
+    /// After a line at which something arrived or was called.
+    fn end_turn(&mut self, turn: Turn) {
+        self.in_batch = turn != Turn::Whole;
+        match turn {
+            Turn::Whole => {
+                self.end_run();
+                self.pump();
+            }
+            Turn::Short => {
+                self.end_run();
+                self.transmit();
+            }
+            Turn::Later => {}
+        }
     }
 
     fn sent(&mut self, port: u16, header: TcpHeader, len: u64, conn: Option<ConnId>) {

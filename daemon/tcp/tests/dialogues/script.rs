@@ -43,6 +43,18 @@ pub struct Step {
     /// Time since the step before.
     pub after: Duration,
     pub action: Action,
+    pub turn: Turn,
+}
+
+/// What the driver does after a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It sends what leaves and hears every event.
+    Whole,
+    /// `short`: it has room for one segment, and hears events only after the line that follows.
+    Short,
+    /// `batched`: it has its turn only after the line that follows.
+    Later,
 }
 
 #[derive(Clone, Debug)]
@@ -125,8 +137,6 @@ pub struct Pattern {
     pub bad_checksum: bool,
     /// `in 1460`: several segments in a row, each of this length but the last.
     pub pieces_of: Option<u32>,
-    /// `batched`: the driver has its turn only after the line that follows.
-    pub batched: bool,
     pub port: u16,
 }
 
@@ -254,6 +264,14 @@ fn step(code: &str, at: Place) -> Result<Step, String> {
         after = duration(time)?;
         words.remove(0);
     }
+    let turn = match words[..] {
+        ["<" | "do", .., "batched"] => Turn::Later,
+        ["<" | "do", .., "short"] => Turn::Short,
+        _ => Turn::Whole,
+    };
+    if turn != Turn::Whole {
+        words.pop();
+    }
     let (verb, rest) = words.split_first().ok_or("a time and nothing to do")?;
     let action = match *verb {
         "<" if rest.first() == Some(&"icmp") => Action::Icmp(icmp(&rest[1..])?),
@@ -275,7 +293,12 @@ fn step(code: &str, at: Place) -> Result<Step, String> {
         }
         other => return Err(format!("unknown verb '{other}'")),
     };
-    Ok(Step { at, after, action })
+    Ok(Step {
+        at,
+        after,
+        action,
+        turn,
+    })
 }
 
 /// `mtu 1400 quote 1461`, `code 3 quote 1`, with `port N` at the end if it is another.
@@ -356,7 +379,6 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
         raw: Vec::new(),
         bad_checksum: false,
         pieces_of: None,
-        batched: false,
         port: DEFAULT_PORT,
     };
     let mut words = options.iter();
@@ -370,7 +392,6 @@ fn pattern(words: &[&str]) -> Result<Pattern, String> {
             ("urg", "") => pattern.urgent = parse(value()?)?,
             ("mss", size) => pattern.mss = Some(parse(size)?),
             ("ws", shift) => pattern.window_scale = Some(parse(shift)?),
-            ("batched", "") => pattern.batched = true,
             ("sackok", "") => pattern.sack_permitted = true,
             ("nots", "") => pattern.stamps = Stamps::Without,
             ("ts", "") => pattern.stamps = Stamps::Given(None, None),

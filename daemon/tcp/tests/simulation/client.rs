@@ -9,53 +9,20 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use sluice_tcp::clock::Instant;
-use sluice_wire::{SackBlock, SackBlocks, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use sluice_wire::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
 
-/// What a connection is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Bytes from client to server, then from server to client.
-    pub request: u64,
-    pub response: u64,
-    pub ending: Ending,
-    pub mss: u16,
-    pub window_scale: Option<u8>,
-    pub sack: bool,
-    pub timestamps: bool,
-    pub receive_buffer: u32,
-    /// Bytes read by the application every [`READ_PERIOD`]; all at once if zero.
-    pub read_slowly: u32,
-    /// Now and then the window is taken back to nothing (RFC 9293 section 3.8.6, MUST-34: a sender copes).
-    pub shrinks: bool,
-    /// Segments beyond everything that came, of which it claims to have them: an attack (Savage et al. 1999).
-    pub optimistic: u64,
-    /// It asks for ECN (RFC 3168), as a receiver: what it sends itself is not ECN-capable.
-    pub ecn: bool,
-    /// Now and then what was SACKed is thrown away (RFC 2018 section 8: a receiver may).
-    pub reneges: bool,
-}
+#[path = "client/doubts.rs"]
+mod doubts;
+#[path = "client/plan.rs"]
+mod plan;
+#[path = "client/receiving.rs"]
+mod receiving;
 
-/// Who ends a connection, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The server sends FIN after its response.
-    ServerFirst,
-    /// The client sends FIN after its request.
-    HalfClose,
-    /// The client sends FIN when it has the whole response.
-    ClientLast,
-    /// The client sends RST when it has this much of the response.
-    Abort(u64),
-    /// The client falls silent when it has this much of the response.
-    Vanish(u64),
-}
+pub use plan::{Ending, Plan};
 
-pub const READ_PERIOD: Duration = Duration::from_millis(50);
-const DELAYED_ACK: Duration = Duration::from_millis(40);
 const RTO_FIRST: Duration = Duration::from_secs(1);
 const RTO_MAX: Duration = Duration::from_secs(8);
 const SHRINKS_EVERY: u32 = 7;
-const RENEGES_EVERY: u32 = 11;
 const WINDOW_SCALE_MAX: u8 = 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +72,8 @@ pub struct Client {
     use_ecn: bool,
     /// A mark came, and no CWR since.
     echo: bool,
+    /// Marks with which an echo began: those behind them that came before CWR say nothing new.
+    pub echoes: u64,
     // Timers.
     resend_at: Option<Instant>,
     ack_at: Option<Instant>,
@@ -149,6 +118,7 @@ impl Client {
             ts_recent: 0,
             use_ecn: false,
             echo: false,
+            echoes: 0,
             resend_at: None,
             ack_at: None,
             read_at: None,
@@ -193,6 +163,11 @@ impl Client {
     /// Whether `ack` acknowledges the SYN-ACK it got and nothing more.
     pub fn knows(&self, ack: u32) -> bool {
         ack == self.server_iss.wrapping_add(1)
+    }
+
+    /// Whether the byte at `offset` of the server's stream, and with it what it would be acknowledged for, is to come.
+    pub fn awaits(&self, offset: u64) -> bool {
+        self.rcv <= offset
     }
 
     pub fn is_open(&self) -> bool {
@@ -271,8 +246,7 @@ impl Client {
         }
         self.check(header, payload)?;
         self.note_timestamp(header);
-        // RFC 3168 section 6.1.3: a mark on the segment with CWR begins anew.
-        self.echo = self.use_ecn && (marked || self.echo && !flags.contains(TcpFlags::CWR));
+        self.take_mark(marked, flags);
         self.take_ack(now, header, payload);
         self.take_payload(now, header, payload);
         self.follow_plan(out);
@@ -341,65 +315,6 @@ impl Client {
         self.iss.wrapping_add(low(self.max)).wrapping_add(100_000)
     }
 
-    /// What may never be wrong in a segment of the server.
-    fn check(&self, header: &TcpHeader, payload: &Range<u64>) -> Result<(), String> {
-        let wrong = |what: &str| Err(format!("{what}: {header:?} with {payload:?}, {self:?}"));
-        let position = self.rcv_position(header.seq);
-        if !payload.is_empty() && position != signed(payload.start) {
-            return wrong("SEQ is not where the payload was cut");
-        }
-        let len = payload.end - payload.start;
-        if len > self.smss {
-            return wrong("a segment longer than our MSS");
-        }
-        if payload.end > self.plan.response {
-            return wrong("bytes beyond the response");
-        }
-        let probe = len == 1 && payload.start <= self.advertised;
-        if payload.end > self.advertised && !probe {
-            return wrong("bytes beyond our window");
-        }
-        if header.flags.contains(TcpFlags::FIN)
-            && position + signed(len) != signed(self.plan.response)
-        {
-            return wrong("a FIN that is not at the end");
-        }
-        if !header.flags.contains(TcpFlags::ACK) {
-            return wrong("a segment without ACK");
-        }
-        if header.flags.contains(TcpFlags::ECE) {
-            return wrong("an echo of a mark that nobody made");
-        }
-        if header.flags.contains(TcpFlags::CWR) && !self.use_ecn {
-            return wrong("an answer to a mark without ECN");
-        }
-        if self.snd_position(header.ack) > signed(self.max) {
-            return wrong("an ACK of what was never sent");
-        }
-        if header.options.timestamps.is_some() != self.use_timestamps {
-            return wrong("timestamps");
-        }
-        if !header.options.sack.is_empty() && !self.use_sack {
-            return wrong("SACK that was not negotiated");
-        }
-        for block in &header.options.sack {
-            let (start, end) = (self.snd_position(block.start), self.snd_position(block.end));
-            if start < 0 || start >= end || end > signed(self.max) {
-                return wrong("a SACK block of what was never sent");
-            }
-        }
-        Ok(())
-    }
-
-    fn note_timestamp(&mut self, header: &TcpHeader) {
-        if let Some(stamps) = header.options.timestamps
-            && self.rcv_position(header.seq) <= signed(self.rcv)
-            && stamps.value.wrapping_sub(self.ts_recent).cast_signed() >= 0
-        {
-            self.ts_recent = stamps.value;
-        }
-    }
-
     fn take_ack(&mut self, now: Instant, header: &TcpHeader, payload: &Range<u64>) {
         let Ok(ack) = u64::try_from(self.snd_position(header.ack)) else {
             return;
@@ -428,78 +343,6 @@ impl Client {
                 self.nxt = self.una;
             }
         }
-    }
-
-    fn take_payload(&mut self, now: Instant, header: &TcpHeader, payload: &Range<u64>) {
-        if header.flags.contains(TcpFlags::FIN) && self.fin_at.is_none() {
-            self.fin_at = Some(self.plan.response);
-            self.ack_now = true;
-        }
-        let position = self.rcv_position(header.seq);
-        if payload.is_empty() {
-            // A keep-alive, or something old: RFC 9293 section 3.10.7.4, first check.
-            self.ack_now |= position < signed(self.rcv) || header.flags.contains(TcpFlags::FIN);
-        } else if payload.end <= self.rcv || payload.start > self.rcv {
-            self.ack_now = true;
-        } else {
-            self.unacknowledged += 1;
-            self.ack_now |= self.unacknowledged >= 2 || !self.held.is_empty();
-            self.ack_at = self.ack_at.or(Some(now + DELAYED_ACK));
-        }
-        // A probe beyond the window is not taken.
-        let end = payload
-            .end
-            .min(self.read + u64::from(self.plan.receive_buffer));
-        if payload.start < end {
-            self.hold(payload.start, end);
-        }
-        while let Some((&start, &end)) = self.held.first_key_value()
-            && start <= self.rcv
-        {
-            self.held.remove(&start);
-            if end > self.rcv {
-                self.rcv = end;
-                self.progress_at = now;
-            }
-        }
-        if self.plan.reneges && self.said.is_multiple_of(RENEGES_EVERY) {
-            self.held.clear();
-        }
-        if self.plan.read_slowly == 0 {
-            self.read = self.rcv;
-        } else if self.read < self.rcv && self.read_at.is_none() {
-            self.read_at = Some(now + READ_PERIOD);
-        }
-        if self.fin_at == Some(self.rcv) {
-            self.ack_now = true;
-        }
-    }
-
-    fn hold(&mut self, mut start: u64, mut end: u64) {
-        self.newest = start;
-        let touching: Vec<u64> = self
-            .held
-            .range(..=end)
-            .filter(|(_, held_end)| **held_end >= start)
-            .map(|(held_start, _)| *held_start)
-            .collect();
-        for key in touching {
-            let held_end = self.held.remove(&key).expect("found just now");
-            start = start.min(key);
-            end = end.max(held_end);
-        }
-        self.held.insert(start, end);
-    }
-
-    fn read_some(&mut self, now: Instant) {
-        self.read = self.rcv.min(self.read + u64::from(self.plan.read_slowly));
-        if self.read < self.rcv {
-            self.read_at = Some(now + READ_PERIOD);
-        }
-        // Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2).
-        let edge = self.read + u64::from(self.plan.receive_buffer);
-        let useful = self.smss.min(u64::from(self.plan.receive_buffer / 2));
-        self.ack_now |= edge >= self.advertised + useful;
     }
 
     fn follow_plan(&mut self, out: &mut Vec<Said>) {
@@ -625,48 +468,6 @@ impl Client {
             flags: TcpFlags::RST,
             ..TcpHeader::default()
         }
-    }
-
-    /// RCV.NXT with the server's FIN.
-    fn rcv_nxt(&self) -> u64 {
-        self.rcv + u64::from(self.fin_at == Some(self.rcv))
-    }
-
-    fn ack_number(&self) -> u32 {
-        if self.plan.optimistic > 0 && self.rcv > 0 {
-            let highest = self.held.values().copied().max().unwrap_or(0).max(self.rcv);
-            let claimed = (highest + self.plan.optimistic * self.smss).min(self.plan.response);
-            return self.server_iss.wrapping_add(1).wrapping_add(low(claimed));
-        }
-        self.server_iss
-            .wrapping_add(1)
-            .wrapping_add(low(self.rcv_nxt()))
-    }
-
-    fn sack_blocks(&self) -> SackBlocks {
-        let mut blocks = SackBlocks::EMPTY;
-        if !self.use_sack {
-            return blocks;
-        }
-        let room = if self.use_timestamps { 3 } else { 4 };
-        let newest = self.held.range(..=self.newest).next_back();
-        let newest = newest.filter(|(_, end)| **end > self.newest);
-        let others = self.held.iter().rev();
-        let others = others.filter(|range| newest != Some(*range));
-        for (start, end) in newest.into_iter().chain(others).take(room) {
-            let wire = |offset: u64| self.server_iss.wrapping_add(1).wrapping_add(low(offset));
-            blocks.push(SackBlock {
-                start: wire(*start),
-                end: wire(*end),
-            });
-        }
-        blocks
-    }
-
-    /// Where a sequence number of the server lies in its stream.
-    fn rcv_position(&self, seq: u32) -> i64 {
-        let next = self.server_iss.wrapping_add(1).wrapping_add(low(self.rcv));
-        signed(self.rcv) + i64::from(seq.wrapping_sub(next).cast_signed())
     }
 
     /// Where an acknowledgement lies in our stream.

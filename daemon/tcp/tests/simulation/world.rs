@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 use core::time::Duration;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use sluice_tcp::clock::Instant;
 use sluice_tcp::ecn_terms::EcnConfig;
@@ -124,6 +124,10 @@ pub struct World {
     hash: u64,
     given_up: u64,
     marked: u64,
+    /// Echoes that began in earlier rounds of the tuples.
+    echoes: u64,
+    /// Segments with CWR, by flow, round and first byte, whose clients have not got them, or not in time.
+    unheard_cwrs: BTreeSet<(usize, u32, u64)>,
     pub trace: Option<String>,
 }
 
@@ -168,6 +172,8 @@ impl World {
             out: Vec::new(),
             given_up: 0,
             marked: 0,
+            echoes: 0,
+            unheard_cwrs: BTreeSet::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
             scenario,
@@ -239,6 +245,7 @@ impl World {
             Event::ToClient(index, round, ..) if self.flows[index].round != round => Ok(()),
             Event::ToClient(index, _, header, payload, marked) => {
                 self.note(index, '>', &header, &payload);
+                self.hear_cwr(index, &header, &payload);
                 let client = &mut self.flows[index].client;
                 client.on_segment(self.now, &header, &payload, marked, &mut self.out)?;
                 self.carry_up(index);
@@ -301,6 +308,7 @@ impl World {
 
     fn reopen(&mut self, index: usize) {
         let flow = &mut self.flows[index];
+        self.echoes += flow.client.echoes;
         let plan = flow.client.plan;
         let ports = (flow.key.remote_port(), LOCAL_PORT);
         *flow = Flow {

@@ -71,11 +71,7 @@ fn a_fin_right_behind_the_body_does_no_harm() {
     let mut peer = Peer::new(&site);
     peer.send_within_window(&with_length("/a", &body), 1448, &mut site);
     peer.exchange.peer_finished();
-    peer.run(&mut site);
-    assert_eq!(peer.statuses(), ["201"]);
-    assert_eq!(stored(&site, "a"), body);
-    peer.end(&mut site);
-    site.assert_at_rest();
+    peer.end_stored("a", &body, &mut site);
 }
 
 #[test]

@@ -10,10 +10,7 @@ fn four_blocks() -> Site {
 
 /// An upload that has sent its head and `blocks` blocks ready, if it may have them.
 fn holder(path: &str, blocks: u32, site: &mut Site) -> Peer {
-    let mut peer = Peer::new(site);
-    let head = put_head(path, "Content-Length: 1000000\r\n");
-    peer.send(head, site);
-    peer.run(site);
+    let mut peer = begun(put_head(path, "Content-Length: 1000000\r\n"), site);
     peer.exchange.set_wanted(Some(65_536 * (blocks - 1)));
     peer.turn(site);
     peer
@@ -141,9 +138,7 @@ fn what_comes_between_the_end_of_a_slow_upload_and_its_answer_is_dropped() {
         "Transfer-Encoding: chunked\r\n",
     ] {
         let mut site = four_blocks();
-        let mut peer = Peer::new(&site);
-        peer.send(put_head("/a", fields) + "5\r\nhello\r\n", &mut site);
-        peer.run(&mut site);
+        let mut peer = begun(put_head("/a", fields) + "5\r\nhello\r\n", &mut site);
         site.pass(30);
         assert!(peer.received.is_empty());
         peer.exchange.on_deadline(site.now, &mut site.services);
@@ -191,11 +186,8 @@ fn a_share_of_one_block_leaves_no_room_that_a_window_cannot_say() {
     let mut site = site(12);
     let small: Vec<Peer> = (0..3)
         .map(|n| {
-            let mut peer = Peer::new(&site);
             let head = put_head(&format!("/{n}"), "Content-Length: 10\r\n");
-            peer.send(head, &mut site);
-            peer.run(&mut site);
-            peer
+            begun(head, &mut site)
         })
         .collect();
     let mut peer = holder("/long", 1, &mut site);

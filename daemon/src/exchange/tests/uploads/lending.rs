@@ -38,10 +38,8 @@ impl Peer {
 /// Sends a body in pieces of these sizes, the second of each pair before the first where `swap` says so: how many bytes
 /// were lent.
 fn upload(site: &mut Site, body: &[u8], sizes: &[usize], swap: &[bool]) -> usize {
-    let mut peer = Peer::new(site);
     let head = put_head("/a", &format!("Content-Length: {}\r\n", body.len()));
-    peer.send(&head, site);
-    peer.run(site);
+    let mut peer = begun(head, site);
     let start = peer.sent;
     let (mut at, mut lent, mut turn) = (0, 0, 0);
     while at < body.len() {
@@ -93,11 +91,9 @@ fn a_body_in_order_is_lent_but_for_what_came_with_its_head() {
 fn the_block_that_was_begun_is_filled_before_anything_is_lent() {
     let mut site = lending_site(64);
     let body = content("a", 300_000);
-    let mut peer = Peer::new(&site);
     let head = put_head("/a", "Content-Length: 300000\r\n").into_bytes();
     let start = as_u64(head.len());
-    peer.send([&head, &body[..1000]].concat(), &mut site);
-    peer.run(&mut site);
+    let mut peer = begun([&head, &body[..1000]].concat(), &mut site);
     peer.exchange.set_wanted(Some(300_000));
     peer.turn(&mut site);
     let first = peer.arrive(start + 1000, &body[1000..60_000], &mut site);
@@ -118,9 +114,7 @@ fn nothing_is_lent_beside_what_came_out_of_order_nor_of_chunks_nor_beyond_the_li
     assert!(lent < body.len() / 2, "{lent}");
     let mut none = lending_site(0);
     assert_eq!(upload(&mut none, &body, &[20_000], &[false]), 0);
-    let mut peer = Peer::new(&site);
-    peer.send(put_head("/b", "Transfer-Encoding: chunked\r\n"), &mut site);
-    peer.run(&mut site);
+    let mut peer = begun(put_head("/b", "Transfer-Encoding: chunked\r\n"), &mut site);
     assert_eq!(
         peer.arrive(peer.sent, &chunked(&body[..9000], 4000), &mut site),
         0

@@ -5,10 +5,8 @@ use super::*;
 #[test]
 fn who_expects_100_hears_it_before_its_body() {
     let mut site = site(16);
-    let mut peer = Peer::new(&site);
     let fields = "Content-Length: 5\r\nExpect: 100-continue\r\n";
-    peer.send(put_head("/a", fields), &mut site);
-    peer.run(&mut site);
+    let mut peer = begun(put_head("/a", fields), &mut site);
     assert_eq!(peer.received, b"HTTP/1.1 100 Continue\r\n\r\n");
     peer.send(b"hello", &mut site);
     peer.run(&mut site);
@@ -46,10 +44,8 @@ fn what_cannot_be_stored_is_refused_without_100() {
         ("/a", "Content-Range: bytes 0-4/10\r\n", "400"),
         ("/a", "Content-Encoding: gzip\r\n", "415"),
     ] {
-        let mut peer = Peer::new(&site);
         let fields = format!("Content-Length: 5\r\nExpect: 100-continue\r\n{fields}");
-        peer.send(put_head(path, &fields), &mut site);
-        peer.run(&mut site);
+        let peer = begun(put_head(path, &fields), &mut site);
         assert_eq!(peer.statuses(), [expected], "{path} {fields}");
         assert!(peer.last.finish, "its body may follow all the same");
         peer.end(&mut site);
@@ -84,9 +80,7 @@ fn failures_that_are_this_machines_are_counted_by_reason() {
 #[test]
 fn without_uploads_put_is_405_and_names_the_methods() {
     let mut site = Site::new();
-    let mut peer = Peer::new(&site);
-    peer.send(with_length("/a", b"hello"), &mut site);
-    peer.run(&mut site);
+    let peer = begun(with_length("/a", b"hello"), &mut site);
     let (head, _) = peer.only_response();
     assert_eq!(status(&head), "405");
     assert_eq!(field(&head, "Allow"), Some("GET, HEAD"));

@@ -29,11 +29,7 @@ fn the_window_never_promises_more_than_there_are_blocks_for() {
         }
         site.wait_for_disk();
     }
-    peer.run(&mut site);
-    assert_eq!(peer.statuses(), ["201"]);
-    assert_eq!(stored(&site, "a"), body);
-    peer.end(&mut site);
-    site.assert_at_rest();
+    peer.end_stored("a", &body, &mut site);
 }
 
 #[test]

@@ -128,11 +128,7 @@ fn pieces_out_of_order_find_their_places() {
         peer.turn(&mut site);
         site.wait_for_disk();
     }
-    peer.run(&mut site);
-    assert_eq!(peer.statuses(), ["201"]);
-    assert_eq!(stored(&site, "a"), body);
-    peer.end(&mut site);
-    site.assert_at_rest();
+    peer.end_stored("a", &body, &mut site);
 }
 
 #[test]
@@ -159,9 +155,5 @@ fn bytes_beyond_a_hole_survive_the_way_from_the_request_buffer_into_a_block() {
             .place(as_u64(hole.start), &request[hole.clone()], services)
     );
     peer.exchange.delivered(as_u64(request.len()));
-    peer.run(&mut site);
-    assert_eq!(peer.statuses(), ["201"]);
-    assert_eq!(stored(&site, "a"), body);
-    peer.end(&mut site);
-    site.assert_at_rest();
+    peer.end_stored("a", &body, &mut site);
 }

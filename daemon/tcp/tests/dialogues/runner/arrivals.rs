@@ -8,11 +8,11 @@ use sluice_wire::{Ecn, TcpFlags, TcpHeader};
 use super::{Arrived, IRS, LOCAL_PORT, PEER_CLOCK, Peer, Runner, Taking, key};
 use crate::expand::{option_bytes, relative, resolve};
 use crate::frame::{self, Wire, WireError};
-use crate::script::{Claim, FLAG_ACK, FLAG_SYN, IcmpPattern, Pattern, Stamps};
+use crate::script::{Claim, FLAG_ACK, FLAG_SYN, IcmpPattern, Pattern, Stamps, Turn};
 use crate::text;
 
 impl Runner {
-    pub(super) fn arrive(&mut self, pattern: &Pattern) -> Result<(), String> {
+    pub(super) fn arrive(&mut self, pattern: &Pattern, turn: Turn) -> Result<(), String> {
         let port = pattern.port;
         let clock = i64::try_from(self.now.saturating_since(self.start).as_millis());
         let clock = clock.map_err(|error| error.to_string())?;
@@ -64,11 +64,7 @@ impl Runner {
             }
             Err(reason) => self.arrived.drop = reason,
         }
-        self.in_batch = pattern.batched;
-        if !pattern.batched {
-            self.end_run();
-            self.pump();
-        }
+        self.end_turn(turn);
         Ok(())
     }
 
@@ -182,7 +178,7 @@ impl Runner {
         self.run.is_some()
     }
 
-    fn end_run(&mut self) {
+    pub(super) fn end_run(&mut self) {
         if let Some(run) = self.run.take() {
             self.arrived = Arrived {
                 drop: "none".to_owned(),

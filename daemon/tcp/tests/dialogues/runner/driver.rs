@@ -45,7 +45,6 @@ impl Runner {
             }
             Call::Accepting(_) | Call::Connect => {}
         }
-        self.pump();
         Ok(())
     }
 
@@ -62,22 +61,29 @@ impl Runner {
             timestamps: true,
             ..Peer::default()
         };
-        self.pump();
         Ok(())
+    }
+
+    /// Sends the next segment. False if there is none.
+    pub(super) fn transmit(&mut self) -> bool {
+        let Some(outgoing) = self.stack.poll_transmit(self.now) else {
+            return false;
+        };
+        let len = outgoing.payload.end - outgoing.payload.start;
+        let port = outgoing.key.remote_port();
+        self.sent(port, outgoing.header, len, Some(outgoing.conn));
+        if let Some(leaving) = self.leaving.back_mut() {
+            leaving.ect = outgoing.ect;
+        }
+        true
     }
 
     /// What the driver does every turn.
     pub(super) fn pump(&mut self) {
         loop {
             let mut quiet = true;
-            while let Some(outgoing) = self.stack.poll_transmit(self.now) {
+            while self.transmit() {
                 quiet = false;
-                let len = outgoing.payload.end - outgoing.payload.start;
-                let port = outgoing.key.remote_port();
-                self.sent(port, outgoing.header, len, Some(outgoing.conn));
-                if let Some(leaving) = self.leaving.back_mut() {
-                    leaving.ect = outgoing.ect;
-                }
             }
             while let Some((conn, events)) = self.stack.poll_event() {
                 quiet = false;

@@ -48,6 +48,10 @@ impl World {
         payload: Range<u64>,
         ect: bool,
     ) {
+        let round = self.flows[index].round;
+        if header.flags.contains(TcpFlags::CWR) {
+            self.unheard_cwrs.insert((index, round, payload.start));
+        }
         let bytes = packet_bytes(header, &payload);
         let bytes = bytes
             + if self.flows[index].key.local().is_ipv6() {
@@ -65,9 +69,17 @@ impl World {
         let marked = ect && self.down.marks();
         self.marked += u64::from(marked);
         for at in self.down.carry(self.now, bytes).into_iter().flatten() {
-            let round = self.flows[index].round;
             let event = Event::ToClient(index, round, *header, payload.clone(), marked);
             self.schedule(at, event);
+        }
+    }
+
+    /// A client that hears of a reduction before it could acknowledge the byte that says so ends its echo in time.
+    pub(super) fn hear_cwr(&mut self, index: usize, header: &TcpHeader, payload: &Range<u64>) {
+        let flow = &self.flows[index];
+        if header.flags.contains(TcpFlags::CWR) && flow.client.awaits(payload.start) {
+            let said = (index, flow.round, payload.start);
+            self.unheard_cwrs.remove(&said);
         }
     }
 

@@ -37,7 +37,8 @@ impl World {
         if (buffers.receive.used, buffers.send.used) != (0, 0) {
             return Err(format!("held at the end: {buffers:?}"));
         }
-        let counters = stack.counters();
+        self.check_reductions()?;
+        let counters = self.stack.counters();
         let progress = self.flows.iter().map(|flow| flow.client.progress_at);
         let last = progress.max().unwrap_or(self.start);
         let took = last.saturating_since(self.start);
@@ -56,6 +57,26 @@ impl World {
             longest_run: self.longest_run,
             took,
         })
+    }
+
+    /// A window is reduced once for each echo that a client begins, and once more for each CWR that came late or never.
+    ///
+    /// The stack does not hear of marks: a client echoes the first that comes, on every ACK until it hears CWR (RFC 3168
+    /// section 6.1.3), and those that come meanwhile add nothing. The stack says CWR once per reduction, on new data, and
+    /// listens again when the first byte of that is acknowledged (6.1.2). A client that got that byte with CWR has ended its
+    /// echo by then, and what the stack hears next began with another mark. One that got it from a repetition, which says no
+    /// CWR, goes on with the old echo.
+    fn check_reductions(&self) -> Result<(), String> {
+        let now = self.flows.iter().map(|flow| flow.client.echoes);
+        let echoes = self.echoes + now.sum::<u64>();
+        let late = u64::try_from(self.unheard_cwrs.len()).unwrap_or(u64::MAX);
+        let reductions = self.stack.counters().ecn_reductions;
+        if reductions > echoes + late {
+            return Err(format!(
+                "{reductions} reductions for {echoes} echoes and {late} CWRs that came late or never"
+            ));
+        }
+        Ok(())
     }
 
     /// Every byte of a flow that is over must be where it belongs. How many handshakes were given up: 0 or 1.
