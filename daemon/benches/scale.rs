@@ -8,8 +8,7 @@
 //! everything is given a second time: of a machine that is busy with other things, that is what tells whether workers are
 //! in each other's way. Without `--bench`, as in a run of all targets, everything runs once and shortly.
 
-#[path = "scale/peer.rs"]
-mod peer;
+mod seat;
 
 use core::fmt;
 use core::hint::black_box;
@@ -20,18 +19,9 @@ use std::sync::Barrier;
 use std::thread;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use sluice_afxdp::testing::MemoryNic;
-use sluice_afxdp::{HugePages, Queue, QueueConfig, Umem, UmemConfig};
-use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Root, Symlinks};
-use sluice_tcp::StackConfig;
-use sluice_tcp::clock::Instant;
-use sluice_tcp::isn::Secret;
-use sluice_tcp::pacing::PacingConfig;
-use sluice_wire::ChecksumPolicy;
-use sluiced::services::{Services, ServicesConfig};
-use sluiced::worker::{Handoff, Poll, Worker, WorkerConfig, handoff_ring};
+use sluiced::worker::handoff_ring;
 
-use peer::{Peer, SERVER, SERVER_MAC};
+use seat::{MIB, Seat, SeatConfig};
 
 /// That of the daemon.
 #[global_allocator]
@@ -42,52 +32,49 @@ const GOAL: f64 = 1.8;
 const WORKERS: usize = 2;
 /// Connections of a worker.
 const CONNECTIONS: u16 = 64;
-/// Virtual time of a turn: the round-trip time that the stacks see.
-const TURN: Duration = Duration::from_micros(50);
-const RING: u32 = 2048;
-const MIB: usize = 1 << 20;
 
 /// What is asked for.
 struct Case {
     name: &'static str,
-    /// Of the file.
-    bytes: usize,
-    /// Of the worker, of 64 KiB.
-    blocks: usize,
-    /// A device completes checksums.
-    offload: bool,
-    /// Of a connection.
-    window: u32,
+    seat: SeatConfig,
 }
 
 const CASES: [Case; 4] = [
     Case {
         name: "8 MiB from file blocks, checksums offloaded",
-        bytes: 8 * MIB,
-        blocks: 512,
-        offload: true,
-        window: 65_536,
+        seat: SeatConfig {
+            bytes: 8 * MIB,
+            blocks: 512,
+            offload: true,
+            connections: CONNECTIONS,
+        },
     },
     Case {
         name: "8 MiB from file blocks, summed in software",
-        bytes: 8 * MIB,
-        blocks: 512,
-        offload: false,
-        window: 65_536,
+        seat: SeatConfig {
+            bytes: 8 * MIB,
+            blocks: 512,
+            offload: false,
+            connections: CONNECTIONS,
+        },
     },
     Case {
         name: "64 MiB from the page cache",
-        bytes: 64 * MIB,
-        blocks: 192,
-        offload: true,
-        window: 65_536,
+        seat: SeatConfig {
+            bytes: 64 * MIB,
+            blocks: 192,
+            offload: true,
+            connections: CONNECTIONS,
+        },
     },
     Case {
         name: "1 KiB objects",
-        bytes: 1024,
-        blocks: 64,
-        offload: true,
-        window: 65_536,
+        seat: SeatConfig {
+            bytes: 1024,
+            blocks: 64,
+            offload: true,
+            connections: CONNECTIONS,
+        },
     },
 ];
 
@@ -121,7 +108,7 @@ fn main() {
     }
     println!("{:44} {ratios}", "a loop in registers");
     for case in &CASES {
-        let content: Vec<u8> = (0..case.bytes).map(|at| at.to_le_bytes()[0]).collect();
+        let content: Vec<u8> = (0..case.seat.bytes).map(|at| at.to_le_bytes()[0]).collect();
         std::fs::write(site.path().join("file"), content).expect("the directory is writable");
         measure(case, site.path(), rounds, time);
     }
@@ -178,10 +165,10 @@ fn together(case: &Case, site: &Path, count: usize, time: Duration) -> Pace {
     let paces = on_cpus(count, |index, gate| {
         let handoff = handoffs[index].lock().expect("nobody panicked").take();
         // Built where it runs, so that its memory is near.
-        let mut seat = Seat::new(case, site, handoff);
-        seat.warm_up(case);
+        let mut seat = Seat::new(&case.seat, site, handoff);
+        seat.warm_up();
         gate.ready.wait();
-        let pace = seat.run(time);
+        let pace = run(&mut seat, time);
         gate.done.fetch_add(1, Ordering::Relaxed);
         while !gate.all_done() {
             seat.turn();
@@ -191,108 +178,20 @@ fn together(case: &Case, site: &Path, count: usize, time: Duration) -> Pace {
     all(&paces)
 }
 
-/// A worker with its wire and its peer.
-struct Seat {
-    worker: Worker,
-    nic: MemoryNic,
-    peer: Peer,
-    now: Instant,
-}
-
-impl Seat {
-    fn new(case: &Case, site: &Path, handoff: Option<Handoff>) -> Seat {
-        let now = Instant::from_nanos(1_000_000_000_000);
-        let mut umem = Umem::new(&UmemConfig {
-            frames: 4 * RING,
-            block_bytes: case.blocks * BLOCK_BYTES,
-            huge_pages: HugePages::Auto,
-            tx_metadata: case.offload,
-        })
-        .expect("memory");
-        let blocks = umem.take_blocks().expect("blocks were asked for");
-        let queue = QueueConfig {
-            rx_ring: RING,
-            tx_ring: RING,
-            fill_ring: RING,
-            completion_ring: RING,
-            ..QueueConfig::new(0, 0)
-        };
-        let (queue, nic) = Queue::in_memory(umem, &queue, 0);
-        let disk = DiskConfig {
-            threads: 1,
-            files: 64,
-            queue_depth: 64,
-            uploads: sluice_disk::UploadLimits::NONE,
-        };
-        let disk = Disk::new(blocks, &disk).expect("a helper thread");
-        let root = Root::open(site, Symlinks::Never).expect("the site can be read");
-        let services = ServicesConfig {
-            connections: usize::from(CONNECTIONS),
-            ..ServicesConfig::default()
-        };
-        let config = WorkerConfig {
-            endpoints: vec![SERVER],
-            owned: Vec::new(),
-            mac: SERVER_MAC,
-            vlan: false,
-            checksum_rx: ChecksumPolicy::Verify,
-            poll: Poll::Busy,
-            stack: StackConfig {
-                pacing: Some(PacingConfig::default()),
-                ..StackConfig::new(CONNECTIONS.into(), [7; 16], Secret::new([9; 32]))
-            },
-        };
-        let services = Services::new(disk, root, &services);
-        Seat {
-            worker: Worker::new(config, queue, services, handoff, now),
-            nic,
-            peer: Peer::new(CONNECTIONS, case.window, "/file"),
-            now,
-        }
+/// Turns until the worker alone has had so much time.
+fn run(seat: &mut Seat, time: Duration) -> Pace {
+    let (begin, cpu) = (std::time::Instant::now(), cpu_time());
+    let mut in_turns = Duration::ZERO;
+    while in_turns < time {
+        in_turns += seat.turn();
     }
-
-    /// Two responses for everybody, so that every table has been used.
-    fn warm_up(&mut self, case: &Case) {
-        let (mut bytes, wanted) = (0, 2 * u64::from(CONNECTIONS) * case.bytes as u64);
-        let mut turns = 0u32;
-        while bytes < wanted.min(256 * MIB as u64) {
-            self.turn();
-            bytes += self.peer.take_received().0;
-            turns += 1;
-            assert!(turns < 10_000_000, "{bytes} bytes of {wanted} came");
-        }
-    }
-
-    /// Turns until the worker alone has had so much time.
-    fn run(&mut self, time: Duration) -> Pace {
-        let (begin, cpu) = (std::time::Instant::now(), cpu_time());
-        let mut in_turns = Duration::ZERO;
-        while in_turns < time {
-            in_turns += self.turn();
-        }
-        let cpu = cpu_time() - cpu;
-        let (bytes, responses) = self.peer.take_received();
-        assert!(responses > 0 || bytes > 0, "the worker was not idle");
-        Pace {
-            turns: per_ns(bytes, in_turns),
-            whole: per_ns(bytes, begin.elapsed()),
-            cpu: per_ns(bytes, cpu),
-        }
-    }
-
-    /// One turn; how long it took.
-    fn turn(&mut self) -> Duration {
-        self.now = self.now + TURN;
-        let now = self.now;
-        let now_ms = u32::try_from(now.as_millis() & 0xffff_ffff).expect("32 bits");
-        self.peer.speak(&mut self.nic, now_ms);
-        let begin = std::time::Instant::now();
-        self.worker.turn(|| now, 784_111_777);
-        let time = begin.elapsed();
-        let peer = &mut self.peer;
-        self.nic
-            .transmit(u32::MAX, |pieces, _| peer.hear(pieces[0]));
-        time
+    let cpu = cpu_time() - cpu;
+    let (bytes, responses) = seat.take_received();
+    assert!(responses > 0 || bytes > 0, "the worker was not idle");
+    Pace {
+        turns: per_ns(bytes, in_turns),
+        whole: per_ns(bytes, begin.elapsed()),
+        cpu: per_ns(bytes, cpu),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn unix_seconds() -> i64 {
 #[derive(Debug)]
 pub struct WallClock {
     seconds: i64,
-    text: [u8; Self::TEXT_BYTES],
+    text: String,
 }
 
 impl WallClock {
@@ -52,16 +52,19 @@ impl WallClock {
     /// A clock that shows `seconds` since the Unix epoch.
     #[must_use]
     pub fn new(seconds: i64) -> WallClock {
-        WallClock {
+        let mut clock = WallClock {
             seconds,
-            text: imf_fixdate(seconds),
-        }
+            text: String::with_capacity(Self::TEXT_BYTES),
+        };
+        clock.write();
+        clock
     }
 
     /// Moves the clock, also backwards.
     pub fn set(&mut self, seconds: i64) {
         if seconds != self.seconds {
-            *self = WallClock::new(seconds);
+            self.seconds = seconds;
+            self.write();
         }
     }
 
@@ -74,8 +77,13 @@ impl WallClock {
     /// The time as the value of a `Date` field.
     #[must_use]
     pub fn date(&self) -> &str {
-        // Only ASCII is ever written; an empty date would still be a well-formed response.
-        core::str::from_utf8(&self.text).unwrap_or_default()
+        &self.text
+    }
+
+    fn write(&mut self) {
+        self.text.clear();
+        // ASCII alone.
+        self.text.extend(imf_fixdate(self.seconds).map(char::from));
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod block_shares;
 mod counters;
+pub(crate) mod descriptions;
 pub(crate) mod pool;
 pub(crate) mod upload_slots;
 
@@ -18,6 +19,7 @@ use crate::histograms::WorkerHistograms;
 use crate::upload_troubles::UploadTroubles;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
+use descriptions::Descriptions;
 use pool::{Buffers, Pool};
 use sluice_disk::{
     BlockRef, Disk, DiskCounters, DiskLedger, FileHandle, Root, UploadBlock, UploadError,
@@ -144,6 +146,7 @@ pub struct Services {
     body_rate: Option<u64>,
     pub(crate) uploads: Option<UploadRules>,
     pub(crate) buffers: Buffers,
+    pub(crate) descriptions: Descriptions,
     /// The path of the request being answered.
     pub(crate) path: Vec<u8>,
     /// The head of the response being planned.
@@ -197,6 +200,7 @@ impl Services {
             body_rate: config.min_rate,
             uploads: config.uploads.map(|uploads| uploads.rules),
             buffers: Buffers::new(input_bytes, config.request_bytes),
+            descriptions: Descriptions::new(),
             path: Vec::with_capacity(uri_bytes + INDEX_FILE.len()),
             head: Vec::with_capacity(RESPONSE_HEAD_BYTES + LOCATION_GROWTH * uri_bytes),
             input_bytes,

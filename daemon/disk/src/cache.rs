@@ -162,6 +162,18 @@ impl BlockCache {
         }
     }
 
+    /// The same for who remembers that `key` was in `block`.
+    #[inline]
+    pub(crate) fn lookup_near(&self, key: &BlockKey, block: u32) -> Lookup {
+        match self.slots.get(block as usize) {
+            // Ready, it is the only one that is filed under its key.
+            Some(slot) if slot.key == *key && matches!(slot.state, State::Ready { .. }) => {
+                Lookup::Ready(block)
+            }
+            _ => self.lookup(key),
+        }
+    }
+
     /// Takes a free block, or else the coldest evictable one, to be filled for `key`, which is absent. `None` if
     /// every block is pinned, loading or kept back.
     pub(crate) fn reserve(&mut self, key: BlockKey, urgency: Urgency) -> Option<u32> {

@@ -147,6 +147,8 @@ struct Entry {
     broken: Option<ReadError>,
     /// The turn of the loop in which it was found to be this version last.
     confirmed: u64,
+    /// Where in the cache the block was that was fetched last.
+    fetched: u32,
 }
 
 /// A fixed number of entries.
@@ -196,6 +198,7 @@ impl FileTable {
             warm: false,
             broken: None,
             confirmed: 0,
+            fetched: 0,
         };
         let mut links = Links::new(slots);
         FileTable {
@@ -244,6 +247,7 @@ impl FileTable {
             warm: false,
             broken: None,
             confirmed: 0,
+            fetched: 0,
         };
         self.index.insert(&meta, slot);
         self.open += 1;
@@ -325,6 +329,16 @@ impl FileTable {
     /// The last such turn.
     pub(crate) fn confirmed(&self, slot: u32) -> u64 {
         self.entry(slot).confirmed
+    }
+
+    /// The block that was fetched last is in `block` of the cache.
+    pub(crate) fn note_fetched(&mut self, slot: u32, block: u32) {
+        self.entry_mut(slot).fetched = block;
+    }
+
+    /// Where the block was that was fetched last; any other may be there by now.
+    pub(crate) fn fetched(&self, slot: u32) -> u32 {
+        self.entry(slot).fetched
     }
 
     /// Lets every later read of this entry fail with `error`.

@@ -12,6 +12,15 @@ use crate::Disk;
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileHandle(pub(crate) u32);
 
+impl FileHandle {
+    /// The number of its slot, below [`DiskConfig::files`](crate::DiskConfig::files): the same for all handles to one
+    /// version of a file, and for another file once they are closed.
+    #[must_use]
+    pub fn slot(&self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A reference to a filled block. Give it back with [`Disk::release`], or the block is lost.
 #[must_use = "a block that is not released stays pinned"]
 #[derive(Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! be unmounted. That is why this needs no time limit, no notification and no setting, as a cache of open files
 //! beyond the turn would.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::file::FileId;
 use crate::handle::FileHandle;
@@ -114,8 +114,10 @@ impl Recent {
 
     fn place_of(&self, name: &[u8]) -> usize {
         // Keyed: a peer that knew which names share a place could have every request of the others opened.
-        let hash = self.hasher.hash_one(name) % PLACES as u64;
-        usize::try_from(hash).unwrap_or(0)
+        let mut hasher = self.hasher.build_hasher();
+        // Not `hash_one`, which hashes the length too, as if more followed.
+        hasher.write(name);
+        usize::try_from(hasher.finish() % PLACES as u64).unwrap_or(0)
     }
 }
 

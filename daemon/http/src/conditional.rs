@@ -16,7 +16,7 @@ use crate::request::{FieldValues, Method, Request, Singleton};
 const HTTP_DATE_MAX_S: u64 = 253_402_300_799;
 
 /// What a version of a file is recognised by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validators {
     /// The one to be shown.
     pub(crate) etag: ETag,

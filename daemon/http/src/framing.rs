@@ -2,7 +2,7 @@
 //!
 //! Two readers that disagree about where a message ends are how requests are smuggled, so nothing that
 //! RFC 9112 calls invalid is repaired here: a bare CR or LF, NUL, a folded line, a doubtful length are
-//! all 400 and the end of the connection. (httparse alone would take a bare LF for a line end.)
+//! all 400 and the end of the connection.
 //!
 //! Invariant: the verdict is that of the *first* byte at which the head is beyond repair or complete.
 //! So more bytes never change a verdict, and it does not matter how TCP cut the stream.
@@ -24,11 +24,13 @@ pub(crate) struct Head {
 /// Finds the head at the start of `input`: `None` while it is incomplete.
 ///
 /// `check_request_line` sees the request line, without its line end, as soon as it is whole, and before
-/// any byte behind it is judged.
+/// any byte behind it is judged. `hear_field` sees every field line as it is passed, of a head that may turn out incomplete
+/// or beyond repair: what it has to say against one counts only once all of the head is there.
 pub(crate) fn find_head<'a, Checked>(
     input: &'a [u8],
     limits: &RequestLimits,
     check_request_line: impl FnOnce(&'a [u8]) -> Result<Checked, Status>,
+    mut hear_field: impl FnMut(&'a [u8]),
 ) -> Result<Option<(Head, Checked)>, Status> {
     // A head that does not end inside this window is too large, whatever follows.
     let window = &input[..input.len().min(limits.header_bytes)];
@@ -46,7 +48,8 @@ pub(crate) fn find_head<'a, Checked>(
     }
     let line = Line::at(&window[start..]);
     // Before the line end is looked at: the target may be too long long before that.
-    if target_so_far(line.content).len() > limits.uri_bytes {
+    if line.content.len() > limits.uri_bytes && target_so_far(line.content).len() > limits.uri_bytes
+    {
         return Err(Status::UriTooLong);
     }
     let Some(len) = line.complete()? else {
@@ -81,6 +84,7 @@ pub(crate) fn find_head<'a, Checked>(
             };
             return Ok(Some((head, checked)));
         }
+        hear_field(line.content);
     }
 }
 
@@ -208,7 +212,7 @@ mod tests {
     };
 
     fn head(input: &[u8]) -> Result<Option<Head>, Status> {
-        find_head(input, &LIMITS, |_| Ok(())).map(|found| found.map(|(head, ())| head))
+        find_head(input, &LIMITS, |_| Ok(()), |_| {}).map(|found| found.map(|(head, ())| head))
     }
 
     #[test]
@@ -314,7 +318,7 @@ mod tests {
     #[test]
     fn the_request_line_is_judged_before_what_follows_it() {
         let refuse = |_: &[u8]| Err::<(), _>(Status::NotImplemented);
-        let found = find_head(b"BREW / HTTP/1.1\r\n\0", &LIMITS, refuse);
+        let found = find_head(b"BREW / HTTP/1.1\r\n\0", &LIMITS, refuse, |_| {});
         assert_eq!(found, Err(Status::NotImplemented));
     }
 

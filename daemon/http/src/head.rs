@@ -7,7 +7,6 @@ use core::fmt;
 use core::ops::Range;
 use std::io::Write;
 
-use crate::conditional::LastModified;
 use crate::plan::PlanContext;
 use crate::request::{Request, Version};
 use crate::status::Status;
@@ -25,11 +24,17 @@ impl<'v> HeadWriter<'v> {
         status: Status,
         context: &PlanContext<'_>,
     ) -> HeadWriter<'v> {
-        let mut head = HeadWriter { out };
-        head.line(format_args!("HTTP/1.1 {status}"));
-        head.field("Server", b"sluice");
-        head.field("Date", context.date.as_bytes());
-        head
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.line().as_bytes());
+        out.extend_from_slice(b"\r\nServer: sluice\r\nDate: ");
+        out.extend_from_slice(context.date.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        HeadWriter { out }
+    }
+
+    /// Fields that are written already, each with its line end.
+    pub(crate) fn lines(&mut self, lines: &[u8]) {
+        self.out.extend_from_slice(lines);
     }
 
     /// One field; `value` must be valid as it is.
@@ -54,13 +59,6 @@ impl<'v> HeadWriter<'v> {
     /// `Content-Range` of a 416. curl takes it for "the file is complete" if the size fits.
     pub(crate) fn content_range_unsatisfied(&mut self, size: u64) {
         self.line(format_args!("Content-Range: bytes */{size}"));
-    }
-
-    /// `Last-Modified`, if there is one.
-    pub(crate) fn last_modified(&mut self, date: Option<LastModified>) {
-        if let Some(date) = date {
-            self.line(format_args!("Last-Modified: {}", date.http_date()));
-        }
     }
 
     /// `Location` on this host: `path`, which is relative to the root, and a slash, then `query`.

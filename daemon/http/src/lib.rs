@@ -11,6 +11,7 @@
 //! 3. The caller opens the file.
 //! 4. [`plan()`] for a file, [`plan_redirect`] for a directory without its slash, [`plan_error`]
 //!    otherwise.
+//!    For a file that is asked for again and again [`plan_described`] spares what its [`Description`] says already.
 //! 5. The caller sends the head, then [`Plan::body`], then closes if [`Plan::close`] says so; else step
 //!    1 with the bytes behind the request.
 //!
@@ -26,6 +27,7 @@
 
 mod chunked;
 mod conditional;
+mod description;
 mod etag;
 mod framing;
 mod head;
@@ -38,9 +40,12 @@ mod target;
 mod upload;
 
 pub use chunked::{ChunkDecoder, Decoded};
+pub use description::Description;
 pub use etag::{ETag, etag};
 pub use mime::content_type;
-pub use plan::{Found, Plan, PlanContext, RESPONSE_HEAD_BYTES, plan, plan_error, plan_redirect};
+pub use plan::{
+    Found, Plan, PlanContext, RESPONSE_HEAD_BYTES, plan, plan_described, plan_error, plan_redirect,
+};
 pub use request::{
     Body, FIELDS_MAX, FieldValues, Method, Parsed, Request, RequestLimits, Singleton, Version,
     parse_request,

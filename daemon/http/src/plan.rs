@@ -8,8 +8,8 @@
 use core::ops::Range;
 
 use crate::conditional::{Validators, Verdict, evaluate};
+use crate::description::Description;
 use crate::head::HeadWriter;
-use crate::mime::content_type;
 use crate::range::{Selection, select};
 use crate::request::{Method, Request};
 use crate::status::Status;
@@ -72,12 +72,23 @@ pub fn plan(
     context: &PlanContext<'_>,
     head: &mut Vec<u8>,
 ) -> Plan {
+    let description = Description::new(path, found, context.now_s);
+    plan_described(request, &description, context, head)
+}
+
+/// The same for a file that the caller has a description of, which [is of it](Description::is_of) now.
+pub fn plan_described(
+    request: &Request<'_>,
+    file: &Description,
+    context: &PlanContext<'_>,
+    head: &mut Vec<u8>,
+) -> Plan {
     if !matches!(request.method, Method::Get | Method::Head) {
         return plan_error(Status::MethodNotAllowed, Some(request), context, head);
     }
-    let validators = Validators::new(path, found, context.now_s);
-    let part = match evaluate(request, &validators) {
-        Verdict::NotModified => return plan_not_modified(request, &validators, context, head),
+    let (found, validators) = (file.found(), file.validators());
+    let part = match evaluate(request, validators) {
+        Verdict::NotModified => return plan_not_modified(request, validators, context, head),
         Verdict::PreconditionFailed => {
             return plan_error(Status::PreconditionFailed, Some(request), context, head);
         }
@@ -94,22 +105,23 @@ pub fn plan(
         }
     };
 
-    let status = match part {
-        Some(_) => Status::PartialContent,
-        None => Status::Ok,
-    };
     let close = closes(request, context);
-    let mut writer = HeadWriter::start(head, status, context);
-    if let Some(part) = &part {
-        writer.content_range(part, found.size);
-    }
-    let body = part.unwrap_or(0..found.size);
-    writer.content_length(body.end - body.start);
-    writer.field("Content-Type", content_type(path).as_bytes());
-    writer.field("Accept-Ranges", b"bytes");
-    writer.last_modified(validators.last_modified);
-    writer.field("ETag", validators.etag.as_bytes());
-    writer.finish(close, Some(request));
+    let (status, body) = match part {
+        None => {
+            let mut writer = HeadWriter::start(head, Status::Ok, context);
+            writer.lines(file.fields());
+            writer.finish(close, Some(request));
+            (Status::Ok, 0..found.size)
+        }
+        Some(part) => {
+            let mut writer = HeadWriter::start(head, Status::PartialContent, context);
+            writer.content_range(&part, found.size);
+            writer.content_length(part.end - part.start);
+            writer.lines(file.fields_of_part());
+            writer.finish(close, Some(request));
+            (Status::PartialContent, part)
+        }
+    };
     Plan {
         status,
         body: (request.method == Method::Get && !body.is_empty()).then_some(body),

@@ -1,9 +1,9 @@
 //! Bytes of a connection to a checked [`Request`] (RFC 9112).
 //!
-//! `framing` finds the end of the head and refuses what smugglers use, httparse splits and checks the
-//! field lines, and this file keeps what serving a file needs: method, target, the few fields with a
-//! meaning here, and whether the connection may go on. A [`Request`] borrows the input and nothing is
-//! copied or allocated, so it is as cheap to drop as to make.
+//! `framing` finds the lines and the end of the head and refuses what smugglers use; this file splits and checks the
+//! lines as they pass (as httparse does, with which tests and the fuzzer compare) and keeps what serving a file needs:
+//! method, target, the few fields with a meaning here, and whether the connection may go on. A [`Request`] borrows the
+//! input and nothing is copied or allocated, so it is as cheap to drop as to make.
 //!
 //! A value of type [`Request`] has passed every framing rule; what is left to the caller is the method
 //! (`Other` is answered by 405), the target ([`decode_target`](crate::decode_target)) and the file.
@@ -11,8 +11,7 @@
 use crate::framing::{BodyFraming, Head, find_head};
 use crate::status::Status;
 
-/// Field lines a head can have at most, whatever [`RequestLimits::fields`] says: the size of the table
-/// on the stack that they are split into.
+/// Field lines a head can have at most, whatever [`RequestLimits::fields`] says.
 pub const FIELDS_MAX: usize = 100;
 
 /// Bounds on a request head. All are about memory and time that one peer may take.
@@ -271,12 +270,15 @@ fn parse<'a>(
     input: &'a [u8],
     limits: &RequestLimits,
 ) -> Result<Option<(Request<'a>, usize)>, Status> {
-    let Some((Head { fields, end, .. }, line)) = find_head(input, limits, RequestLine::parse)?
+    let mut reading = FieldReader::new();
+    let hear_field = |line| reading.hear(line);
+    let Some((Head { fields, end, .. }, line)) =
+        find_head(input, limits, RequestLine::parse, hear_field)?
     else {
         return Ok(None);
     };
     let fields = &input[fields..end];
-    let known = KnownFields::parse(fields, line.version)?;
+    let known = reading.finish(line.version)?;
     let body = known.body.body(line.version)?;
     let request = Request {
         method: line.method,
@@ -349,14 +351,15 @@ fn parse_method(method: &[u8]) -> Result<Method, Status> {
 
 /// `tchar` (RFC 9110 5.6.2).
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const TOKEN: [bool; 256] = table_of(b"!#$%&'*+-.^_`|~");
+    TOKEN[usize::from(byte)]
 }
 
 /// What no form of target may hold. Unescaped UTF-8 is no URI either, but curl and others send it as
 /// typed; a fragment is for the client alone (RFC 9110 4.2.5).
 fn check_target(target: &[u8]) -> Result<(), Status> {
     let allowed = |&byte: &u8| byte > b' ' && byte != b'#';
-    let is_text = str::from_utf8(target).is_ok();
+    let is_text = target.is_ascii() || str::from_utf8(target).is_ok();
     if !target.is_empty() && is_text && target.iter().all(allowed) {
         Ok(())
     } else {
@@ -395,9 +398,24 @@ fn strip_prefix_ignore_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u
 /// True if `value` holds only what `uri-host [":" port]` can hold (RFC 9110 7.2). User information
 /// (`@`) is refused with the rest, as RFC 9110 4.2.4 asks.
 fn is_authority(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte))
+    const ALLOWED: [bool; 256] = table_of(b"-._~!$&'()*+,;=%:[]");
+    value.iter().all(|&byte| ALLOWED[usize::from(byte)])
+}
+
+/// By byte, whether it is a letter, a digit, or one of `others`.
+const fn table_of(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 /// The fields that have a meaning to this server.
@@ -418,52 +436,78 @@ struct KnownFields<'a> {
     body: BodyFraming,
 }
 
-impl<'a> KnownFields<'a> {
-    /// Splits the field lines, which end with the empty line, and picks.
-    fn parse(lines: &'a [u8], version: Version) -> Result<KnownFields<'a>, Status> {
-        let mut table = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let Ok(httparse::Status::Complete((_, fields))) =
-            httparse::parse_headers(lines, &mut table)
-        else {
-            return Err(Status::BadRequest);
-        };
-        let mut known = KnownFields {
-            range: Singleton::Absent,
-            if_range: Singleton::Absent,
-            if_modified_since: Singleton::Absent,
-            if_unmodified_since: Singleton::Absent,
-            if_match: false,
-            if_none_match: false,
-            content_range: false,
-            content_coding: false,
-            expects_continue: false,
-            connection: ConnectionOptions::default(),
-            body: BodyFraming::default(),
-        };
-        let mut host = Singleton::Absent;
-        for field in fields {
-            match KnownName::of(field.name) {
-                Some(KnownName::Host) => host.add(field.value),
-                Some(KnownName::Connection) => known.connection.add(field.value),
-                Some(KnownName::ContentLength) => known.body.content_length(field.value)?,
-                Some(KnownName::TransferEncoding) => known.body.transfer_encoding(field.value)?,
-                Some(KnownName::Range) => known.range.add(field.value),
-                Some(KnownName::IfRange) => known.if_range.add(field.value),
-                Some(KnownName::IfModifiedSince) => known.if_modified_since.add(field.value),
-                Some(KnownName::IfUnmodifiedSince) => known.if_unmodified_since.add(field.value),
-                Some(KnownName::IfMatch) => known.if_match = true,
-                Some(KnownName::IfNoneMatch) => known.if_none_match = true,
-                Some(KnownName::ContentRange) => known.content_range = true,
-                Some(KnownName::ContentEncoding) => known.content_coding |= is_coded(field.value),
-                Some(KnownName::Expect) => {
-                    known.expects_continue |= asks(field.value, b"100-continue");
-                }
-                None => {}
-            }
+/// Picks the known fields from the lines of a head, one after the other.
+struct FieldReader<'a> {
+    known: KnownFields<'a>,
+    host: Singleton<'a>,
+    /// Of the lines so far.
+    verdict: Result<(), Status>,
+}
+
+impl<'a> FieldReader<'a> {
+    fn new() -> FieldReader<'a> {
+        FieldReader {
+            known: KnownFields {
+                range: Singleton::Absent,
+                if_range: Singleton::Absent,
+                if_modified_since: Singleton::Absent,
+                if_unmodified_since: Singleton::Absent,
+                if_match: false,
+                if_none_match: false,
+                content_range: false,
+                content_coding: false,
+                expects_continue: false,
+                connection: ConnectionOptions::default(),
+                body: BodyFraming::default(),
+            },
+            host: Singleton::Absent,
+            verdict: Ok(()),
         }
-        check_host(host, version)?;
-        Ok(known)
     }
+
+    /// `line` is without its end, and has no control byte but HTAB in it.
+    fn hear(&mut self, line: &'a [u8]) {
+        if self.verdict.is_ok() {
+            self.verdict = self.read(line);
+        }
+    }
+
+    fn read(&mut self, line: &'a [u8]) -> Result<(), Status> {
+        let (name, value) = split_field(line).ok_or(Status::BadRequest)?;
+        let known = &mut self.known;
+        match KnownName::of(name) {
+            Some(KnownName::Host) => self.host.add(value),
+            Some(KnownName::Connection) => known.connection.add(value),
+            Some(KnownName::ContentLength) => known.body.content_length(value)?,
+            Some(KnownName::TransferEncoding) => known.body.transfer_encoding(value)?,
+            Some(KnownName::Range) => known.range.add(value),
+            Some(KnownName::IfRange) => known.if_range.add(value),
+            Some(KnownName::IfModifiedSince) => known.if_modified_since.add(value),
+            Some(KnownName::IfUnmodifiedSince) => known.if_unmodified_since.add(value),
+            Some(KnownName::IfMatch) => known.if_match = true,
+            Some(KnownName::IfNoneMatch) => known.if_none_match = true,
+            Some(KnownName::ContentRange) => known.content_range = true,
+            Some(KnownName::ContentEncoding) => known.content_coding |= is_coded(value),
+            Some(KnownName::Expect) => known.expects_continue |= asks(value, b"100-continue"),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What a whole head holds.
+    fn finish(self, version: Version) -> Result<KnownFields<'a>, Status> {
+        self.verdict?;
+        check_host(self.host, version)?;
+        Ok(self.known)
+    }
+}
+
+/// `field-name ":" OWS field-value OWS` (RFC 9112 section 5). No white space before the colon (section 5.1).
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = line.iter().position(|&byte| !is_token(byte))?;
+    let (name, rest) = line.split_at(at);
+    let value = rest.strip_prefix(b":")?;
+    (!name.is_empty()).then_some((name, value.trim_ascii()))
 }
 
 /// RFC 9112 3.2: exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0, and a valid one.
@@ -494,24 +538,24 @@ enum KnownName {
 }
 
 impl KnownName {
-    const TABLE: [(&'static str, KnownName); 13] = [
-        ("host", KnownName::Host),
-        ("connection", KnownName::Connection),
-        ("content-length", KnownName::ContentLength),
-        ("transfer-encoding", KnownName::TransferEncoding),
-        ("range", KnownName::Range),
-        ("if-range", KnownName::IfRange),
-        ("if-modified-since", KnownName::IfModifiedSince),
-        ("if-unmodified-since", KnownName::IfUnmodifiedSince),
-        ("if-match", KnownName::IfMatch),
-        ("if-none-match", KnownName::IfNoneMatch),
-        ("content-range", KnownName::ContentRange),
-        ("content-encoding", KnownName::ContentEncoding),
-        ("expect", KnownName::Expect),
+    const TABLE: [(&'static [u8], KnownName); 13] = [
+        (b"host", KnownName::Host),
+        (b"connection", KnownName::Connection),
+        (b"content-length", KnownName::ContentLength),
+        (b"transfer-encoding", KnownName::TransferEncoding),
+        (b"range", KnownName::Range),
+        (b"if-range", KnownName::IfRange),
+        (b"if-modified-since", KnownName::IfModifiedSince),
+        (b"if-unmodified-since", KnownName::IfUnmodifiedSince),
+        (b"if-match", KnownName::IfMatch),
+        (b"if-none-match", KnownName::IfNoneMatch),
+        (b"content-range", KnownName::ContentRange),
+        (b"content-encoding", KnownName::ContentEncoding),
+        (b"expect", KnownName::Expect),
     ];
 
     /// Names have no case (RFC 9110 5.1); lftp sends `Content-length`.
-    fn of(name: &str) -> Option<KnownName> {
+    fn of(name: &[u8]) -> Option<KnownName> {
         let entry = Self::TABLE
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))?;

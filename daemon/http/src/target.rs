@@ -74,8 +74,12 @@ fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<TargetKind, Status> {
 /// component was added.
 fn push_segment(segment: &[u8], out: &mut Vec<u8>) -> Result<TargetKind, Status> {
     let start = out.len();
-    check_escapes(segment)?;
-    out.extend(percent_encoding::percent_decode(segment));
+    if segment.contains(&b'%') {
+        check_escapes(segment)?;
+        out.extend(percent_encoding::percent_decode(segment));
+    } else {
+        out.extend_from_slice(segment);
+    }
     let component = &out[start..];
     if component.contains(&b'/') || component.contains(&0) {
         return Err(Status::BadRequest);

@@ -154,10 +154,15 @@ impl Input {
     /// Whether a parser may find more than at its last look: no head ends without a line feed. Keeps the cost of
     /// a peer that drips single bytes linear.
     pub(crate) fn worth_parsing(&self) -> bool {
-        let pending = self.pending();
+        if self.delivered == self.searched {
+            return false;
+        }
+        if self.searched == self.consumed {
+            return true;
+        }
         let searched = self.in_buffer(self.searched - self.consumed).unwrap_or(0);
-        let new = pending.get(searched..).unwrap_or_default();
-        !new.is_empty() && (searched == 0 || self.is_full() || new.contains(&b'\n'))
+        let new = self.pending().get(searched..).unwrap_or_default();
+        self.is_full() || new.contains(&b'\n')
     }
 
     /// Notes that the pending bytes hold no whole request.

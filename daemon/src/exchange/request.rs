@@ -7,6 +7,7 @@
 use super::upload::{Upload, status_of as status_of_upload};
 use crate::exchange::input::Input;
 use crate::exchange::response::{Planned, ResponseQueue};
+use crate::services::descriptions::Descriptions;
 use crate::services::upload_slots::Source;
 use crate::services::{INDEX_FILE, Services, plan_context};
 use sluice_disk::{
@@ -15,7 +16,7 @@ use sluice_disk::{
 };
 use sluice_http::{
     Found, Method, Parsed, Plan, PlanContext, Put, Request, RequestLimits, Status, TargetKind,
-    UploadRules, decode_target, parse_request, plan, plan_error, plan_put, plan_redirect,
+    UploadRules, decode_target, parse_request, plan_described, plan_error, plan_put, plan_redirect,
     precondition_holds,
 };
 use sluice_tcp::clock::Instant;
@@ -109,6 +110,7 @@ pub(super) fn take_request(
             let tools = Tools {
                 disk: &mut services.disk,
                 root: &services.root,
+                descriptions: &mut services.descriptions,
                 path: &mut services.path,
                 head: &mut services.head,
                 uploads: services.uploads,
@@ -236,6 +238,7 @@ fn close_opened(opened: Option<Result<FileHandle, OpenError>>, disk: &mut Disk) 
 struct Tools<'a> {
     disk: &'a mut Disk,
     root: &'a sluice_disk::Root,
+    descriptions: &'a mut Descriptions,
     path: &'a mut Vec<u8>,
     head: &'a mut Vec<u8>,
     uploads: Option<UploadRules>,
@@ -361,7 +364,9 @@ impl Tools<'_> {
 
     fn serve(self, file: FileHandle, request: &Request<'_>) -> Answer {
         let found = found(&self.disk.meta(&file));
-        let plan = plan(request, self.path, &found, &self.context, self.head);
+        let now_s = self.context.now_s;
+        let description = self.descriptions.of(&file, self.path, &found, now_s);
+        let plan = plan_described(request, description, &self.context, self.head);
         let file = if plan.body.is_some() {
             Some(file)
         } else {

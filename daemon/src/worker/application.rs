@@ -74,9 +74,9 @@ impl Worker {
             exchange.peer_finished();
         }
         if events.acknowledged
-            && let Some(view) = self.stack.send_view(conn)
+            && let Some(acknowledged) = self.stack.acknowledged(conn)
         {
-            exchange.acknowledged(view.acknowledged, now, &mut self.services);
+            exchange.acknowledged(acknowledged, now, &mut self.services);
         }
         if events.deadline {
             // If it ends an idle connection, the time for its last words begins: then it stands at the end again.

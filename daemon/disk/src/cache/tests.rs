@@ -34,6 +34,28 @@ fn the_block_used_longest_ago_is_evicted_first() {
 }
 
 #[test]
+fn a_remembered_place_changes_nothing_about_what_is_found() {
+    let mut cache = BlockCache::new(5);
+    let blocks = [0, 1, 2].map(|number| filled(&mut cache, key(1, number)));
+    // One is used for another key since, one is an upload's, and one is being read.
+    for block in &blocks[..2] {
+        cache.pin(*block);
+    }
+    cache.reserve(key(1, 3), Urgency::Ahead).expect("a block");
+    filled(&mut cache, key(1, 4));
+    filled(&mut cache, key(1, 5));
+    cache.unpin(blocks[0]);
+    cache.begin_upload().expect("a block");
+    for number in 0..7 {
+        let key = key(1, number);
+        for place in 0..7 {
+            assert_eq!(cache.lookup_near(&key, place), cache.lookup(&key));
+        }
+    }
+    assert_eq!(cache.lookup(&key(1, 1)), Lookup::Ready(blocks[1]));
+}
+
+#[test]
 fn a_pinned_block_stays_until_its_last_reference_is_gone() {
     let mut cache = BlockCache::new(1);
     let block = filled(&mut cache, key(1, 0));

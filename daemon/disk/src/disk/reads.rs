@@ -52,7 +52,7 @@ impl Disk {
             file: self.files.id(slot),
             block,
         };
-        let load = match self.cache.lookup(&key) {
+        let load = match self.cache.lookup_near(&key, self.files.fetched(slot)) {
             Lookup::Ready(found) => self.take_found(slot, found, is_last),
             Lookup::Loading(found) => {
                 self.cache.awaited(found);
@@ -68,6 +68,7 @@ impl Disk {
         match load {
             Load::Done(found) => {
                 self.cache.pin(found);
+                self.files.note_fetched(slot, found);
                 Fetch::Ready(BlockRef(found))
             }
             // If the queue is full reads are in flight, so poll() will report a change and the caller will ask again.

@@ -230,6 +230,43 @@ fn values_found_in_the_raw_lines_are_those_httparse_found() {
     assert_eq!(request.header("a").collect::<Vec<_>>(), expected);
 }
 
+/// What httparse makes of a head with this one field line.
+fn by_httparse(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let head = [line, b"\r\n\r\n"].concat();
+    let mut table = [httparse::EMPTY_HEADER; 2];
+    match httparse::parse_headers(&head, &mut table) {
+        Ok(httparse::Status::Complete((_, [field]))) => {
+            Some((field.name.as_bytes().to_vec(), field.value.to_vec()))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_byte_in_every_part_of_a_field_line_is_judged_as_by_httparse() {
+    for byte in (b' '..=u8::MAX).filter(|&byte| byte != 0x7f).chain([b'\t']) {
+        for line in [
+            &b"?a: b"[..],
+            b"a?: b",
+            b"a? b",
+            b"a:?b",
+            b"a: b?",
+            b"a: b?c",
+            b"?",
+        ] {
+            let line = line.to_vec();
+            let line: Vec<u8> = (line.iter())
+                .map(|&at| if at == b'?' { byte } else { at })
+                .collect();
+            if line.starts_with(b" ") || line.starts_with(b"\t") {
+                continue;
+            }
+            let ours = split_field(&line).map(|(name, value)| (name.to_vec(), value.to_vec()));
+            assert_eq!(ours, by_httparse(&line), "{line:?}");
+        }
+    }
+}
+
 #[test]
 fn the_version_decides_on_keeping_alive_unless_the_peer_says_otherwise() {
     for (version, connection, expected) in [

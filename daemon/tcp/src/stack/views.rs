@@ -25,6 +25,12 @@ impl Stack {
             .unwrap_or(0)
     }
 
+    /// Stream offset up to which the peer has acknowledged what was sent, or `None` if the connection is gone.
+    #[must_use]
+    pub fn acknowledged(&self, conn: ConnId) -> Option<u64> {
+        self.view(conn, |connection| connection.send.acknowledged())
+    }
+
     /// The sending side of a connection, or `None` if it is gone.
     #[must_use]
     pub fn send_view(&self, conn: ConnId) -> Option<SendView> {
