@@ -72,6 +72,7 @@ impl Options {
                 client: Client::Curl,
                 ..Load::of(Size(self.size << 20), self.flows)
             },
+            goals: Vec::new(),
         }
     }
 }

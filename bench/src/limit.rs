@@ -365,6 +365,7 @@ fn lane(case: &Case, binary: &std::path::Path, options: &Options) -> Result<Lane
             warm_up_seconds: WARM_UP,
             ..Load::of(OBJECT, options.flows)
         },
+        goals: Vec::new(),
     };
     let report = run::measure_uncounted(&scenario, binary, &options.seat)?;
     let goodput = report.rows.first().and_then(|row| {

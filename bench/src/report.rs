@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `conditions` | what a number means nothing without |
 //! | `row` | contenders, their runs, and comparisons of them |
+//! | `goals` | what a scenario file asks of its rows, and whether they do it |
 //! | `doubts` | what makes the numbers doubtful |
 //! | `latency` | percentiles of a histogram, and its interval log |
 //! | `markdown`, `html`, `plot` | the same for people |
@@ -16,6 +17,7 @@
 pub mod check;
 mod conditions;
 mod doubts;
+mod goals;
 mod html;
 mod latency;
 mod markdown;
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use conditions::Conditions;
 pub use doubts::known;
+pub use goals::{Bound, Goal};
 pub use latency::{Interval, Latency, histogram as latency_histogram, interval_log};
 pub use row::{Better, Comparison, Contender, Measure, Row, Serving, Timeline};
 
@@ -37,8 +40,8 @@ use crate::error::Error;
 
 /// What the document calls itself.
 pub const SCHEMA: &str = "sluice-bench";
-/// Goes up when a field changes its meaning or goes away.
-pub const VERSION: u32 = 1;
+/// Goes up when a field changes its meaning, comes or goes away.
+pub const VERSION: u32 = 2;
 
 /// Where a report goes, besides stdout.
 #[derive(Args, Clone, Debug, Default)]
@@ -86,6 +89,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What was measured.
     pub rows: Vec<Row>,
+    /// What its file asks of the rows.
+    pub goals: Vec<Goal>,
     /// What the rows say together.
     pub findings: Vec<String>,
     /// What could not run, and why.
@@ -115,6 +120,7 @@ impl Report {
             conditions,
             notes: Vec::new(),
             rows: Vec::new(),
+            goals: Vec::new(),
             findings: Vec::new(),
             not_run: Vec::new(),
             warnings: Vec::new(),
@@ -131,7 +137,7 @@ impl Report {
 
 /// Prints finished reports as Markdown and writes what else was asked for.
 pub fn publish(reports: Vec<Report>, output: &Output) -> Result<(), Error> {
-    let text: String = reports.iter().map(markdown::of).collect();
+    let text = markdown::document(&reports);
     print!("{text}");
     if let Some(path) = &output.markdown {
         write(path, text)?;
@@ -175,6 +181,24 @@ pub mod sample {
         row.compare("xdp", "nginx", None);
         let mut report = Report::new("bulk", "Large files", Conditions::sample());
         report.rows.push(row);
+        report
+    }
+
+    /// The same, with a goal for goodput over that of the other.
+    pub fn with_goal(ours: [f64; 2], theirs: [f64; 2]) -> Report {
+        let mut report = report(ours, theirs);
+        let mut goal = Goal {
+            measure: "goodput".to_owned(),
+            unit: String::new(),
+            of: "xdp".to_owned(),
+            over: Some("nginx".to_owned()),
+            bound: Bound::AtLeast,
+            limit: 1.0,
+            when: "offloads full".to_owned(),
+            results: Vec::new(),
+        };
+        goal.results.push(goal.judge(&report.rows, "1 flow", None));
+        report.goals.push(goal);
         report
     }
 }

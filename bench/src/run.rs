@@ -10,12 +10,14 @@
 //! | `trial` | one run of one server |
 //! | `upload` | one that stores |
 //! | `counting` | a run in which its system calls are counted |
+//! | `goals` | what became of the goals of the file |
 //! | `loader`, `curl` | the clients |
 //! | `measures` | what is measured, and by which of it who wins |
 
 mod beds;
 mod counting;
 mod curl;
+mod goals;
 mod loader;
 mod measures;
 mod trial;
@@ -112,6 +114,7 @@ fn nothing(scenario: &Scenario, seat: &Seat, error: &Error) -> Result<Report, Er
     report.not_run = servers
         .map(|server| not_run("every row", *server, error.to_string()))
         .collect();
+    report.goals = goals::of(scenario, &report.rows);
     Ok(report.finish())
 }
 
@@ -206,6 +209,7 @@ fn measure_and(
     }
     report.findings = measures::beside(&report.rows);
     report.findings.extend(counting::kinds(&report.rows));
+    report.goals = goals::of(scenario, &report.rows);
     Ok(report.finish())
 }
 

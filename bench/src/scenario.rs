@@ -3,6 +3,8 @@
 //! Every list multiplies: a scenario is all combinations of its MTUs, offloads, objects, connections, connections at rest,
 //! flows beside and arrivals, a row each. Whatever is not understood is an error before anything runs.
 
+mod goal;
+
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +14,7 @@ use crate::contestant::Contestant;
 use crate::error::Error;
 use crate::offloads::OffloadSet;
 use crate::xsk::Attach;
+pub use goal::{Goal, Over, Quantity};
 
 /// Connections at rest at most: of the client over AF_XDP, and of that over kernel TCP, which has the ports of one address.
 const RESTING_MAX: [u32; 2] = [1_000_000, 50_000];
@@ -35,6 +38,9 @@ pub struct Scenario {
     pub link: Link,
     /// What is asked for.
     pub load: Load,
+    /// What it is held to.
+    #[serde(default, rename = "goal")]
+    pub goals: Vec<Goal>,
 }
 
 /// The veth pair.
@@ -161,6 +167,15 @@ impl Case {
     pub fn open_connections(&self) -> u32 {
         self.connections + self.resting + self.beside
     }
+
+    /// The same with nothing beside.
+    pub fn alone(&self) -> Case {
+        Case {
+            resting: 0,
+            beside: 0,
+            ..self.clone()
+        }
+    }
 }
 
 fn closed() -> Vec<Arrivals> {
@@ -275,6 +290,17 @@ impl TryFrom<String> for Arrivals {
     }
 }
 
+impl Arrivals {
+    /// As people write it.
+    pub fn text(self) -> String {
+        match self {
+            Arrivals::Closed => "closed".to_owned(),
+            Arrivals::Rate(rate) => format!("{rate}/s"),
+            Arrivals::Percent(percent) => format!("{percent} %"),
+        }
+    }
+}
+
 impl Scenario {
     /// Bytes of all files that an upload keeps at the same time: the objects, and of the largest case what every connection
     /// stores.
@@ -299,6 +325,10 @@ impl Scenario {
         let scenario: Scenario =
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         scenario.check()?;
+        for (number, goal) in (1..).zip(&scenario.goals) {
+            goal.check(&scenario)
+                .map_err(|what| format!("goal {number}: {what}"))?;
+        }
         Ok(scenario)
     }
 
@@ -620,12 +650,21 @@ mod tests {
     #[test]
     fn every_key_is_documented() {
         let docs = include_str!("../../docs/BENCH.md");
-        for (table, from) in [("", "name ="), ("load.", "object ="), ("link.", "mtu =")] {
+        let goal = "[[goal]]\nmeasure = \"p50\"\nof = \"xdp\"\nbelow = 9\nwhen = { resting = [0] }";
+        for (table, from) in [
+            ("", "name ="),
+            ("load.", "object ="),
+            ("link.", "mtu ="),
+            ("goal.", "measure ="),
+            ("goal.when.", "resting ="),
+        ] {
             let text = SMALL.replace("[load]", "[link]\nmtu = [1500]\n[load]");
+            let text = format!("{text}\n{goal}");
+            assert!(Scenario::parse(&text).is_ok(), "{table}");
             let error = Scenario::parse(&text.replace(from, "unheard_of =")).unwrap_err();
             let (_, known) = error.split_once("expected one of ").unwrap();
             for key in known.split('`').skip(1).step_by(2) {
-                let is_table = matches!(key, "link" | "load");
+                let is_table = matches!(key, "link" | "load" | "goal" | "when");
                 assert!(
                     is_table || docs.contains(&format!("`{table}{key}`")),
                     "{table}{key}"

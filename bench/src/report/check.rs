@@ -1,9 +1,9 @@
 //! Whether a JSON document keeps to the schema and agrees with itself.
 //!
 //! The schema is the types of [`super`]: a field that is missing or unknown is an error. Beyond that, every number is
-//! finite, and what was computed from runs is computed again. Nothing here judges speed.
+//! finite, and what was computed from runs is computed again. Nothing here judges speed: a goal that is missed is sound.
 
-use super::{Comparison, Document, Report, Row, SCHEMA, VERSION};
+use super::{Comparison, Document, Goal, Report, Row, SCHEMA, VERSION};
 use crate::measure::Summary;
 
 /// How far a number may be from the same number after it was written and read.
@@ -47,6 +47,28 @@ fn report(report: &Report, needs: &[String]) -> Result<(), String> {
             return Err(format!("{missing} has no part in {}", each.name));
         }
         row(each).map_err(|what| format!("{}: {what}", each.name))?;
+    }
+    report.goals.iter().try_for_each(|each| {
+        let name = || format!("goal of {}, {}", each.measure, each.subject());
+        goal(&report.rows, each).map_err(|what| format!("{}: {what}", name()))
+    })
+}
+
+fn goal(rows: &[Row], goal: &Goal) -> Result<(), String> {
+    if !goal.limit.is_finite() || goal.results.is_empty() {
+        return Err("it bounds nothing".to_owned());
+    }
+    for said in &goal.results {
+        let again = goal.judge(rows, &said.row, said.over_row.as_deref());
+        let is_same = match (again.reached, said.reached) {
+            (None, None) => true,
+            (Some(again), Some(said)) => is_same(&again, &said),
+            _ => false,
+        };
+        if !is_same || again.met != said.met {
+            let row = &said.row;
+            return Err(format!("{row}: does not follow from the runs"));
+        }
     }
     Ok(())
 }
@@ -106,15 +128,16 @@ fn agree(values: &[f64], summary: &Summary) -> Result<(), String> {
         return Err("a value is not finite".to_owned());
     }
     let again = Summary::of(values).ok_or("no runs")?;
-    let pairs = [
-        (again.median, summary.median),
-        (again.min, summary.min),
-        (again.max, summary.max),
-    ];
-    match pairs.iter().all(|(again, said)| is_close(*again, *said)) {
+    match is_same(&again, summary) {
         true => Ok(()),
         false => Err("the summary is not that of the runs".to_owned()),
     }
+}
+
+fn is_same(one: &Summary, other: &Summary) -> bool {
+    is_close(one.median, other.median)
+        && is_close(one.min, other.min)
+        && is_close(one.max, other.max)
 }
 
 fn is_close(one: f64, other: f64) -> bool {
@@ -133,7 +156,7 @@ mod tests {
         let document = Document {
             schema: SCHEMA.to_owned(),
             version: VERSION,
-            reports: vec![sample::report([5.0, 5.3], [4.0, 4.1])],
+            reports: vec![sample::with_goal([5.0, 5.3], [4.0, 4.1])],
         };
         serde_json::to_value(document).unwrap()
     }
@@ -199,6 +222,26 @@ mod tests {
     }
 
     #[test]
+    fn a_goal_must_follow_from_the_runs_and_may_be_missed() {
+        let of = |field: &str| format!("/reports/0/goals/0/results/0/{field}");
+        assert!(with(&of("met"), json!(false)).contains("does not follow"));
+        assert!(with(&of("met"), Value::Null).contains("does not follow"));
+        assert!(with(&of("reached/median"), json!(9.0)).contains("does not follow"));
+        assert!(with(&of("row"), json!("2 flows")).contains("does not follow"));
+        assert!(with("/reports/0/goals/0/results", json!([])).contains("bounds nothing"));
+        let bound = with("/reports/0/goals/0/bound", json!("about"));
+        assert!(bound.contains("unknown variant `about`"), "{bound}");
+        let document_of = |report| Document {
+            schema: SCHEMA.to_owned(),
+            version: VERSION,
+            reports: vec![report],
+        };
+        let missed = document_of(sample::with_goal([1.0, 1.0], [4.0, 4.1]));
+        let text = serde_json::to_string(&missed).unwrap();
+        assert_eq!(document(&text, &[]).as_ref(), Ok(&missed));
+    }
+
+    #[test]
     fn a_report_without_rows_must_say_why() {
         assert!(with("/reports/0/rows", json!([])).contains("nothing says why"));
     }
@@ -225,7 +268,7 @@ mod tests {
     #[test]
     fn every_field_of_the_document_is_documented() {
         let docs = include_str!("../../../docs/BENCH.md");
-        let mut report = sample::report([5.0, 5.3], [4.0, 4.1]);
+        let mut report = sample::with_goal([5.0, 5.3], [4.0, 4.1]);
         let contender = &mut report.rows[0].contenders[0];
         contender.serving = Some(Serving {
             how: String::new(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::markdown::{cell, columns, conditions, heading, verdict};
 use super::plot::{Line, Plot, Scale, bars, escaped};
-use super::{Document, Report, Row};
+use super::{Document, Report, Row, goals};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}\
     table{border-collapse:collapse;margin:1rem 0;font-size:.9em}td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;\
@@ -30,10 +30,30 @@ fn write_page(document: &Document, out: &mut String) -> fmt::Result {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"/><title>sluice-bench</title>\
          <style>{STYLE}</style></head>\n<body>"
     )?;
+    write_goals(&document.reports, out)?;
     for report in &document.reports {
         write_report(report, out)?;
     }
     writeln!(out, "</body>\n</html>")
+}
+
+/// Of all reports, at the top.
+fn write_goals(reports: &[Report], out: &mut String) -> fmt::Result {
+    let Some(headline) = goals::headline(reports) else {
+        return Ok(());
+    };
+    writeln!(out, "<h2>{}</h2>", escaped(&headline))?;
+    write_lines(out, &goals::SUMMARY, goals::summary(reports))
+}
+
+/// A table whose cells may be emphasised as in Markdown.
+fn write_lines(out: &mut String, headings: &[&str], lines: Vec<Vec<String>>) -> fmt::Result {
+    let headings = headings.iter().map(|heading| (*heading).to_owned());
+    let plain = |line: Vec<String>| {
+        let cells = line.iter().map(|cell| cell.replace("**", ""));
+        cells.collect::<Vec<_>>()
+    };
+    write_table(out, headings, lines.into_iter().map(plain))
 }
 
 fn write_report(report: &Report, out: &mut String) -> fmt::Result {
@@ -103,7 +123,8 @@ fn write_tables(report: &Report, out: &mut String) -> fmt::Result {
             ]
         })
     });
-    write_table(out, heading.into_iter(), lines)
+    write_table(out, heading.into_iter(), lines)?;
+    write_lines(out, &goals::LINES, goals::lines(report))
 }
 
 fn write_table(
@@ -275,6 +296,21 @@ mod tests {
         let page = page(report);
         assert!(svgs(&page).is_empty());
         assert!(page.contains("warning: 1 &lt; 2"));
+    }
+
+    #[test]
+    fn goals_stand_at_the_top_and_in_their_report() {
+        let page = page(sample::with_goal([5.0, 5.0], [4.0, 4.0]));
+        let said: Vec<_> = [
+            "1 met, 0 missed",
+            "<h2>bulk",
+            "goal at least 1.0: met (1.25)",
+        ]
+        .iter()
+        .map(|said| page.find(said))
+        .collect();
+        assert!(said.is_sorted() && said[0].is_some(), "{said:?}");
+        assert!(svgs(&page).is_empty(), "well-formed");
     }
 
     #[test]

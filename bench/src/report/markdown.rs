@@ -1,13 +1,22 @@
-//! A report as Markdown: what was measured, how much, who won, and what makes it doubtful, in this order.
+//! Reports as Markdown: the goals of all, then of each what was measured, how much, who won, and what makes it doubtful.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::{Comparison, Conditions, Contender, Measure, Report, Row};
+use super::{Comparison, Conditions, Contender, Measure, Report, Row, goals};
 use crate::measure::Summary;
 use crate::offloads::Offloads;
 
-/// The text.
+/// All reports, with a table of their goals at the top.
+pub fn document(reports: &[Report]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_summary(reports, &mut out);
+    reports.iter().for_each(|report| out += &of(report));
+    out
+}
+
+/// One report.
 pub fn of(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -164,6 +173,7 @@ fn write_all(report: &Report, out: &mut String) -> fmt::Result {
     }
     write_rows(&report.rows, out)?;
     write_comparisons(&report.rows, out)?;
+    write_lines(&goals::LINES, goals::lines(report), out)?;
     for finding in &report.findings {
         writeln!(out, "\n{finding}")?;
     }
@@ -178,6 +188,28 @@ fn write_all(report: &Report, out: &mut String) -> fmt::Result {
         writeln!(out, "\nwarning: {warning}")?;
     }
     writeln!(out)
+}
+
+fn write_summary(reports: &[Report], out: &mut String) -> fmt::Result {
+    let Some(headline) = goals::headline(reports) else {
+        return Ok(());
+    };
+    writeln!(out, "## {headline}")?;
+    write_lines(&goals::SUMMARY, goals::summary(reports), out)?;
+    writeln!(out)
+}
+
+/// A table, if it has lines.
+fn write_lines(headings: &[&str], lines: Vec<Vec<String>>, out: &mut String) -> fmt::Result {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n| {} |", headings.join(" | "))?;
+    writeln!(out, "|{}", "---|".repeat(headings.len()))?;
+    for line in lines {
+        writeln!(out, "| {} |", line.join(" | "))?;
+    }
+    Ok(())
 }
 
 fn write_rows(rows: &[Row], out: &mut String) -> fmt::Result {
@@ -292,6 +324,33 @@ warning: it rained
         let mut report = sample::report([3.0, 3.0], [4.0, 4.0]);
         report.rows[0].comparisons[0].goal = Some(1.0);
         assert!(of(&report).contains("goal 1.00: **missed**"));
+    }
+
+    #[test]
+    fn the_goals_of_all_reports_stand_at_the_top_and_each_in_its_report() {
+        let reports = [
+            sample::with_goal([3.0, 3.0], [4.0, 4.0]),
+            sample::report([3.0, 3.0], [4.0, 4.0]),
+        ];
+        let text = document(&reports);
+        let top = "\
+## Goals, row by row: 0 met, 1 missed, 0 not known
+
+| scenario | goal | where | met | missed | not known | reached |
+|---|---|---|---|---|---|---|
+| bulk | goodput, xdp / nginx: at least 1.0 | offloads full | 0 | **1** | 0 | 0.75 |
+
+## bulk: Large files
+";
+        assert!(text.starts_with(top), "{text}");
+        let line = "| 1 flow | goodput | xdp / nginx | goal at least 1.0: **missed** (0.75) |";
+        assert_eq!(text.matches(line).count(), 1, "{text}");
+    }
+
+    #[test]
+    fn reports_without_goals_do_not_speak_of_them() {
+        let text = document(&[sample::report([3.0, 3.0], [4.0, 4.0])]);
+        assert!(!text.to_lowercase().contains("goal"), "{text}");
     }
 
     #[test]

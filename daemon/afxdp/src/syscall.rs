@@ -3,6 +3,7 @@
 //! Each wrapper states why the call cannot touch memory it was not given. Errors are the call's errno; what they mean
 //! is decided by the callers.
 
+use core::ffi::CStr;
 use core::ptr::NonNull;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -43,6 +44,22 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: no pointer is passed.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     own(fd)
+}
+
+/// `memfd_create(2)`, close-on-exec: an empty file in memory.
+pub(crate) fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the name ends with a NUL, and the kernel reads it during the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    own(fd)
+}
+
+/// `pwrite(2)` to the beginning of a file, of memory that is the kernel's to read and nobody's here: whatever stands at
+/// `address` just then, or `EFAULT` where nothing is mapped. Returns how many bytes were written.
+pub(crate) fn write_from(fd: BorrowedFd<'_>, address: usize, bytes: usize) -> io::Result<usize> {
+    let start = core::ptr::without_provenance::<c_void>(address);
+    // SAFETY: the kernel writes nothing in this process, and checks the range that it reads.
+    let written = unsafe { libc::pwrite(fd.as_raw_fd(), start, bytes, 0) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
 /// `setsockopt(2)` with a value of plain data.

@@ -3,8 +3,10 @@
 //! [`MemoryNic`] works on the same rings as the queue, by the same rules as the kernel: packets go into frames from the
 //! fill ring behind 256 bytes of headroom, long ones as chains; TX descriptors are validated as the kernel validates
 //! them (an invalid one is consumed and never completes, bad metadata wedges the ring); completions name what was sent.
-//! It behaves like a driver: a kick only wakes, packets move when [`transmit`](MemoryNic::transmit) is called, in the
-//! same thread or another.
+//! File blocks are read by way of the kernel. It behaves like a driver: a kick only wakes, packets move when
+//! [`transmit`](MemoryNic::transmit) is called, in the same thread or another.
+
+mod blocks;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +20,10 @@ use crate::uapi::{
     CHUNK_BYTES, Desc, MAX_PACKET_FRAMES, PKT_CONTD, RX_FRAME_BYTES, RX_HEADROOM, TX_METADATA,
     TXMD_FLAGS_CHECKSUM,
 };
+pub(crate) use blocks::BlockReader;
+
+/// What is sent of one piece of a packet.
+type Chunk = [u8; CHUNK_BYTES];
 
 /// The kernel and NIC of an in-memory queue. Made by [`Queue::in_memory`](crate::Queue::in_memory).
 pub struct MemoryNic {
@@ -26,8 +32,10 @@ pub struct MemoryNic {
     rx: Producer<Desc>,
     tx: Consumer<Desc>,
     memory: FrameMemory,
-    /// Frames and blocks: what TX descriptors may name.
-    tx_memory: FrameMemory,
+    /// What TX descriptors may name beside frames.
+    blocks: BlockReader,
+    /// Where blocks are read to, one for each piece of a packet.
+    copies: Box<[Chunk]>,
     tx_headroom: usize,
     multi_buffer: bool,
     switchboard: Arc<Switchboard>,
@@ -61,7 +69,7 @@ impl MemoryNic {
         rx: Producer<Desc>,
         tx: Consumer<Desc>,
         memory: FrameMemory,
-        tx_memory: FrameMemory,
+        blocks: BlockReader,
         tx_headroom: usize,
         multi_buffer: bool,
         switchboard: Arc<Switchboard>,
@@ -74,7 +82,8 @@ impl MemoryNic {
             rx,
             tx,
             memory,
-            tx_memory,
+            blocks,
+            copies: vec![[0; CHUNK_BYTES]; MAX_PACKET_FRAMES].into_boxed_slice(),
             tx_headroom,
             multi_buffer,
             switchboard,
@@ -149,6 +158,7 @@ impl MemoryNic {
     ) -> u32 {
         let mut packets = 0;
         let mut budget = limit;
+        let mut copies = core::mem::take(&mut self.copies);
         while !self.switchboard.stalled.load(Ordering::Relaxed) {
             self.tx.available();
             let Some(frames) = self.next_packet() else {
@@ -159,7 +169,7 @@ impl MemoryNic {
                 break;
             }
             budget -= frames;
-            match self.send_head(frames, &mut sink) {
+            match self.send_head(frames, &mut copies, &mut sink) {
                 Ok(()) => {
                     self.complete_head(frames);
                     packets += 1;
@@ -175,6 +185,7 @@ impl MemoryNic {
             }
             self.tx.release(frames);
         }
+        self.copies = copies;
         self.completion.publish();
         packets
     }
@@ -287,6 +298,7 @@ impl MemoryNic {
     fn send_head(
         &self,
         frames: u32,
+        copies: &mut [Chunk],
         sink: &mut impl FnMut(&[&[u8]], Option<TxChecksum>),
     ) -> Result<(), Refusal> {
         let frames = frames as usize;
@@ -295,9 +307,9 @@ impl MemoryNic {
         }
         let mut pieces: [&[u8]; MAX_PACKET_FRAMES] = [&[]; MAX_PACKET_FRAMES];
         let mut checksum = None;
-        for (ahead, piece) in (0..).zip(&mut pieces[..frames]) {
+        for ((ahead, piece), copy) in (0..).zip(&mut pieces[..frames]).zip(copies) {
             let desc = self.tx.peek(ahead).ok_or(Refusal::Invalid)?;
-            let (metadata, bytes) = self.buffer(&desc)?;
+            let (metadata, bytes) = self.buffer(&desc, copy)?;
             if ahead == 0 && desc.options & TX_METADATA != 0 {
                 checksum = read_metadata(metadata, desc.len)?;
             }
@@ -307,18 +319,31 @@ impl MemoryNic {
         Ok(())
     }
 
-    /// Metadata and bytes of a TX descriptor, by the rules of `xp_validate_desc` for aligned chunks.
-    fn buffer(&self, desc: &Desc) -> Result<(&[u8], &[u8]), Refusal> {
-        let (index, offset) = self.tx_memory.locate(desc.addr).ok_or(Refusal::Invalid)?;
+    /// Metadata and bytes of a TX descriptor, by the rules of `xp_validate_desc` for aligned chunks. Those of a block are
+    /// read into `copy`, and have no metadata.
+    fn buffer<'a>(
+        &'a self,
+        desc: &Desc,
+        copy: &'a mut Chunk,
+    ) -> Result<(&'a [u8], &'a [u8]), Refusal> {
+        // A remainder below 4096.
+        #[allow(clippy::cast_possible_truncation)]
+        let offset = (desc.addr % CHUNK_BYTES as u64) as usize;
         let end = offset + desc.len as usize;
         let known = desc.options & !(PKT_CONTD | TX_METADATA) == 0;
         if desc.len == 0 || !known || offset < self.tx_headroom || end > CHUNK_BYTES {
             return Err(Refusal::Invalid);
         }
-        let chunk = self.tx_memory.chunk(index);
-        // SAFETY: the chunk is initialised memory of the UMEM, mapped for ever. Its frame is in the TX ring, or a slice of
-        // its block is (`Queue::send_slice`), so nobody writes to it until its completion is published, and the borrow of
-        // `self` ends before.
+        let Some((index, _)) = self.memory.locate(desc.addr) else {
+            let bytes = &mut copy[offset..end];
+            return match self.blocks.read(desc.addr, bytes) {
+                true => Ok((&[], bytes)),
+                false => Err(Refusal::Invalid),
+            };
+        };
+        let chunk = self.memory.chunk(index);
+        // SAFETY: the chunk is initialised memory of the UMEM, mapped for ever. Its frame is in the TX ring, so it belongs
+        // to this side until its completion is published, and the borrow of `self` ends before.
         let chunk = unsafe { chunk.as_ref() };
         Ok((
             &chunk[offset - self.tx_headroom..offset],

@@ -152,14 +152,9 @@ impl Umem {
         unsafe { FrameMemory::new(self.start, self.config.frames) }
     }
 
-    /// The area of frames and blocks together, in chunks: what a descriptor may name. For the twin only.
-    pub(crate) fn all_memory(&self) -> FrameMemory {
-        let chunks = self.len() / CHUNK_BYTES;
-        let chunks = u32::try_from(chunks).expect("a UMEM in memory has less than 16 TiB");
-        // SAFETY: the mapping has so many chunks, is initialised and never unmapped. The twin that asks reads a chunk of
-        // the block area only while a descriptor of it is in the TX ring, and whoever queued that has promised that nobody
-        // writes to it before its completion (`Queue::send_slice`).
-        unsafe { FrameMemory::new(self.start, chunks) }
+    /// Where the block area begins in this process: for the twin, which lets the kernel read it.
+    pub(crate) fn blocks_address(&self) -> usize {
+        self.start.as_ptr().addr() + self.frames_bytes()
     }
 
     /// What to register with the kernel.

@@ -17,19 +17,25 @@ struct Bench {
     blocks: &'static [u8],
 }
 
-/// Rings of 32 entries; the block area holds bytes that differ from place to place.
+/// The block area holds bytes that differ from place to place.
 fn bench(tx_metadata: bool) -> Bench {
+    let (queue, nic, blocks) = parts(128, tx_metadata);
+    for (at, byte) in blocks.iter_mut().enumerate() {
+        *byte = (at * 31 + at / 251).to_le_bytes()[0];
+    }
+    Bench { queue, nic, blocks }
+}
+
+/// Rings of 32 entries, and the block area as its owner has it.
+fn parts(frames: u32, tx_metadata: bool) -> (Queue, MemoryNic, &'static mut [u8]) {
     let mut umem = Umem::new(&UmemConfig {
-        frames: 128,
+        frames,
         block_bytes: BLOCKS * BLOCK_BYTES,
         huge_pages: HugePages::Off,
         tx_metadata,
     })
     .expect("memory");
     let blocks = umem.take_blocks().expect("a block area was asked for");
-    for (at, byte) in blocks.iter_mut().enumerate() {
-        *byte = (at * 31 + at / 251).to_le_bytes()[0];
-    }
     let config = QueueConfig {
         rx_ring: 64,
         tx_ring: 32,
@@ -38,7 +44,7 @@ fn bench(tx_metadata: bool) -> Bench {
         ..QueueConfig::new(0, 0)
     };
     let (queue, nic) = Queue::in_memory(umem, &config, u32::MAX - 7);
-    Bench { queue, nic, blocks }
+    (queue, nic, blocks)
 }
 
 /// The slice that `bytes` are whole.
@@ -149,6 +155,42 @@ fn a_slice_does_not_begin_a_packet() {
     let slice = slice(&bench.queue, &bench.blocks[100..200]);
     assert!(bench.queue.send_slice(slice, false).is_err());
     assert_eq!(bench.queue.counters().tx_refused, 1);
+    assert!(sent(&mut bench).is_empty());
+    assert_at_rest(&mut bench);
+}
+
+#[test]
+fn bytes_that_change_under_way_leave_as_they_are_when_they_are_read() {
+    let (mut queue, mut nic, blocks) = parts(128, true);
+    blocks[100..200].fill(1);
+    begin(&mut queue);
+    let slice = slice(&queue, &blocks[100..200]);
+    queue.send_slice(slice, false).expect("room");
+    let _ = queue.kick();
+    blocks[100..150].fill(2);
+    let mut sent = Vec::new();
+    nic.transmit(u32::MAX, |pieces, _| {
+        // The owner of the blocks has them to itself, whatever it promised.
+        blocks.fill(3);
+        sent.extend_from_slice(pieces[1]);
+    });
+    assert_eq!(sent, [[2; 50], [1; 50]].concat());
+}
+
+#[test]
+fn a_slice_of_a_queue_with_other_memory_is_refused() {
+    let mut bench = bench(true);
+    // There the block area begins where this one has frames.
+    let (other, _nic, blocks) = parts(64, true);
+    let foreign = slice(&other, &blocks[100..200]);
+    begin(&mut bench.queue);
+    assert!(bench.queue.send_slice(foreign, false).is_err());
+    assert_eq!(bench.queue.counters().tx_refused, 1);
+    // And there a descriptor may begin where the kernel looks for metadata here.
+    let (other, _nic, blocks) = parts(128, false);
+    let foreign = slice(&other, &blocks[..100]);
+    assert!(bench.queue.send_slice(foreign, false).is_err());
+    assert_eq!(bench.queue.abandon_packet(), 1);
     assert!(sent(&mut bench).is_empty());
     assert_at_rest(&mut bench);
 }

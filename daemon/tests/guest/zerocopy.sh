@@ -12,7 +12,8 @@ usage() {
 usage: make test-zerocopy     (or daemon/tests/guest/zerocopy.sh after make build)
 
 Boots guests with virtio-net, igb and vmxnet3, where sluiced sends a file and stores one over each: bound in zero copy
-where the driver can, copied with a clear message where it cannot. SLUICED=FILE runs another binary, GUEST_CACHE=DIR keeps
+where the driver can, copied with a clear message where it cannot; in the driver and where "auto" attaches; and in packets of
+several frames where driver and kernel have those. SLUICED=FILE runs another binary, GUEST_CACHE=DIR keeps
 the emulator and the kernels elsewhere.
 USAGE
 }
@@ -36,7 +37,7 @@ main() {
     guest_boot new "$new" ipv6.disable=1\ sluice.cases=virtio_net:zero-copy,igb:zero-copy,vmxnet3:copy \
         virtio igb vmxnet3
     # Without the IOMMU's addresses virtio_net refuses zero copy.
-    guest_boot new "$new" ipv6.disable=1\ sluice.cases=virtio_net:copy virtio-direct
+    guest_boot new "$new" ipv6.disable=1\ sluice.cases=virtio_net:copy:jumbo virtio-direct
     old=$(guest_initramfs old zerocopy "$SLUICED=/bin/sluiced" "$curl")
     guest_boot old "$old" ipv6.disable=1\ sluice.cases=virtio_net:copy,igb:copy virtio igb
 }

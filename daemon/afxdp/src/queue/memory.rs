@@ -6,7 +6,7 @@ use super::{BlockArea, FillDepth, Queue, QueueConfig};
 use crate::port::{Port, Switchboard};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::stats::{Bound, QueueCounters};
-use crate::testing::MemoryNic;
+use crate::testing::{BlockReader, MemoryNic};
 use crate::uapi::MAX_PACKET_FRAMES;
 use crate::umem::Umem;
 
@@ -17,7 +17,7 @@ impl Queue {
     /// daily bread. Interface, queue, bind mode and socket buffer of `config` are ignored. It reports copy mode.
     ///
     /// # Panics
-    /// If a size in `config` is out of range, or the process has no file descriptor left for the event.
+    /// If a size in `config` is out of range, or the process has no two file descriptors left, for the event and the blocks.
     #[must_use]
     pub fn in_memory(umem: Umem, config: &QueueConfig, start_index: u32) -> (Self, MemoryNic) {
         config.check().expect("a valid configuration");
@@ -32,7 +32,7 @@ impl Queue {
             Producer::new(nic_rx),
             Consumer::new(nic_tx),
             umem.frame_memory(),
-            umem.all_memory(),
+            BlockReader::new(&umem).expect("a file descriptor for the blocks"),
             umem.tx_headroom().into(),
             config.multi_buffer,
             Arc::clone(&switchboard),

@@ -2,8 +2,8 @@
 //!
 //! A packet of this kind begins with a frame, which has the headers, and goes on with [`Slice`]s, or with further frames
 //! for what no descriptor may name. In zero-copy mode the NIC reads a slice from the block; in copy mode the kernel does,
-//! during the kick. Either way the bytes must stay as they are until [`Queue::reap_each`] has named their place: the queue
-//! counts what is under way, and whoever owns the blocks keeps them.
+//! during the kick. Either way the bytes must stay as they are until [`Queue::reap_each`] has named their place, or they leave
+//! garbled: the queue counts what is under way, and whoever owns the blocks keeps them.
 
 use super::Queue;
 use crate::uapi::{CHUNK_BYTES, Desc, PKT_CONTD};
@@ -70,6 +70,14 @@ impl BlockArea {
         (self.start..self.end).contains(&addr)
     }
 
+    /// Whether a slice was cut of an area that lies as this one does.
+    #[inline]
+    fn has(&self, slice: Slice) -> bool {
+        self.contains(slice.addr)
+            && slice.addr - self.start == slice.place
+            && slice.addr % CHUNK_BYTES as u64 >= self.reserved as u64
+    }
+
     #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
@@ -117,17 +125,22 @@ impl Queue {
 
     /// Queues a slice as the next piece of the packet that [`send`](Self::send) has begun with `more`. `more` as there.
     ///
-    /// Until its place is reaped, its bytes must not be written to.
+    /// Until its place is reaped, its bytes must not be written to: others would leave than were meant, which the peer takes
+    /// for good where the device computes the checksum. That is the worst of it, so this function is safe: kernel and NIC
+    /// read the memory and never write to it, it is never unmapped, and nobody makes a reference to the bytes for them, not
+    /// even the twin ([`testing`](crate::testing), `blocks`).
     ///
     /// # Errors
     /// [`Refused`] if the ring is full ([`tx_slots`](Self::tx_slots) is 0), or for a piece that the kernel would not
-    /// take, which is counted in [`QueueCounters::tx_refused`](crate::QueueCounters::tx_refused): the first one, or one
-    /// beyond [`Bound::max_packet_frames`](crate::Bound::max_packet_frames). Then call
+    /// take, which is counted in [`QueueCounters::tx_refused`](crate::QueueCounters::tx_refused): the first one, one
+    /// beyond [`Bound::max_packet_frames`](crate::Bound::max_packet_frames), or one that was cut by a queue whose memory is
+    /// laid out otherwise: its address may be that of a frame here. Then call
     /// [`abandon_packet`](Self::abandon_packet), which also takes back the slices queued so far.
     #[inline]
     pub fn send_slice(&mut self, slice: Slice, more: bool) -> Result<(), Refused> {
         let pieces = self.tx_open as usize + 1 + usize::from(more);
-        if self.tx_open == 0 || pieces > self.bound.max_packet_frames {
+        let fits = pieces <= self.bound.max_packet_frames && self.blocks.has(slice);
+        if self.tx_open == 0 || !fits {
             self.counters.tx_refused += 1;
             return Err(Refused);
         }
