@@ -295,6 +295,8 @@ fn uploads() {
     let names = ["/a", "/b", "/c", "/d", "/e", "/f", "/g"];
     let requests = names.map(|name| put(name, 400 * KIB + 17));
     let many_loans = Setup {
+        // All clients send what they have in the same round.
+        zero_copy: true,
         ring: 4096,
         rx_ring: 4096,
         frames: 16_384,

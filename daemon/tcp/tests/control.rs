@@ -4,6 +4,10 @@
 //! run to the nanosecond. Shares of the link count payload with its headers.
 #![allow(clippy::cast_precision_loss)]
 
+#[expect(
+    dead_code,
+    reason = "two controllers beside each other are in shares.rs"
+)]
 #[path = "control/link.rs"]
 mod link;
 #[path = "control/receiver.rs"]
@@ -223,7 +227,7 @@ fn cubic_answers_marks_and_loses_nothing() {
     let mut lab = lab(Algorithm::Cubic, path);
     lab.departures = Some(Vec::new());
     let share = steady_share(&mut lab);
-    let reductions = lab.stack.counters().ecn_reductions;
+    let reductions = lab.stack().counters().ecn_reductions;
     let departures = lab.departures.take().expect("recorded");
     let announced = departures
         .iter()
@@ -271,7 +275,7 @@ fn a_path_that_drops_ecn_capable_packets_is_used_without_ecn() {
     };
     let mut lab = lab(Algorithm::Cubic, path);
     lab.run(5 * SECOND);
-    assert_eq!(lab.stack.counters().ecn_fallbacks, 1);
+    assert_eq!(lab.stack().counters().ecn_fallbacks, 1);
     let share = lab.run(5 * SECOND)[0];
     assert!(lab.utilisation(share, 5 * SECOND) >= 0.90);
 }
@@ -487,7 +491,7 @@ fn after_an_idle_period_bbr_resumes_at_the_rate_of_the_path() {
     lab.limit(0, file);
     lab.run(4 * SECOND);
     assert_eq!(lab.received(0), file);
-    assert_eq!(lab.stack.awake(), 0, "it rests in the meantime");
+    assert_eq!(lab.stack().awake(), 0, "it rests in the meantime");
     lab.limit(0, 2 * file);
     let bytes = lab.run(SECOND)[0];
     let share = lab.utilisation(bytes, SECOND);

@@ -10,9 +10,9 @@
 //!
 //! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
 //! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
-//! ten of one; a loss rate has to be more than chance, see [`is_inflight_too_high`] and
-//! `adapt_lower_bounds_from_congestion`; and more than what the path loses by itself, see [`background`]; a restart
-//! forgets what was about the flight before it, see [`rest`].
+//! ten of one; ProbeRTT comes every ten seconds and not every five; unless others keep the queue filled, a loss rate has
+//! to be more than chance, see [`losses_by_chance`] and `adapt_lower_bounds_from_congestion`, and more than what the
+//! path loses by itself, see [`background`]; a restart forgets what was about the flight before it, see [`rest`].
 
 use core::time::Duration;
 
@@ -230,7 +230,7 @@ impl Bbr {
         self.note_loss();
         self.background.on_loss(loss.bytes);
         if self.cycle.is_probe_sample && self.is_too_high(loss.lost_since, loss.in_flight) {
-            let inflight = inflight_at_loss(loss, &self.background);
+            let inflight = self.inflight_at_loss(loss);
             self.handle_inflight_too_high(inflight, loss.app_limited);
         }
     }
@@ -355,14 +355,30 @@ impl Bbr {
     }
 
     fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        self.is_too_high_beside(self.background.of(in_flight), lost, in_flight)
+        self.is_too_high_beside(self.background_of(in_flight), lost, in_flight)
     }
 
     /// The same where the path loses `background` of this flight by itself.
     fn is_too_high_beside(&self, background: u64, lost: u64, in_flight: u64) -> bool {
         // Half as much again: of six losses that are to be expected nine are no surprise.
         let excused = background * 3 / 2;
-        is_inflight_too_high(lost.saturating_sub(excused), in_flight, self.window.mss)
+        let chance = if self.is_queue_shared() {
+            0
+        } else {
+            losses_by_chance(in_flight, self.window.mss)
+        };
+        is_inflight_too_high(lost.saturating_sub(excused), in_flight, chance)
+    }
+
+    /// InflightAtLoss: the flight at which losses passed 2 % and those of the background, somewhere in the lost bytes.
+    fn inflight_at_loss(&self, loss: &LossSample) -> u64 {
+        let size = u64::from(loss.bytes);
+        let inflight_before = loss.in_flight.saturating_sub(size);
+        let lost_before = loss.lost_since.saturating_sub(size);
+        let lost_before = lost_before.saturating_sub(self.background_of(inflight_before));
+        // (2 % of inflight_before - lost_before) / 98 %.
+        let lost_prefix = inflight_before.saturating_sub(lost_before.saturating_mul(50)) / 49;
+        inflight_before + lost_prefix
     }
 
     fn min_pipe_cwnd(&self) -> u64 {
@@ -391,25 +407,16 @@ impl Bbr {
     }
 }
 
-/// IsInflightTooHigh: more than BBR.LossThresh, 2 %, of a flight was lost.
-///
-/// Below six segments (BBRStartupFullLossCnt, which guards Startup against the same) that says nothing: of a
-/// flight of 170 segments 1 % of random loss takes four once in eleven rounds, and with each of these the flow
-/// would give up a seventh of its window. A tenth of a smaller flight is no accident.
-fn is_inflight_too_high(lost: u64, in_flight: u64, mss: u32) -> bool {
-    let chance = (LOSSES_BY_CHANCE * u64::from(mss)).min(in_flight / 10);
+/// IsInflightTooHigh: more than BBR.LossThresh, 2 %, of a flight was lost, and more than by `chance`.
+fn is_inflight_too_high(lost: u64, in_flight: u64, chance: u64) -> bool {
     lost > (in_flight / 50).max(chance)
 }
 
-/// InflightAtLoss: the flight at which losses passed 2 % and those of the `background`, somewhere in the lost bytes.
-fn inflight_at_loss(loss: &LossSample, background: &Background) -> u64 {
-    let size = u64::from(loss.bytes);
-    let inflight_before = loss.in_flight.saturating_sub(size);
-    let lost_before = loss.lost_since.saturating_sub(size);
-    let lost_before = lost_before.saturating_sub(background.of(inflight_before));
-    // (2 % of inflight_before - lost_before) / 98 %.
-    let lost_prefix = inflight_before.saturating_sub(lost_before.saturating_mul(50)) / 49;
-    inflight_before + lost_prefix
+/// What a flight may lose without saying anything: six segments (BBRStartupFullLossCnt, which guards Startup against the
+/// same). Of a flight of 170 segments 1 % of random loss takes four once in eleven rounds, and with each of these the
+/// flow would give up a seventh of its window. A tenth of a smaller flight is no accident.
+fn losses_by_chance(in_flight: u64, mss: u32) -> u64 {
+    (LOSSES_BY_CHANCE * u64::from(mss)).min(in_flight / 10)
 }
 
 fn percent(value: u64, gain: u64) -> u64 {

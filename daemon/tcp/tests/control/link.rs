@@ -1,5 +1,5 @@
-//! A bottleneck in virtual time: senders of one [`Stack`] behind a link with a rate, a delay and a buffer,
-//! and the receivers at its far end.
+//! A bottleneck in virtual time: senders behind a link with a rate, a delay and a buffer, and the receivers at its
+//! far end. Those of one controller are flows of one [`Stack`].
 //!
 //! The link is a queue with one server. A segment that finds the buffer full is dropped, one that finds more
 //! than `mark_above` in it is marked if it may be, and a seeded coin loses some that the queue took. The way
@@ -134,6 +134,8 @@ pub struct Departure {
 }
 
 struct Flow {
+    /// Whose it is, of [`Lab::stacks`].
+    stack: usize,
     key: FlowKey,
     conn: Option<ConnId>,
     receiver: Receiver,
@@ -162,7 +164,7 @@ impl QueueStats {
 
 pub struct Lab {
     pub setup: Setup,
-    pub stack: Stack,
+    stacks: Vec<Stack>,
     pub now: Instant,
     pub queue: QueueStats,
     /// All departures with payload, if they are recorded.
@@ -175,15 +177,38 @@ pub struct Lab {
     sequence: u64,
     busy_until: Instant,
     random: u64,
-    run: Option<AckRun>,
+    /// Acknowledgements that are being merged, and whose they are.
+    run: Option<(usize, AckRun)>,
 }
 
 impl Lab {
     /// `flows` connections, of which each begins `stagger` after the one before.
     pub fn new(setup: Setup, flows: usize, stagger: Duration) -> Lab {
+        let mut lab = Lab::empty(setup);
+        for flow in 0..flows {
+            lab.add(0, stagger * u32::try_from(flow).expect("few"));
+        }
+        lab
+    }
+
+    /// A connection of each controller: that of `setup` begins `after` so long, that of `other` after so long.
+    pub fn beside(setup: Setup, other: Algorithm, after: [Duration; 2]) -> Lab {
+        let mut lab = Lab::empty(setup);
+        let config = stack_config(&Setup {
+            algorithm: other,
+            ..setup
+        });
+        lab.stacks.push(Stack::new(config, lab.now));
+        for (stack, after) in after.into_iter().enumerate() {
+            lab.add(stack, after);
+        }
+        lab
+    }
+
+    fn empty(setup: Setup) -> Lab {
         let now = Instant::from_nanos(1_000_000_000);
-        let mut lab = Lab {
-            stack: Stack::new(stack_config(&setup), now),
+        Lab {
+            stacks: vec![Stack::new(stack_config(&setup), now)],
             setup,
             now,
             queue: QueueStats::default(),
@@ -196,29 +221,36 @@ impl Lab {
             sequence: 0,
             busy_until: now,
             random: setup.seed.max(1),
-        };
-        for (flow, port) in (0..flows).zip(10_000..) {
-            let dctcp = setup.algorithm == Algorithm::Dctcp;
-            let receiver = Receiver::new(port, setup.ecn, dctcp);
-            lab.flows.push(Flow {
-                key: FlowKey::new(
-                    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-                    80,
-                    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
-                    port,
-                ),
-                conn: None,
-                receiver: if setup.timestamps {
-                    receiver.with_timestamps()
-                } else {
-                    receiver
-                },
-                available: ENDLESS,
-            });
-            let begin = now + stagger * u32::try_from(flow).expect("few");
-            lab.push(begin, Event::Starts { flow });
         }
-        lab
+    }
+
+    fn add(&mut self, stack: usize, after: Duration) {
+        let flow = self.flows.len();
+        let port = 10_000 + u16::try_from(flow).expect("few");
+        let dctcp = self.setup.algorithm == Algorithm::Dctcp;
+        let receiver = Receiver::new(port, self.setup.ecn, dctcp);
+        self.flows.push(Flow {
+            stack,
+            key: FlowKey::new(
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+                80,
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+                port,
+            ),
+            conn: None,
+            receiver: if self.setup.timestamps {
+                receiver.with_timestamps()
+            } else {
+                receiver
+            },
+            available: ENDLESS,
+        });
+        self.push(self.now + after, Event::Starts { flow });
+    }
+
+    /// The stack of the controller of `setup`.
+    pub fn stack(&self) -> &Stack {
+        &self.stacks[0]
     }
 
     /// Lets `flow` have only the bytes below `until` for now.
@@ -235,8 +267,9 @@ impl Lab {
 
     /// Control state of a flow that is established.
     pub fn view(&self, flow: usize) -> ControlView {
-        let conn = self.flows[flow].conn.expect("established");
-        self.stack.control_view(conn).expect("alive")
+        let Flow { stack, conn, .. } = self.flows[flow];
+        let conn = conn.expect("established");
+        self.stacks[stack].control_view(conn).expect("alive")
     }
 
     /// Runs for `time`; the bytes that each flow delivered in it.
@@ -267,10 +300,8 @@ impl Lab {
 
     fn next_time(&self) -> Option<Instant> {
         let event = self.events.peek().map(|Reverse((at, ..))| *at);
-        let deadline = self
-            .stack
-            .next_deadline()
-            .map(|at| at.max(self.now) + self.setup.late);
+        let deadlines = self.stacks.iter().filter_map(Stack::next_deadline);
+        let deadline = deadlines.min().map(|at| at.max(self.now) + self.setup.late);
         event
             .into_iter()
             .chain(deadline)
@@ -290,11 +321,15 @@ impl Lab {
             }
         }
         self.end_run();
-        self.stack.on_timers(self.now);
-        while let Some((conn, events)) = self.stack.poll_event() {
-            assert_eq!(events.closed, None, "nobody closes");
-            if let Some(flow) = self.flows.iter().position(|flow| flow.conn == Some(conn)) {
-                self.supply(flow);
+        for stack in 0..self.stacks.len() {
+            self.stacks[stack].on_timers(self.now);
+            while let Some((conn, events)) = self.stacks[stack].poll_event() {
+                assert_eq!(events.closed, None, "nobody closes");
+                let told = (stack, Some(conn));
+                let mut flows = self.flows.iter();
+                if let Some(flow) = flows.position(|flow| (flow.stack, flow.conn) == told) {
+                    self.supply(flow);
+                }
             }
         }
         self.transmit();
@@ -302,10 +337,13 @@ impl Lab {
 
     fn supply(&mut self, flow: usize) {
         let Flow {
-            conn, available, ..
+            stack,
+            conn,
+            available,
+            ..
         } = self.flows[flow];
         if let Some(conn) = conn {
-            self.stack.supply(conn, available, available == ENDLESS);
+            self.stacks[stack].supply(conn, available, available == ENDLESS);
         }
     }
 
@@ -336,6 +374,7 @@ impl Lab {
                 }
             }
             Event::Answers { flow, header } => {
+                let stack = self.flows[flow].stack;
                 let segment = Segment {
                     key: self.flows[flow].key,
                     header: &header,
@@ -343,30 +382,32 @@ impl Lab {
                     ecn: Ecn::NotEct,
                 };
                 if self.setup.merges {
-                    if self.run.as_mut().is_some_and(|run| run.merge(&segment)) {
+                    let run = self.run.as_mut().filter(|(whose, _)| *whose == stack);
+                    if run.is_some_and(|(_, run)| run.merge(&segment)) {
                         return;
                     }
                     self.end_run();
-                    self.run = self.stack.begin_run(self.now, &segment);
+                    let run = self.stacks[stack].begin_run(self.now, &segment);
+                    self.run = run.map(|run| (stack, run));
                     if self.run.is_some() {
                         return;
                     }
                 }
-                let receipt = self.stack.on_segment(self.now, &segment);
+                let receipt = self.stacks[stack].on_segment(self.now, &segment);
                 self.flows[flow].conn = receipt.conn;
             }
         }
     }
 
     fn end_run(&mut self) {
-        if let Some(run) = self.run.take() {
-            self.stack.end_run(self.now, &run);
+        if let Some((stack, run)) = self.run.take() {
+            self.stacks[stack].end_run(self.now, &run);
         }
     }
 
     /// Acknowledgements for which a later one stood.
     pub fn merged(&self) -> u64 {
-        self.stack.counters().acks_merged
+        self.stack().counters().acks_merged
     }
 
     fn answer(&mut self, flow: usize, header: TcpHeader) {
@@ -379,19 +420,21 @@ impl Lab {
     }
 
     fn transmit(&mut self) {
-        while let Some(outgoing) = self.stack.poll_transmit(self.now) {
-            let flow = self
-                .flows
-                .iter()
-                .position(|flow| flow.key == outgoing.key)
-                .expect("one of ours");
-            self.record(&outgoing);
-            self.enqueue(flow, &outgoing);
+        for stack in 0..self.stacks.len() {
+            while let Some(outgoing) = self.stacks[stack].poll_transmit(self.now) {
+                let flow = self
+                    .flows
+                    .iter()
+                    .position(|flow| flow.key == outgoing.key)
+                    .expect("one of ours");
+                self.record(stack, &outgoing);
+                self.enqueue(flow, &outgoing);
+            }
         }
     }
 
-    fn record(&mut self, outgoing: &Outgoing) {
-        let view = self.stack.control_view(outgoing.conn);
+    fn record(&mut self, stack: usize, outgoing: &Outgoing) {
+        let view = self.stacks[stack].control_view(outgoing.conn);
         if let (Some(departures), Some(view)) = (&mut self.departures, view)
             && !outgoing.payload.is_empty()
         {

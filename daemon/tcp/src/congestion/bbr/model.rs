@@ -162,16 +162,18 @@ impl Bbr {
     /// The draft does so after any loss. With a round trip of 20 ms there are 62 rounds between two probes; 1 %
     /// of random loss and the 1 % of the pacing margin compound to half of the rate by then, and the draft's own
     /// goal of tolerating 1 % is missed (measured: 72 % to 79 % of 100 Mbit/s). So the loss rate has to exceed
-    /// BBR.LossThresh here as well.
+    /// BBR.LossThresh here as well, unless others keep the queue filled: a full queue takes a few segments of ours while
+    /// it takes a window from CUBIC, and a flow that does not answer these has two thirds of the path.
     fn adapt_lower_bounds_from_congestion(&mut self, ack: &AckSample) {
         let probing = matches!(
             self.state,
             State::Startup | State::ProbeBwRefill | State::ProbeBwUp
         );
-        let heavy = ack
-            .rate
-            .is_some_and(|rate| self.is_too_high(rate.lost, rate.in_flight));
-        if probing || !self.losses.in_round || !heavy {
+        let counts = self.is_queue_shared()
+            || ack
+                .rate
+                .is_some_and(|rate| self.is_too_high(rate.lost, rate.in_flight));
+        if probing || !self.losses.in_round || !counts {
             return;
         }
         let short_term = &mut self.short_term;

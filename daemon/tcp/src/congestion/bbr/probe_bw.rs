@@ -46,6 +46,8 @@ pub(super) struct Cycle {
     pub previous_too_high: bool,
     pub previous_precautionary: bool,
     pub drain_start_round: u32,
+    /// Rounds of ProbeBW_CRUISE in a row, up to the last one, that saw a queue: see [`super::background`].
+    pub queued_rounds: u8,
     /// When the last ACK arrived, or the flight began.
     pub now: Instant,
 }

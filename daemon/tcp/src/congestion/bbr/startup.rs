@@ -95,7 +95,7 @@ impl Bbr {
         let background = if self.full_pipe.queue_was_empty {
             in_flight / background::SHARE_MAX
         } else {
-            self.background.of(in_flight)
+            self.background_of(in_flight)
         };
         self.is_too_high_beside(background, lost, in_flight)
     }

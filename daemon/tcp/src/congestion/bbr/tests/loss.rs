@@ -56,13 +56,71 @@ fn what_is_lost_behind_a_queue_is_not_excused() {
     assert_eq!(limit_after(30, 2 * RTT), 21);
 }
 
+/// A queue that the flow does not drain while it cruises, for so many rounds.
+fn cruising_behind_a_queue(rounds: u32) -> Flow {
+    let mut flow = Flow::cruising();
+    let queued = Round {
+        rtt: 2 * RTT,
+        ..STEADY
+    };
+    for _ in 0..rounds {
+        assert_eq!(flow.round(&queued), State::ProbeBwCruise);
+    }
+    flow
+}
+
+/// When not Probing for Bandwidth, to the letter.
+#[test]
+fn a_single_loss_behind_a_queue_that_others_fill_follows_what_is_delivered() {
+    let slower = Round {
+        rtt: 2 * RTT,
+        rate: RATE * 9 / 10,
+        ..STEADY
+    };
+    let bw_after = |queued_rounds| {
+        let mut flow = cruising_behind_a_queue(queued_rounds);
+        // The round of the loss, and its end.
+        for _ in 0..2 {
+            flow.lose(1, BDP);
+            flow.round(&slower);
+        }
+        flow.bbr.bw
+    };
+    assert_eq!(bw_after(0), RATE, "it may be our own queue");
+    assert_eq!(bw_after(3), slower.rate);
+}
+
+#[test]
+fn nothing_is_excused_behind_a_queue_that_others_fill() {
+    let segments = |count: u64| count * u64::from(MSS);
+    let too_high = |flow: &Flow| {
+        (0..100)
+            .find(|lost| flow.bbr.is_too_high(segments(*lost), segments(170)))
+            .expect("more than half is too much")
+    };
+    assert_eq!(too_high(&cruising_behind_a_queue(2)), 7, "own queue");
+    let mut shared = cruising_behind_a_queue(3);
+    assert_eq!(too_high(&shared), 4);
+    // It holds while probing, and until a round of cruising sees an empty queue.
+    shared.bbr.state = State::ProbeBwUp;
+    shared.round(&STEADY);
+    assert_eq!(too_high(&shared), 4);
+    shared.bbr.state = State::ProbeBwCruise;
+    shared.round(&STEADY);
+    assert_eq!(too_high(&shared), 7);
+}
+
 #[test]
 fn losses_by_chance_are_six_segments_or_a_tenth() {
     let segments = |count: u64| count * u64::from(MSS);
-    assert!(!is_inflight_too_high(segments(6), segments(170), MSS));
-    assert!(is_inflight_too_high(segments(7), segments(170), MSS));
-    assert!(!is_inflight_too_high(segments(20), segments(1_000), MSS));
-    assert!(is_inflight_too_high(segments(21), segments(1_000), MSS));
-    assert!(!is_inflight_too_high(segments(1), segments(10), MSS));
-    assert!(is_inflight_too_high(segments(2), segments(10), MSS));
+    let too_high = |lost, in_flight| {
+        let (lost, in_flight) = (segments(lost), segments(in_flight));
+        is_inflight_too_high(lost, in_flight, losses_by_chance(in_flight, MSS))
+    };
+    assert!(!too_high(6, 170));
+    assert!(too_high(7, 170));
+    assert!(!too_high(20, 1_000));
+    assert!(too_high(21, 1_000));
+    assert!(!too_high(1, 10));
+    assert!(too_high(2, 10));
 }
