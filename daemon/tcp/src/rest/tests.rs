@@ -87,7 +87,8 @@ fn config(congestion: Algorithm, ecn: EcnConfig) -> StackConfig {
         keep_alive: Some(KeepAlive {
             idle: Duration::from_secs(7),
             interval: Duration::from_secs(1),
-            probes: 3,
+            // So many are not lost by chance, one after the other: three were.
+            probes: 10,
         }),
         ..StackConfig::new(2, [7; 16], Secret::new([9; 32]))
     }
