@@ -57,7 +57,7 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
 
-SCENARIOS := goodput bulk lanes small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed resting \
+SCENARIOS := goodput bulk bulk-own lanes small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed resting \
 	idle upload upload-attach upload-small polling attach
 QUICK := quick quick-latency quick-connect quick-upload quick-afxdp quick-resting
 # Where the reports go.
