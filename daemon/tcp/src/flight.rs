@@ -50,6 +50,8 @@ pub(crate) struct Delivery {
     /// How much earlier its first segment may have left.
     pub spread: Duration,
     pub retransmitted: bool,
+    /// It was proven lost and not sent again since: what arrived had left before, and was late.
+    pub held_lost: bool,
 }
 
 impl Delivery {

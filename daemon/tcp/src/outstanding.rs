@@ -183,9 +183,11 @@ impl Outstanding {
             outstanding_before: self.flight.unsacked_bytes(),
             original: false,
             first_sent_again_at: None,
+            late: false,
         };
         let snd_una = self.flight.start();
         let mut first_sent_again_at = None;
+        let mut late = false;
         let mut min_rtt = path.min_rtt;
         let rack = &mut self.rack;
         let mut note = |delivery: Delivery, echoed_ms: Option<u64>| {
@@ -204,6 +206,7 @@ impl Outstanding {
             if delivery.retransmitted && delivery.range.start == snd_una {
                 first_sent_again_at = Some(delivery.earliest());
             }
+            late |= delivery.held_lost && !delivery.retransmitted;
             note(delivery, ack.echoed_ms);
         });
         if self.sack {
@@ -213,6 +216,7 @@ impl Outstanding {
             }
         }
         delivered.first_sent_again_at = first_sent_again_at;
+        delivered.late = late;
         delivered
     }
 
@@ -247,7 +251,10 @@ impl Outstanding {
             }
             self.end_recovery(ack.snd_nxt, path.smss);
             self.forget_losses(pool);
-            return Judged::quiet(Verdict::Undo);
+            return Judged {
+                reorder_timeout: self.rack.reorder_timeout(&mut self.flight, path),
+                ..Judged::quiet(Verdict::Undo)
+            };
         }
         let before = self.phase.verdict();
         if self.is_recut_over(ack.snd_una) {

@@ -188,7 +188,7 @@ impl Rack {
         path: &Path,
         recovering: bool,
     ) -> (bool, Option<Duration>) {
-        let patience = (self.rtt + self.reo_wnd(flight, path, recovering)).max(PATIENCE_MIN);
+        let patience = self.patience(flight, path, recovering);
         let newest = (self.xmit_ts, self.end_seq);
         let found = flight.lose_while(|pending| {
             let left_before = (pending.sent_at, pending.end) < newest;
@@ -198,10 +198,23 @@ impl Rack {
                 Judgement::Keep
             }
         });
-        let timeout = flight
-            .newest_before(newest)
-            .map(|pending| (pending.sent_at + patience).saturating_since(path.now));
-        (found, timeout)
+        (found, self.wait_for(flight, patience, path.now))
+    }
+
+    /// The same wait with nothing marked: a recovery was taken back, and what is missing has its time anew.
+    pub(crate) fn reorder_timeout(&self, flight: &mut Flight, path: &Path) -> Option<Duration> {
+        let patience = self.patience(flight, path, false);
+        self.wait_for(flight, patience, path.now)
+    }
+
+    fn patience(&self, flight: &Flight, path: &Path, recovering: bool) -> Duration {
+        (self.rtt + self.reo_wnd(flight, path, recovering)).max(PATIENCE_MIN)
+    }
+
+    fn wait_for(&self, flight: &mut Flight, patience: Duration, now: Instant) -> Option<Duration> {
+        flight
+            .newest_before((self.xmit_ts, self.end_seq))
+            .map(|pending| (pending.sent_at + patience).saturating_since(now))
     }
 
     /// The retransmission timer fired (RFC 8985 section 6.3): lost is what RACK would call lost now, whatever was
@@ -384,6 +397,7 @@ mod tests {
             sent_at: at(103),
             spread: Duration::ZERO,
             retransmitted: true,
+            held_lost: false,
         };
         bed.rack
             .on_delivered(&delivery, at(300), Some(ms(100)), Some(3));
@@ -405,6 +419,7 @@ mod tests {
             sent_at: at(110),
             spread: ms(107),
             retransmitted: false,
+            held_lost: false,
         };
         bed.rack.on_delivered(&merged, at(130), Some(ms(100)), None);
         assert_eq!((bed.rack.xmit_ts, bed.rack.end_seq), (at(3), 4000));

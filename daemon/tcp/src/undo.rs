@@ -4,6 +4,8 @@
 //!
 //! * *Eifel* (RFC 3522): the acknowledgement of a segment that this recovery sent again echoes a timestamp from
 //!   before its first retransmission, so it was the original that arrived;
+//! * *nothing sent again*: what was called lost is acknowledged before its first retransmission has left, because the
+//!   pacer held that back. Where there are no two of it, none has to be told from the other (RFC 3522 section 1);
 //! * *DSACK* (RFC 3708): the peer has reported every byte that was sent again as a duplicate;
 //! * *F-RTO* (RFC 5682 section 3.1): after a time-out, the peer acknowledges or SACKs bytes that were sent
 //!   before it and never again. To make that visible, two new segments leave instead of further repetitions once
@@ -61,7 +63,7 @@ impl Undo {
     /// The peer has `range` twice. True if that is because something was sent again; the network duplicates
     /// segments too.
     pub(crate) fn on_dsack(&mut self, range: &Range<u64>) -> bool {
-        let ours = self.is_open() && self.first_sent_ms.is_some() && range.start >= self.marker;
+        let ours = self.is_open() && self.has_sent_again() && range.start >= self.marker;
         if ours {
             self.unreported = self.unreported.saturating_sub(range.end - range.start);
         }
@@ -70,7 +72,7 @@ impl Undo {
 
     /// Everything that was sent again was a duplicate.
     pub(crate) fn is_all_duplicates(&self) -> bool {
-        self.is_open() && self.first_sent_ms.is_some() && self.unreported == 0
+        self.is_open() && self.has_sent_again() && self.unreported == 0
     }
 
     /// An acknowledgement of new data echoes `echoed_ms`, our clock in milliseconds: it was an original that
@@ -89,6 +91,11 @@ impl Undo {
             return false;
         };
         self.is_open() && at.as_millis() >= first && echo < first
+    }
+
+    /// Whether this recovery has sent anything again. If not, what arrives of what was called lost is an original.
+    pub(crate) fn has_sent_again(&self) -> bool {
+        self.first_sent_ms.is_some()
     }
 
     /// Whether `echoed_ms` is from before the first retransmission. `None` where there is nothing to compare.
@@ -282,6 +289,16 @@ mod tests {
         assert!(undo.is_echo_older(Some(4), Some(at(8))));
         assert!(!undo.is_echo_older(Some(5), Some(at(5))));
         assert!(!undo.is_echo_older(None, Some(at(5))));
+    }
+
+    #[test]
+    fn what_was_sent_again_is_known_from_the_first_repetition_on() {
+        let mut undo = open();
+        assert!(!undo.has_sent_again());
+        undo.on_retransmitted(1000, at(5));
+        assert!(undo.has_sent_again());
+        undo.begin(&Controller::new(Algorithm::NewReno, 1000), 20_000);
+        assert!(!undo.has_sent_again(), "by this recovery");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Delivered {
     pub original: bool,
     /// When the byte at SND.UNA left last (at the earliest), if it was sent again and is now acknowledged.
     pub first_sent_again_at: Option<Instant>,
+    /// Some of what is now acknowledged was held lost, and had never been sent again.
+    pub late: bool,
 }
 
 /// What the caller has to do about an acknowledgement or a timer.
@@ -75,6 +77,7 @@ impl Delivered {
         outstanding_before: 0,
         original: false,
         first_sent_again_at: None,
+        late: false,
     };
 }
 

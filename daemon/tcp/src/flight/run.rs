@@ -89,6 +89,7 @@ impl Run {
             sent_at: self.sent_at,
             spread: Duration::from_nanos(self.spread_ns.into()),
             retransmitted: self.retransmitted,
+            held_lost: self.fate == Fate::Lost,
         }
     }
 

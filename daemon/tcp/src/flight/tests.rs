@@ -444,6 +444,7 @@ fn a_coarse_record_measures_no_round_trip() {
         sent_at: at(1_000),
         spread: Duration::from_micros(spread),
         retransmitted,
+        held_lost: false,
     };
     let rtt = Some(Duration::from_micros(800));
     assert_eq!(delivery(0, false).round_trip(at(1_800)), rtt);

@@ -44,6 +44,9 @@ impl Outstanding {
                 .undo
                 .is_echo_older(ack.echoed_ms, delivered.first_sent_again_at);
         }
+        if self.phase.fast_until().is_some() {
+            spurious |= delivered.late && !self.undo.has_sent_again();
+        }
         if let Some((until, frto)) = self.phase.time_out() {
             let (next, late) = self.ask_frto(frto, until, ack, delivered);
             self.phase.set_frto(next);

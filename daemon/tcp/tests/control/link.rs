@@ -46,6 +46,10 @@ pub struct Path {
     pub mark_above: Option<u64>,
     /// Drops everything that is marked as ECN-capable.
     pub hates_ecn: bool,
+    /// Segments that take longer by chance, in millionths, and by how much: what left behind them overtakes them.
+    pub late_ppm: u32,
+    /// See `late_ppm`.
+    pub late_by: Duration,
 }
 
 impl Path {
@@ -57,6 +61,8 @@ impl Path {
         loss_ppm: 0,
         mark_above: None,
         hates_ecn: false,
+        late_ppm: 0,
+        late_by: Duration::ZERO,
     };
 
     /// Bytes in flight that fill the path without a queue.
@@ -481,7 +487,11 @@ impl Lab {
                 (false, false) => Ecn::NotEct,
             },
         };
-        self.push(self.busy_until + path.rtt / 2, event);
+        let mut at = self.busy_until + path.rtt / 2;
+        if path.late_ppm > 0 && self.next_random() % 1_000_000 < u64::from(path.late_ppm) {
+            at = at + path.late_by;
+        }
+        self.push(at, event);
     }
 
     fn push(&mut self, at: Instant, event: Event) {

@@ -103,6 +103,53 @@ fn an_echo_of_the_original_undoes_a_fast_recovery() {
 }
 
 #[test]
+fn what_arrives_before_anything_was_sent_again_undoes_a_fast_recovery() {
+    // RFC 3522 section 1: of what was sent once there is nothing to confuse it with. No echo is needed.
+    let mut bed = Bed::new(true, 6);
+    assert_eq!(bed.ack(0, &[1..4], 103), Verdict::Reduce);
+    assert_eq!(bed.ack(4, &[], 104), Verdict::Undo);
+    assert!(bed.loss.take_undo().is_some());
+    assert_eq!(bed.resend(104), None);
+    assert_eq!(bed.ack(6, &[], 106), Verdict::Grow);
+    // RFC 8985 section 6.2, step 3: reordering is expected now.
+    for now in 107..112 {
+        bed.send(now);
+    }
+    assert_eq!(bed.ack(6, &[7..10], 210), Verdict::Grow);
+}
+
+#[test]
+fn what_was_sent_again_and_echoes_nothing_undoes_nothing() {
+    // RFC 3522 section 1: it may be the one or the other.
+    let mut bed = Bed::new(true, 6);
+    assert_eq!(bed.ack(0, &[2..5], 104), Verdict::Reduce);
+    assert_eq!(bed.resend(104), Some((0, false)));
+    assert_eq!(bed.ack(1, &[2..5], 105), Verdict::Hold);
+    // The second hole was not sent again, but the first one was: the window may be due for that.
+    assert_eq!(bed.ack(5, &[], 106), Verdict::Hold);
+}
+
+#[test]
+fn after_an_undo_what_is_still_missing_is_looked_at_again_in_time() {
+    // RFC 8985 section 6.2, step 5: no acknowledgement need come to ask for it.
+    let mut bed = Bed::new(true, 6);
+    assert_eq!(bed.ack(0, &[1..2, 3..6], 105), Verdict::Reduce);
+    let seen = bed.seen(2000);
+    let path = Bed::path(106);
+    let delivered = bed
+        .loss
+        .deliver(&seen, [3000..6000].into_iter(), &path, &mut bed.pool);
+    let judged = bed.loss.judge(&seen, &delivered, &path, &mut bed.pool);
+    assert_eq!(judged.verdict, Verdict::Undo);
+    assert!(!bed.loss.has_lost());
+    // It left at 2 ms; the round trip of the late one, and a window that the needless recovery has doubled to 50 ms.
+    assert_eq!(judged.reorder_timeout, Some(ms(52)));
+    let later = bed.loss.on_reorder_timer(6000, &Bed::path(158));
+    assert_eq!(later.verdict, Verdict::Reduce);
+    assert_eq!(bed.resend(158), Some((2000, false)));
+}
+
+#[test]
 fn an_echo_of_what_the_last_recovery_sent_again_does_not_undo_the_next() {
     // RFC 3522 section 3.2: with many losses the retransmissions of one recovery are acknowledged in the next.
     let mut bed = Bed::new(true, 6);
