@@ -161,6 +161,8 @@ impl World {
             counters.retransmitted_timeout,
             counters.retransmitted_path_mtu,
         ];
+        // A record counts no further, and a client that reneges makes some connections repeat more than that.
+        let counted = counted.map(|count| count.min(u16::MAX.into()));
         if record.sent_again.map(u64::from) != counted {
             return Err(format!("{:?} instead of {counted:?}", record.sent_again));
         }
