@@ -47,7 +47,7 @@ fn rate(setup: Setup) -> (f64, u64) {
         millis += 1;
         assert!(millis < PATIENCE_MS, "{:?}", lab.view(0));
     }
-    let undone = lab.stack.counters().spurious_undone;
+    let undone = lab.stack().counters().spurious_undone;
     (FILE as f64 * 8.0 / 1e3 / f64::from(millis), undone)
 }
 
