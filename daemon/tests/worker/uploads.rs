@@ -13,6 +13,8 @@ const LOANS: usize = 64;
 
 fn bed(site: &Site, loans: usize) -> Bed {
     let setup = Setup {
+        // All clients send what they have in the same round.
+        zero_copy: true,
         blocks: 96,
         uploads: UploadLimits {
             uploads: 16,
