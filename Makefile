@@ -69,7 +69,7 @@ setup-bench: setup ## Install nginx, which the benchmarks compare with, its serv
 	command -v perf >/dev/null || set -- "$$@" linux-perf; \
 	[ "$$#" -eq 0 ] || deploy/setup.sh $(RUST) "$$@"
 
-bench: build setup-bench ## Every scenario beside the kernel backend and nginx, some 22 minutes; reports in target/bench (needs root)
+bench: build setup-bench ## Every scenario beside the kernel backend and nginx, some 25 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
 

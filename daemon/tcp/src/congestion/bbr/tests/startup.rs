@@ -53,15 +53,21 @@ fn application_limited_rounds_do_not_end_startup() {
     }
 }
 
-/// Exiting Startup Based on Packet Loss.
-#[test]
-fn a_round_of_recovery_with_high_loss_ends_startup() {
+/// In Startup and in recovery, after so many losses of a segment each.
+fn starting_and_losing(times: u32) -> Flow {
     let mut flow = Flow::new();
     flow.round(&STEADY);
     flow.bbr.on_congestion();
-    for _ in 0..6 {
+    for _ in 0..times {
         flow.lose(1, BDP);
     }
+    flow
+}
+
+/// Exiting Startup Based on Packet Loss.
+#[test]
+fn a_round_of_recovery_with_high_loss_ends_startup() {
+    let mut flow = starting_and_losing(6);
     let lossy = Round {
         app_limited: true,
         lost: 8 * u64::from(MSS),
@@ -79,12 +85,7 @@ fn a_round_of_recovery_with_high_loss_ends_startup() {
 /// docs/decisions/004-bbr-background-loss.md: the same losses.
 #[test]
 fn losses_with_an_empty_queue_do_not_end_startup() {
-    let mut flow = Flow::new();
-    flow.round(&STEADY);
-    flow.bbr.on_congestion();
-    for _ in 0..6 {
-        flow.lose(1, BDP);
-    }
+    let mut flow = starting_and_losing(6);
     let lossy = Round {
         app_limited: true,
         lost: 8 * u64::from(MSS),
@@ -112,12 +113,7 @@ fn a_path_that_loses_a_tenth_by_itself_does_not_end_startup_by_chance() {
 
 #[test]
 fn few_losses_do_not_end_startup() {
-    let mut flow = Flow::new();
-    flow.round(&STEADY);
-    flow.bbr.on_congestion();
-    for _ in 0..5 {
-        flow.lose(1, BDP);
-    }
+    let mut flow = starting_and_losing(5);
     let lossy = Round {
         app_limited: true,
         lost: 8 * u64::from(MSS),
