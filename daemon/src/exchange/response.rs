@@ -459,7 +459,7 @@ impl ResponseQueue {
         let share = match services.shares.has_line() {
             // Whoever stands in line goes first.
             true => 0,
-            false => services.shares.allowance().saturating_sub(self.pins.len()),
+            false => services.shares.share().saturating_sub(self.pins.len()),
         };
         let most = next
             .saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
@@ -503,7 +503,8 @@ impl ResponseQueue {
 
     fn may_take(&mut self, stands_still: bool, services: &mut Services) -> bool {
         if !stands_still {
-            return !services.shares.has_line() && self.pins.len() < services.shares.allowance();
+            let allowance = services.shares.allowance(services.unpinned_blocks());
+            return !services.shares.has_line() && self.pins.len() < allowance;
         }
         if self.place.is_none() && services.shares.has_line() {
             self.place = services.shares.join();

@@ -1,10 +1,17 @@
 //! Who may take the next file block when connections outnumber blocks.
 //!
-//! Two rules. A connection that holds blocks may take more only up to an equal share, and only while nobody
-//! stands in line: its own blocks come back as its peer acknowledges, so it moves anyway. A connection that
-//! holds none and was refused one stands in a *line*, first come first served, and as many may ask again as there
-//! are blocks that nobody pins. So every connection that can go on with one block gets it, however many
-//! others there are, and no two that are next evict each other's block while it is being read.
+//! Two rules. A connection that holds blocks may take more only up to an equal share, or to a part of what is left, and
+//! only while nobody stands in line: its own blocks come back as its peer acknowledges, so it moves anyway. Readers of one
+//! file share its blocks, so there may be plenty left however many they are, and who holds a single block stops at the end
+//! of each until its peer has acknowledged the last bytes of it. A connection that holds none and was refused one stands in
+//! a *line*, first come first served, and as many may ask again as there are blocks that nobody pins. So every connection
+//! that can go on with one block gets it, however many others there are, and no two that are next evict each other's block
+//! while it is being read.
+
+/// While so many parts of the blocks are pinned by nobody, a connection may hold one of these parts: what is left
+/// shrinks as they take it, so everybody stops before there is nothing (Choudhury and Hahne, "Dynamic queue length thresholds
+/// for shared-memory packet switches", 1998).
+const LEFT_PARTS: usize = 8;
 
 /// A place in the line. Linear: give it back with [`BlockShares::leave`].
 #[derive(Debug)]
@@ -39,9 +46,15 @@ impl BlockShares {
         }
     }
 
-    /// Blocks that one connection may hold or read ahead now, at least one.
-    pub(crate) fn allowance(&self) -> usize {
+    /// Blocks that one connection may read ahead now, at least one: an equal share.
+    pub(crate) fn share(&self) -> usize {
         (self.blocks / self.contending.max(1)).clamp(1, self.per_connection)
+    }
+
+    /// Blocks that one connection may hold while nobody pins `unpinned` of all.
+    pub(crate) fn allowance(&self, unpinned: usize) -> usize {
+        let of_the_rest = (unpinned / LEFT_PARTS).min(self.per_connection);
+        self.share().max(of_the_rest)
     }
 
     /// Counts connections that hold or await blocks; `is` is the connection's own note of it.
@@ -110,20 +123,31 @@ mod tests {
     #[test]
     fn shares_shrink_with_contenders_but_never_below_one_block() {
         let mut shares = BlockShares::new(64, 32, 200);
-        assert_eq!(shares.allowance(), 32);
+        assert_eq!(shares.share(), 32);
         let mut notes = [false; 200];
         for note in notes.iter_mut().take(8) {
             shares.contend(note, true);
         }
-        assert_eq!(shares.allowance(), 8);
+        assert_eq!(shares.share(), 8);
         for note in &mut notes {
             shares.contend(note, true);
         }
-        assert_eq!(shares.allowance(), 1);
+        assert_eq!(shares.share(), 1);
         for note in &mut notes {
             shares.contend(note, false);
         }
-        assert_eq!(shares.allowance(), 32);
+        assert_eq!(shares.share(), 32);
+    }
+
+    #[test]
+    fn while_plenty_is_left_many_may_hold_more_than_their_share() {
+        let mut shares = BlockShares::new(64, 6, 200);
+        let mut notes = [false; 200];
+        for note in &mut notes {
+            shares.contend(note, true);
+        }
+        let allowances = [64, 40, 16, 15, 0].map(|unpinned| shares.allowance(unpinned));
+        assert_eq!(allowances, [6, 5, 2, 1, 1]);
     }
 
     #[test]

@@ -266,10 +266,12 @@ impl Sender {
         let full = len == u64::from(self.smss);
         let half_window = len >= u64::from(self.max_snd_wnd / 2).max(1);
         let all_and_idle = len == unsent && from == self.snd_una;
+        // With all there is PSH goes, too (RFC 9293 section 3.9.1.2, MUST-61): the driver may have more only when this is
+        // acknowledged, and a receiver that is not pushed may wait with that.
         (full || last || half_window || all_and_idle).then_some(Cut {
             payload: from..end,
             fin,
-            push: last,
+            push: last || (all_and_idle && !full),
         })
     }
 

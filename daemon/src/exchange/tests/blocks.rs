@@ -164,6 +164,32 @@ fn two_hundred_connections_share_sixty_four_blocks() {
     }
 }
 
+/// With a single block a connection would stand still at the end of each, until its peer has acknowledged what is left of it
+/// behind the last whole segment.
+#[test]
+fn many_readers_of_one_file_hold_more_than_their_share_of_the_blocks() {
+    let mut site = Site::with(64, &ServicesConfig::default());
+    site.file("same", 4 * BLOCK_BYTES);
+    let mut peers: Vec<_> = (0..200).map(|_| Peer::new(&site)).collect();
+    for peer in &mut peers {
+        peer.get("/same", &mut site);
+    }
+    for _ in 0..2 {
+        for peer in &mut peers {
+            peer.last = peer.exchange.advance(1 << 20, site.now, &mut site.services);
+        }
+    }
+    assert_eq!(site.services.disk.ledger().pinned, 4);
+    for peer in peers {
+        assert!(
+            peer.last.ready_until > as_u64(4 * BLOCK_BYTES),
+            "the whole response"
+        );
+        peer.end(&mut site);
+    }
+    site.assert_at_rest();
+}
+
 #[test]
 fn a_connection_without_blocks_goes_before_those_that_have_some() {
     let config = ServicesConfig {
