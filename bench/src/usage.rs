@@ -5,7 +5,9 @@
 //! is the server's wherever it runs.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::error::Error;
 use crate::seat::Seat;
@@ -183,6 +185,11 @@ impl Snapshot {
         }
         (here, elsewhere)
     }
+}
+
+/// CPU time of this thread so far.
+pub fn thread_time() -> nix::Result<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
 }
 
 /// Resident memory of a process in bytes.

@@ -12,14 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::client::Client;
 use super::nic::Nic;
 use super::pattern::Pattern;
 use super::{Case, Options, pin};
 use crate::error::Error;
 use crate::report::{self, Conditions, Contender, Measure, Report, Row};
+use crate::usage::thread_time;
 
 /// Of `--workers`: how many times the throughput of one two must have.
 const GOAL_OF_TWO: f64 = 1.8;
@@ -163,9 +162,7 @@ fn registers() -> Result<[f64; 2], Error> {
 
 /// Of this thread.
 fn cpu_time() -> Result<Duration, Error> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    time.map(Duration::from)
-        .map_err(|error| Error::io("CPU time")(error.into()))
+    thread_time().map_err(|error| Error::io("CPU time")(error.into()))
 }
 
 /// So many workers at once.

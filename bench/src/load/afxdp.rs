@@ -29,6 +29,7 @@ use super::record::Outcome;
 use super::request::Request;
 use super::{Options, PATIENCE, READY, say};
 use crate::error::Error;
+use crate::usage::thread_time;
 use crate::xsk::{Interface, Xsk, link_address_of};
 use host::{Ends, Host};
 use table::{Asking, Table};
@@ -38,6 +39,10 @@ const CLOSING: u32 = 1024;
 /// How long the loop goes on without work before it sleeps: longer than the gaps in a busy exchange, and short enough that
 /// a client which waits is not busy.
 const SPIN: Duration = Duration::from_micros(20);
+/// The same in the closed loop, where every connection has asked and an answer is certain to come. A client that sleeps
+/// there lets the server wait until it is awake again, by turns: what is measured then is how fast CPUs wake. What it looks in
+/// vain does not count as work ([`Outcome::waited_s`]).
+const SPIN_CLOSED: Duration = Duration::from_micros(500);
 
 /// The host with the loop around it.
 struct Driver {
@@ -48,6 +53,9 @@ struct Driver {
     slots: usize,
     /// When something was done last.
     busy_at: Instant,
+    /// The turn before this one had nothing to do and did not sleep: this thread's CPU time then. By the clock it would also
+    /// count what the thread does that brings the frames to this CPU.
+    waits_since: Option<Duration>,
 }
 
 /// The stack's clock. It shows the time of day and not that since the start, so that sequence numbers and timestamps of
@@ -134,6 +142,7 @@ impl Driver {
             content,
             slots: usize::try_from(slots).unwrap_or(usize::MAX),
             busy_at: clock.start,
+            waits_since: None,
         }
     }
 
@@ -187,6 +196,12 @@ impl Driver {
 
     /// Receives, asks and sends, or rests if there is nothing to do.
     fn turn(&mut self, table: &mut Table, now: Instant) -> io::Result<()> {
+        if let Some(since) = self.waits_since.take() {
+            table
+                .agenda
+                .record
+                .waited(now, thread_time().unwrap_or(since).saturating_sub(since));
+        }
         let at = self.clock.at(now);
         let frames = self.host.receive(at, |conn, offset, bytes| {
             table.take(conn, offset, bytes, now);
@@ -201,7 +216,11 @@ impl Driver {
         if frames + segments > 0 {
             self.busy_at = now;
         } else {
-            self.rest(table.agenda.rest(now), now);
+            let spin = match table.agenda.asks_again() {
+                true => SPIN_CLOSED,
+                false => SPIN,
+            };
+            self.rest(spin, table.agenda.rest(now), now);
         }
         Ok(())
     }
@@ -244,9 +263,11 @@ impl Driver {
         }
     }
 
-    /// After a turn with nothing to do. Nothing is due for `left`, if nobody answers.
-    fn rest(&self, left: Duration, now: Instant) {
-        if now - self.busy_at < SPIN {
+    /// After a turn with nothing to do: `spin` after the last one that had, it sleeps. Nothing is due for `left`, if nobody
+    /// answers.
+    fn rest(&mut self, spin: Duration, left: Duration, now: Instant) {
+        if now - self.busy_at < spin {
+            self.waits_since = thread_time().ok();
             // The thread that brings the frames may wait for this CPU.
             thread::yield_now();
         } else {

@@ -92,6 +92,11 @@ impl Agenda {
         Ok(agenda)
     }
 
+    /// Whether every answer brings the next request: the closed loop.
+    pub fn asks_again(&self) -> bool {
+        self.asks_again
+    }
+
     /// Lets the clock run from `start` on.
     fn run(&mut self, start: Instant) {
         self.is_running = true;

@@ -34,6 +34,9 @@ pub struct Outcome {
     pub at_rest: u64,
     /// The first failure.
     pub first_failure: Option<String>,
+    /// Seconds of that time in which the client looked for frames in vain instead of sleeping: its CPU was busy with nothing.
+    #[serde(default)]
+    pub waited_s: f64,
     /// What the client itself lost of frames, from its start on: what it measures is then its own limit too.
     #[serde(default)]
     pub lost: Lost,
@@ -73,6 +76,7 @@ pub struct Record {
     bytes: u64,
     failed: u64,
     first_failure: Option<String>,
+    waited: Duration,
     slices: Vec<[u64; 2]>,
     histograms: Vec<Histogram<u64>>,
 }
@@ -93,6 +97,7 @@ impl Record {
             bytes: 0,
             failed: 0,
             first_failure: None,
+            waited: Duration::ZERO,
             slices: vec![[0; 2]; parts(SLICE)],
             histograms: vec![latency_histogram(); parts(INTERVAL)],
         }
@@ -149,6 +154,13 @@ impl Record {
         };
     }
 
+    /// The client looked for frames in vain, for so long, until now.
+    pub fn waited(&mut self, now: Instant, time: Duration) {
+        if (self.begin..self.end).contains(&now) {
+            self.waited += time;
+        }
+    }
+
     /// All of it, with what the agenda knows.
     pub fn outcome(&self, unfinished: u64, at_rest: u64) -> Outcome {
         Outcome {
@@ -160,6 +172,7 @@ impl Record {
             unfinished,
             at_rest,
             first_failure: self.first_failure.clone(),
+            waited_s: self.waited.as_secs_f64(),
             lost: Lost::default(),
             slice_s: SLICE.as_secs_f64(),
             slices: self.slices.clone(),
@@ -235,6 +248,15 @@ mod tests {
         assert_eq!(outcome.slices.len(), 15);
         assert_eq!((outcome.slices[0], outcome.slices[14]), ([10, 1], [10, 1]));
         assert_eq!(outcome.seconds, 1.5);
+    }
+
+    #[test]
+    fn what_the_client_waits_counts_in_that_time_alone() {
+        let (zero, mut record) = record(false);
+        for now in [999, 1000, 2499, 2500] {
+            record.waited(zero + now * MS, 100 * MS);
+        }
+        assert_eq!(record.outcome(0, 0).waited_s, 0.2);
     }
 
     #[test]

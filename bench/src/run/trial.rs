@@ -299,7 +299,8 @@ impl Bed<'_> {
         let usage = after
             .zip(before)
             .map(|(after, before)| after.since(&before));
-        let usage = usage.ok_or(Error::Lab)?;
+        let mut usage = usage.ok_or(Error::Lab)?;
+        usage.client_s = (usage.client_s - outcome.waited_s).max(0.0);
         all_rest(&outcome, case)?;
         done.intervals = client.intervals(round, outcome.seconds)?;
         self.evaluate(case, rate, &outcome, &usage, done);
