@@ -306,7 +306,7 @@ fn notes(scenario: &Scenario) -> Vec<String> {
     let mut notes = vec![
         client,
         format!(
-            "{} rounds, servers in turn, each run with a fresh server; page cache warm; every run compares one whole object",
+            "{} rounds, servers in turn, in every second round the other way round, each run with a fresh server; page cache warm; every run compares one whole object",
             scenario.rounds
         ),
         "CPU is that of the whole CPU of the server, with softirqs".to_owned(),
