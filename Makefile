@@ -11,7 +11,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup setup-bench build test clean-logs test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-limit bench-goodput \
+.PHONY: help setup setup-bench build test clean-logs skips test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-limit bench-goodput \
 	bench-engine bench-scale bench-grid bench-flood \
 	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
 
@@ -29,6 +29,10 @@ LOGS := $(CURDIR)/target/test-logs
 LOGGED = 2>&1 | tee $(LOGS)/$@.log
 
 test: clean-logs test-unit test-loom test-veth ## Everything: unit, property, verdicts, loom, in-memory and veth end to end
+	@deploy/skips.sh $(LOGS)
+
+# Behind other targets of the same make: `make test test-zerocopy skips`.
+skips: ## Count what was skipped since `make test` began, with the reasons; SKIPS=deny makes it a failure
 	@deploy/skips.sh $(LOGS)
 
 clean-logs: ## Forget the logs of the last test run
@@ -52,10 +56,12 @@ test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and 
 test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines (fetches packages)
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/zerocopy.sh $(LOGGED)
+	@deploy/skips.sh $(LOGS)/$@.log
 
 test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machine with Linux 7 (fetches packages)
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/accecn.sh $(LOGGED)
+	@deploy/skips.sh $(LOGS)/$@.log
 
 SCENARIOS := goodput bulk bulk-own lanes small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed resting \
 	idle upload upload-attach upload-small polling attach
