@@ -197,7 +197,9 @@ fn measure_and(
             let rate = rate(scenario, case, &capacities);
             let mut turns = Turns::new(scenario, case, &servers);
             turns.run(&beds, &rate)?;
-            if let (Ok(rate), None) = (&rate, uncounted) {
+            // At a part of a capacity latency is the question; a run of each server more would be a third of its time.
+            let is_counted = !matches!(case.arrivals, Arrivals::Percent(_));
+            if let (Ok(rate), None, true) = (&rate, uncounted, is_counted) {
                 turns.count_calls(&beds, *rate)?;
             }
             report.warnings.extend(turns.warnings());
