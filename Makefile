@@ -11,9 +11,9 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 CARGO_FLAGS ?= --locked
 
-.PHONY: help setup setup-bench build test clean-logs skips test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick bench-limit bench-goodput \
-	bench-engine bench-scale bench-grid bench-flood \
-	bench-fairness bench-peers sim sim-same fuzz lint fmt clean
+.PHONY: help setup setup-bench build test clean-logs skips test-unit test-loom test-veth test-zerocopy test-accecn demo bench bench-quick \
+	bench-figures bench-limit bench-goodput bench-engine bench-scale bench-grid bench-flood bench-fairness bench-peers bench-million \
+	sim sim-same fuzz lint fmt clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,8 +66,19 @@ test-accecn: build ## Accurate ECN with Linux as the peer, in an emulated machin
 SCENARIOS := goodput bulk bulk-own lanes small small-afxdp small-generic latency latency-afxdp latency-generic connect connect-afxdp mixed resting \
 	idle upload upload-attach upload-small polling attach
 QUICK := quick quick-latency quick-connect quick-upload quick-afxdp quick-resting
+# What docs/PERFORMANCE.md is held to, and how often each server has its turn.
+FIGURES := figures-bulk figures-upload small-afxdp figures-latency connect-afxdp connect mixed idle
+ROUNDS ?= 7
 # Where the reports go.
 BENCH_OUT ?= target/bench
+# The files of a report that a subcommand writes besides what it prints.
+reports = --json $(BENCH_OUT)/$(1).json --markdown $(BENCH_OUT)/$(1).md --html $(BENCH_OUT)/$(1).html --hlog $(BENCH_OUT)/$(1).hlog
+# A subcommand with its reports: NAME, flags, and what the reports are called if not NAME. A report that is not sound is a failure.
+define measured
+	@mkdir -p $(BENCH_OUT)
+	target/release/sluice-bench $(1) $(2) $(call reports,$(or $(3),$(1)))
+	target/release/sluice-bench check $(BENCH_OUT)/$(or $(3),$(1)).json
+endef
 
 setup-bench: setup ## Install nginx, which the benchmarks compare with, its service off, and perf (Debian 12, root)
 	@PATH="$$PATH:/usr/sbin"; set --; \
@@ -75,38 +86,50 @@ setup-bench: setup ## Install nginx, which the benchmarks compare with, its serv
 	command -v perf >/dev/null || set -- "$$@" linux-perf; \
 	[ "$$#" -eq 0 ] || deploy/setup.sh $(RUST) "$$@"
 
-bench: build setup-bench ## Every scenario beside the kernel backend and nginx, some 25 minutes; reports in target/bench (needs root)
+bench: build setup-bench ## Every scenario, the loss grid and the bare transmitter in short, some 20 minutes; reports in target/bench (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT) $(SCENARIOS:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check $(BENCH_OUT)/bench.json
+	$(call measured,grid,--rtt 20 --seconds 4 --rounds 1,grid-short)
+	$(call measured,limit,--frame 1514 --rounds 1,limit-short)
 
 bench-quick: build ## Whether the harness works, 2 minutes: reports are checked, speed is not (needs root)
 	target/release/sluice-bench run --out $(BENCH_OUT)/quick $(QUICK:%=bench/scenarios/%.toml)
 	target/release/sluice-bench check --needs xdp,kernel $(BENCH_OUT)/quick/bench.json
 
+bench-figures: build setup-bench ## The rows that have a goal, ROUNDS=7 rounds, some 20 minutes; reports in target/bench/figures (needs root)
+	target/release/sluice-bench run --rounds $(ROUNDS) --out $(BENCH_OUT)/figures $(FIGURES:%=bench/scenarios/%.toml)
+	target/release/sluice-bench check $(BENCH_OUT)/figures/bench.json
+	$(call measured,limit,--frame 1514 --rounds $(ROUNDS),figures/limit)
+
 bench-limit: build ## Frames per second of a bare AF_XDP transmitter, and the copy lane beside it, 2 minutes (needs root)
-	target/release/sluice-bench limit
+	$(call measured,limit)
 
 bench-goodput: build ## Goodput of one flow, curl as the client (needs root)
-	target/release/sluice-bench goodput
+	$(call measured,goodput)
 
 bench-engine: build ## Cost of a segment in memory beside smoltcp, 1 to 10,000 connections
-	target/release/sluice-bench engine
+	$(call measured,engine)
 
 bench-scale: build ## What a second worker on a second core adds, in memory: whole turns, and the stack alone
 	cargo bench $(CARGO_FLAGS) -p sluiced --bench scale
-	target/release/sluice-bench engine --workers 2 --rounds 9 --connections 64,1000
+	$(call measured,engine,--workers 2 --rounds 9 --connections 64 --connections 1000,scale)
+
+bench-million: build ## A million idle connections: in memory, and beside requests over a veth pair, 3 minutes (needs root)
+	$(call measured,engine,--idle 1000000 --rounds 3,million)
+	target/release/sluice-bench run --out $(BENCH_OUT)/resting-million bench/scenarios/resting-million.toml
+	target/release/sluice-bench check $(BENCH_OUT)/resting-million/bench.json
 
 bench-grid: build ## Goodput over loss and round-trip time beside kernel CUBIC and BBR, 9 minutes per round (needs root)
-	target/release/sluice-bench grid
+	$(call measured,grid)
 
 bench-flood: build ## Goodput and new connections under a flood of SYNs (needs root)
-	target/release/sluice-bench flood
+	$(call measured,flood)
 
 bench-fairness: build ## Shares of a bottleneck beside kernel CUBIC, with Jain's index, 13 minutes (needs root)
-	target/release/sluice-bench fairness
+	$(call measured,fairness)
 
 bench-peers: build ## To and from Linux through 20 kinds of bad links, every controller, every byte compared (needs root)
-	target/release/sluice-bench peers
+	$(call measured,peers)
 
 # Seeds of the simulation: each is a scenario of its own, replayed with SEED=n.
 SEEDS ?= 100000
