@@ -53,7 +53,7 @@ test-veth: build ## On veth pairs: the daemon with curl, the link emulator, and 
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluice-bench --test link --test lab --test peers --test afxdp -- --ignored --test-threads=1 --nocapture 2>&1 | tee $(LOGS)/test-link.log
 	SLUICE_SKIPS=$(LOGS) cargo test $(CARGO_FLAGS) --release -p sluiced --test veth -- --ignored --test-threads=1 $(LOGGED)
 
-test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines (fetches packages)
+test-zerocopy: build ## Zero copy on virtio-net and igb, and copying without it, in emulated machines, two minutes (fetches packages)
 	@mkdir -p $(LOGS)
 	daemon/tests/guest/zerocopy.sh $(LOGGED)
 	@deploy/skips.sh $(LOGS)/$@.log
