@@ -7,6 +7,7 @@
 
 mod addresses;
 mod attach;
+mod binding;
 mod facts;
 mod interface;
 mod kernel;
@@ -30,6 +31,7 @@ use std::fmt;
 
 pub use addresses::served_addresses;
 pub use attach::{AttachChoice, attach_choice};
+pub use binding::why_bound;
 pub use facts::Facts;
 pub use interface::{no_mac, served_queues};
 pub use kernel::{OLDEST, Release, hears_tx_metadata};

@@ -17,7 +17,7 @@ use crate::syscalls::{Calls, Counter};
 pub const COUNTED: u32 = 0;
 
 /// Longest time in which calls are counted.
-pub const COUNTED_SECONDS: f64 = 0.5;
+pub const COUNTED_SECONDS: f64 = 0.3;
 
 /// What precedes the name of a kind.
 const KIND: &str = "syscalls: ";

@@ -33,8 +33,8 @@ pub const LATE: Measure = Measure::plain(known::LATE, "%").detail();
 pub const STOLEN: Measure = Measure::plain(known::STOLEN, "%").detail();
 /// Of both CPUs, by heat.
 pub const THROTTLED: Measure = Measure::plain(known::THROTTLED, "").detail();
-/// At the client's link.
-pub const PACKETS: Measure = Measure::plain("packets", "1/s").detail();
+/// At the client's link, both directions; a super-packet is one.
+pub const PACKETS: Measure = Measure::plain("packets", "1/s");
 /// Requests.
 pub const FAILED: Measure = Measure::plain(known::FAILED, "").detail();
 /// Frames.

@@ -1,4 +1,7 @@
 //! A row in the making: its servers take turns, and one that fails has no numbers in it.
+//!
+//! A B C, then C B A: whoever is always first, or always behind the same other one, has an advantage or a disadvantage that
+//! no number of rounds takes away. So in every second round each comes before those that it came after.
 
 use super::beds::Beds;
 use super::counting;
@@ -54,7 +57,11 @@ impl<'a> Turns<'a> {
     ) -> Result<(), Error> {
         let rounds = self.scenario.rounds;
         for round in 1..=rounds {
-            for entry in self.entries.iter_mut().filter(|one| one.failure.is_none()) {
+            for at in order(round, self.entries.len()) {
+                let entry = &mut self.entries[at];
+                if entry.failure.is_some() {
+                    continue;
+                }
                 let done = match rate {
                     Ok(rate) => beds.with(self.case, |bed| {
                         bed.run(entry.server, self.case, *rate, round)
@@ -153,6 +160,15 @@ impl Entry {
     }
 }
 
+/// Whose turn it is in a round: in even rounds the other way round.
+fn order(round: u32, servers: usize) -> Vec<usize> {
+    let forth = 0..servers;
+    match round.is_multiple_of(2) {
+        true => forth.rev().collect(),
+        false => forth.collect(),
+    }
+}
+
 /// A server without numbers.
 pub fn not_run(row: &str, server: Contestant, why: String) -> NotRun {
     NotRun {
@@ -180,6 +196,16 @@ mod tests {
             work: (0, 0),
             doubts: Vec::new(),
         }
+    }
+
+    #[test]
+    fn every_second_round_goes_the_other_way() {
+        let orders = [1, 2, 3].map(|round| order(round, 3));
+        assert_eq!(orders, [[0, 1, 2], [2, 1, 0], [0, 1, 2]]);
+        // In two rounds nobody comes earlier than another on the whole.
+        let [one, two] = [1, 2].map(|round| order(round, 5));
+        let place = |order: &[usize], who| order.iter().position(|one| *one == who).unwrap();
+        assert!((0..5).all(|who| place(&one, who) + place(&two, who) == 4));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement::{self, Plan};
 use crate::preflight::{
     Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
-    no_mac, reserve, served_addresses, served_queues,
+    no_mac, reserve, served_addresses, served_queues, why_bound,
 };
 use crate::upload_troubles::UploadTroubles;
 use crate::worker::{Worker, WorkerReport, handoff_ring};
@@ -137,6 +137,16 @@ pub(super) fn start(
             choice.why
         ));
     }
+    if config.xdp.bind == config::Bind::Auto {
+        // They are bound alike, as one driver with one MTU binds them.
+        let zero_copy = bound.iter().all(|bound| bound.zero_copy);
+        super::log(&format!(
+            "bind = \"auto\" took {} on {}: {}",
+            bind_modes(&bound),
+            link.name,
+            why_bound(link, builder.is_native, zero_copy)
+        ));
+    }
     if let Some(why) = why_lane(config, link, &bound) {
         super::log(&format!(
             "tx_lane = \"auto\" took {lanes} on {}: {why}",
@@ -187,7 +197,7 @@ fn describe(
         link.driver(),
         link.mtu,
         attached.mode.name(),
-        distinct(bound, |b| if b.zero_copy { "zero-copy" } else { "copy" }),
+        bind_modes(bound),
         lanes,
         distinct(bound, |b| if b.tx_checksum {
             "offload"
@@ -199,6 +209,10 @@ fn describe(
         distinct(bound, |b| if b.huge_pages { "huge" } else { "4k" }),
         endpoints.join(" ")
     )
+}
+
+fn bind_modes(bound: &[Bound]) -> String {
+    distinct(bound, |b| if b.zero_copy { "zero-copy" } else { "copy" })
 }
 
 /// Why the queues have the lane that they have, if the configuration left the choice.
@@ -507,13 +521,9 @@ mod tests {
 
     #[test]
     fn queues_that_are_bound_differently_are_both_described() {
-        let mode = |b: &Bound| if b.zero_copy { "zero-copy" } else { "copy" };
         let copy = bound(false, WANTED);
-        assert_eq!(distinct(&[copy, copy], mode), "copy");
-        assert_eq!(
-            distinct(&[bound(true, WANTED), copy], mode),
-            "copy,zero-copy"
-        );
+        assert_eq!(bind_modes(&[copy, copy]), "copy");
+        assert_eq!(bind_modes(&[bound(true, WANTED), copy]), "copy,zero-copy");
     }
 
     #[test]
