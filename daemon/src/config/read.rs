@@ -361,9 +361,8 @@ fn direct_above(value: &Value<'_>) -> Read<Option<u64>> {
         Some(text) if text.starts_with(|first: char| first.is_ascii_digit()) => {
             size(value, DIRECT_ABOVE).map(Some)
         }
-        Some(_) => Err(Rejection::new(format!(
-            "{} is not allowed (allowed: {HELP})",
-            describe(value)
+        Some(text) => Err(Rejection::new(format!(
+            "{text:?} is not allowed (allowed: {HELP})"
         ))),
         None => Err(expected(HELP, value)),
     }

@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 
 use crate::bed::{Bed, Setup, get, wait_for_helpers};
-use crate::client::Client;
 use crate::site::{KIB, MIB, Site};
 
 const BLOCK: usize = 64 * KIB;
