@@ -154,6 +154,8 @@ pub struct Disk {
     /// Helper threads per worker for reads that would block (1 to 64); fewer where many workers share those of the
     /// process ([`limits`](crate::limits)).
     pub threads: u32,
+    /// Files of so many bytes and more are read with O_DIRECT, past the page cache (64 KiB to 1 PiB); `None` is off.
+    pub direct_above: Option<u64>,
 }
 
 /// `[upload]`.
@@ -381,7 +383,10 @@ impl Default for Tcp {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { threads: 4 }
+        Self {
+            threads: 4,
+            direct_above: None,
+        }
     }
 }
 

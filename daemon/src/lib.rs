@@ -34,5 +34,5 @@ pub mod report;
 pub mod services;
 pub mod supervisor;
 mod sync;
-pub mod upload_troubles;
+pub mod troubles;
 pub mod worker;

@@ -16,7 +16,7 @@ pub use counters::Counters;
 use crate::clock::WallClock;
 use crate::exchange::{INPUT_BYTES, Input, ResponseQueue, Upload};
 use crate::histograms::WorkerHistograms;
-use crate::upload_troubles::UploadTroubles;
+use crate::troubles::Troubles;
 use block_shares::{BlockShares, Place};
 use core::time::Duration;
 use descriptions::Descriptions;
@@ -163,7 +163,7 @@ pub struct Services {
     upload_loans: usize,
     /// Uploads that could use a block which others hold.
     uploads_refused: usize,
-    troubles: Option<UploadTroubles>,
+    troubles: Option<Troubles>,
     freed: bool,
 }
 
@@ -222,9 +222,9 @@ impl Services {
         }
     }
 
-    /// Has the log hear of uploads that fail because of this machine.
+    /// Has the log hear of trouble with this machine.
     #[must_use]
-    pub fn with_upload_troubles(mut self, troubles: UploadTroubles) -> Services {
+    pub fn with_troubles(mut self, troubles: Troubles) -> Services {
         self.troubles = Some(troubles);
         self
     }
@@ -235,6 +235,11 @@ impl Services {
     pub fn poll(&mut self, unix_seconds: i64) -> bool {
         self.wall.set(unix_seconds);
         let read = self.disk.poll();
+        if self.disk.take_refused_direct()
+            && let Some(troubles) = &self.troubles
+        {
+            troubles.note_not_direct();
+        }
         core::mem::take(&mut self.freed) | read
     }
 

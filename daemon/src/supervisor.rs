@@ -23,7 +23,7 @@ use crate::limits::{ActiveBackend, Limits};
 use crate::placement::PlacementError;
 use crate::preflight::{self, Decision, Preflight, Problem};
 use crate::services::{ServicesConfig, UploadConfig};
-use crate::upload_troubles::{TroubleBook, UploadTroubles, upload_troubles};
+use crate::troubles::{TroubleBook, Troubles, troubles};
 use rustix::process::geteuid;
 use sluice_disk::UploadLimits;
 use sluice_http::{RequestLimits, UploadRules};
@@ -100,7 +100,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
             "raise the limit of open files (ulimit -n)",
         )
     })?;
-    let (troubles, mut book) = upload_troubles(geteuid().as_raw());
+    let (troubles, mut book) = troubles(geteuid().as_raw());
     let mut service = start(config, &troubles)?;
     log(&format!("ready: {}", service.describe()));
     let end = watch(&mut *service, &signals, &mut book);
@@ -172,7 +172,7 @@ fn drain(service: &mut dyn Service, signals: &Signals, patience: Duration) {
 }
 
 /// Chooses the backend and starts it. `backend = "auto"` falls back to kernel sockets with one warning.
-fn start(config: &Config, troubles: &UploadTroubles) -> Result<Box<dyn Service>, Failure> {
+fn start(config: &Config, troubles: &Troubles) -> Result<Box<dyn Service>, Failure> {
     let (facts, preflight) = preflight::run(config);
     let backend = match preflight.decide() {
         Decision::Refuse(problems) => return Err(Failure { problems }),

@@ -126,6 +126,7 @@ fn connections_in_the_steady_state_do_not_allocate() {
         threads: 1,
         files: 16,
         queue_depth: 16,
+        direct_above: None,
         uploads: limits,
     };
     let disk = Disk::anonymous(8 * BLOCK_BYTES, &disk_config).expect("disk");

@@ -16,6 +16,7 @@
 //! | `endings` | FIN, RST, files that change, time-outs, ten thousand connections |
 //! | `hoarding` | a full table of connections, and who makes room |
 //! | `cold` | ten thousand readers of what is not in memory |
+//! | `direct` | large files, read past the page cache |
 //! | `draining` | the last words of a worker, and its deadline |
 //! | `strangers` | segments of unknown flows, ARP, NDP, echo, noise |
 //! | `super_segments` | the TSO lane |
@@ -38,6 +39,8 @@ mod chance;
 mod client;
 #[path = "worker/cold.rs"]
 mod cold;
+#[path = "worker/direct.rs"]
+mod direct;
 #[path = "worker/draining.rs"]
 mod draining;
 #[path = "worker/endings.rs"]

@@ -75,6 +75,7 @@ impl Seat {
             threads: 1,
             files: 64,
             queue_depth: 64,
+            direct_above: None,
             uploads: UploadLimits::NONE,
         };
         let disk = Disk::new(blocks, &disk).expect("a helper thread");

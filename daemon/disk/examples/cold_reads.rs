@@ -119,6 +119,7 @@ fn by_threads(path: &Path, threads: usize, depth: usize, run: &mut Run<'_>) {
         threads,
         files: 4,
         queue_depth: 1024,
+        direct_above: None,
         uploads: sluice_disk::UploadLimits::NONE,
     };
     let mut disk = Disk::anonymous(2 * depth * BLOCK_BYTES, &config).expect("a disk");

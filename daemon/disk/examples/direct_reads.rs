@@ -1,11 +1,14 @@
 //! O_DIRECT into the blocks beside reads through the page cache, in turns: what `docs/decisions/010` quotes.
 //!
-//! `direct_reads FILE [ROUNDS] [READS] [PATTERN]`: FILE, whose size must be a multiple of 64 KiB, is read cold at random (READS blocks, 128 at
-//! a time), cold from begin to end, and from begin to end when all of it is in the page cache (64 blocks at a time each).
-//! `disk` is [`Disk`] as the daemon uses it. The other ways have helper threads of the same kind and compare the file's
-//! times after every read, too; `buffered` says how well these stand for the disk's. `uncached` is RWF_DONTCACHE (Linux
-//! 6.14): through the page cache, but nothing that was not there before stays. Printed: medians over the rounds, least and
-//! most of the rate, processor time of the loop and of the whole process, how much of the file was in the page cache after.
+//! `direct_reads FILE [ROUNDS] [READS] [PATTERN] [WAY]`: FILE, whose size must be a multiple of 64 KiB, is read cold at
+//! random (READS blocks, 128 at a time), cold from begin to end, and from begin to end when all of it is in the page cache
+//! (64 blocks at a time each). PATTERN and WAY choose those that begin so. `disk` is [`Disk`] as the daemon uses it,
+//! `disk, direct` the same with `direct_above`, by 4 or 16 threads; where blocks follow one another they are told how far
+//! the caller will go, as a connection tells them. The other ways have helper threads of the same kind and compare the
+//! file's times after every read, too; `buffered` says how well these stand for the disk's. `uncached` is RWF_DONTCACHE
+//! (Linux 6.14): through the page cache, but nothing that was not there before stays. Printed: medians over the rounds,
+//! least and most of the rate, processor time of the loop and of the whole process, how much of the file was in the page
+//! cache after.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -20,7 +23,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-use sluice_disk::{BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks};
+use sluice_disk::{
+    Along, BLOCK_BYTES, Disk, DiskConfig, Fetch, FileHandle, Opening, Root, Symlinks,
+};
 
 use support::{Clocks, Pool, Work, make_cold, shuffled, spread};
 
@@ -42,16 +47,36 @@ enum Pattern {
 
 #[derive(Clone, Copy)]
 enum Way {
-    /// The daemon's: four threads.
-    Disk,
+    /// The daemon's: so many threads, with O_DIRECT or not.
+    Disk { threads: usize, is_direct: bool },
     /// Four threads, RWF_NOWAIT on the loop's first.
     Cached(ReadWriteFlags),
     /// O_DIRECT, so many blocks in one read.
     Direct { threads: usize, run: usize },
 }
 
-const WAYS: [(&str, Way); 7] = [
-    ("disk", Way::Disk),
+const WAYS: [(&str, Way); 9] = [
+    (
+        "disk",
+        Way::Disk {
+            threads: 4,
+            is_direct: false,
+        },
+    ),
+    (
+        "disk, direct",
+        Way::Disk {
+            threads: 4,
+            is_direct: true,
+        },
+    ),
+    (
+        "disk, direct, 16",
+        Way::Disk {
+            threads: 16,
+            is_direct: true,
+        },
+    ),
     ("buffered", Way::Cached(ReadWriteFlags::empty())),
     ("uncached", Way::Cached(DONTCACHE)),
     ("direct, 4 threads", Way::Direct { threads: 4, run: 1 }),
@@ -87,7 +112,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments
         .next()
-        .expect("direct_reads FILE [ROUNDS] [READS] [PATTERN]");
+        .expect("direct_reads FILE [ROUNDS] [READS] [PATTERN] [WAY]");
     let mut number = |default| {
         arguments
             .next()
@@ -96,6 +121,11 @@ fn main() {
     let rounds: usize = number(5);
     let reads: usize = number(8000);
     let only = arguments.next().unwrap_or_default();
+    let name = arguments.next().unwrap_or_default();
+    let ways: Vec<(&str, Way)> = WAYS
+        .into_iter()
+        .filter(|(way, _)| way.starts_with(&name))
+        .collect();
     let path = Path::new(&path);
     let size = std::fs::metadata(path).expect("the file").len();
     assert!(size.is_multiple_of(BLOCK_BYTES as u64), "whole blocks");
@@ -110,12 +140,12 @@ fn main() {
         };
         println!("{pattern:?}, {} of {blocks} blocks", order.len());
         let mut memory = huge_blocks(depth);
-        let mut found: Vec<Vec<Figures>> = WAYS.iter().map(|_| Vec::new()).collect();
+        let mut found: Vec<Vec<Figures>> = ways.iter().map(|_| Vec::new()).collect();
         for round in 0..rounds {
             // Every round begins with another one: what a way leaves behind is not always the next one's.
-            for turn in 0..WAYS.len() {
-                let at = (round + turn) % WAYS.len();
-                let way = WAYS[at].1;
+            for turn in 0..ways.len() {
+                let at = (round + turn) % ways.len();
+                let way = ways[at].1;
                 if matches!(pattern, Pattern::RandomCold)
                     && matches!(way, Way::Direct { run, .. } if run > 1)
                 {
@@ -130,7 +160,7 @@ fn main() {
                 found[at].push(measure(path, way, &order, &mut memory));
             }
         }
-        print(&found);
+        print(&ways, &found);
     }
 }
 
@@ -139,9 +169,9 @@ fn warm_up(path: &Path) {
     std::io::copy(&mut file, &mut std::io::sink()).expect("read");
 }
 
-fn print(found: &[Vec<Figures>]) {
+fn print(ways: &[(&str, Way)], found: &[Vec<Figures>]) {
     println!("way                  MiB/s (least-most)   loop s/GiB  all s/GiB  p99 us  cached MiB");
-    for ((name, _), found) in WAYS.iter().zip(found) {
+    for ((name, _), found) in ways.iter().zip(found) {
         if found.is_empty() {
             continue;
         }
@@ -160,7 +190,9 @@ fn print(found: &[Vec<Figures>]) {
 fn measure(path: &Path, way: Way, order: &[u64], blocks: &mut Vec<Block>) -> Figures {
     let mut waits = Vec::with_capacity(order.len());
     let began = match way {
-        Way::Disk => by_disk(path, order, blocks.len(), &mut waits),
+        Way::Disk { threads, is_direct } => {
+            by_disk(path, threads, is_direct, order, blocks.len(), &mut waits)
+        }
         Way::Cached(flags) => by_pool(path, 4, 1, Some(flags), order, blocks, &mut waits),
         Way::Direct { threads, run } => {
             by_pool(path, threads, run, None, order, blocks, &mut waits)
@@ -178,11 +210,19 @@ fn measure(path: &Path, way: Way, order: &[u64], blocks: &mut Vec<Block>) -> Fig
     }
 }
 
-fn by_disk(path: &Path, order: &[u64], depth: usize, waits: &mut Vec<Duration>) -> Clocks {
+fn by_disk(
+    path: &Path,
+    threads: usize,
+    is_direct: bool,
+    order: &[u64],
+    depth: usize,
+    waits: &mut Vec<Duration>,
+) -> Clocks {
     let config = DiskConfig {
-        threads: 4,
+        threads,
         files: 4,
         queue_depth: 1024,
+        direct_above: is_direct.then_some(1),
         uploads: sluice_disk::UploadLimits::NONE,
     };
     let mut disk = Disk::anonymous(2 * depth * BLOCK_BYTES, &config).expect("a disk");
@@ -199,18 +239,42 @@ fn by_disk(path: &Path, order: &[u64], depth: usize, waits: &mut Vec<Duration>) 
             }
         }
     };
+    let is_in_order = order.windows(2).all(|two| two[0] < two[1]);
+    let along = |block: u64| match is_in_order {
+        true => Along {
+            wanted_until: block + depth as u64,
+            ahead_until: block + depth as u64,
+        },
+        false => Along::NOTHING,
+    };
     let began = Clocks::now();
     let mut waiting: VecDeque<(u64, Instant)> = VecDeque::new();
     let mut rest = order.iter();
     loop {
         for _ in 0..waiting.len() {
             let (block, since) = waiting.pop_front().expect("counted");
-            ask(&mut disk, &file, block, since, &mut waiting, waits);
+            ask(
+                &mut disk,
+                &file,
+                block,
+                along(block),
+                since,
+                &mut waiting,
+                waits,
+            );
         }
         while waiting.len() < depth
             && let Some(&block) = rest.next()
         {
-            ask(&mut disk, &file, block, Instant::now(), &mut waiting, waits);
+            ask(
+                &mut disk,
+                &file,
+                block,
+                along(block),
+                Instant::now(),
+                &mut waiting,
+                waits,
+            );
         }
         if waiting.is_empty() {
             break;
@@ -227,11 +291,12 @@ fn ask(
     disk: &mut Disk,
     file: &FileHandle,
     block: u64,
+    along: Along,
     since: Instant,
     waiting: &mut VecDeque<(u64, Instant)>,
     waits: &mut Vec<Duration>,
 ) {
-    match disk.fetch(file, block) {
+    match disk.fetch_along(file, block, along) {
         Fetch::Ready(found) => {
             waits.push(since.elapsed());
             disk.release(found);

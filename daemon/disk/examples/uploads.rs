@@ -30,6 +30,7 @@ fn main() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits {
             uploads: 64,
             threads: 4,

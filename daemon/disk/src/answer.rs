@@ -39,7 +39,10 @@ pub enum Prefetch {
     /// It was in memory: a fetch will find it, as long as its memory is not needed for others.
     Here,
     /// A helper thread reads it.
-    Coming,
+    Coming {
+        /// The number of the first block behind it that is not read with it.
+        until: u64,
+    },
     /// Nothing was begun: others have the blocks or the helper threads, enough was read in this turn, or the fetch will
     /// fail.
     Refused,

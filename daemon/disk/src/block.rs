@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// The size of a block: 64 KiB. A multiple of the page size, and what one super-segment carries at most.
 pub const BLOCK_BYTES: usize = 65536;
@@ -67,6 +67,23 @@ impl BlockMemory {
             lent_now: 0,
             mapped_bytes: Some(bytes),
         })
+    }
+
+    /// Asks for huge pages, where the kernel gives them: the disk writes into a block by one piece then, and not by a piece for
+    /// each page.
+    pub(crate) fn ask_for_huge_pages(&self) {
+        let Some(bytes) = self.mapped_bytes else {
+            return;
+        };
+        // SAFETY: the range is exactly what `anonymous` mapped, and the advice changes the size of its pages but not what is in
+        // them. Refused, it stays as it is.
+        let _ = unsafe { madvise(self.base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+    }
+
+    /// The largest power of two, up to the size of a block, at whose multiples all blocks begin.
+    pub(crate) fn alignment(&self) -> usize {
+        let address = self.base.as_ptr() as usize | BLOCK_BYTES;
+        1 << address.trailing_zeros()
     }
 
     /// How many blocks there are.

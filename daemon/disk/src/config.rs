@@ -14,6 +14,9 @@ pub struct DiskConfig {
     pub files: usize,
     /// Reads in flight on helper threads, at least 1, and as many opens. An open costs a name buffer of 4 KiB.
     pub queue_depth: usize,
+    /// Files of so many bytes and more are read with O_DIRECT, past the page cache: up to eight blocks by one read of a helper
+    /// thread. `None` for none. It costs 200 bytes for each of `queue_depth`.
+    pub direct_above: Option<u64>,
     /// How much of uploads, [`UploadLimits::NONE`] for a disk that only serves.
     pub uploads: UploadLimits,
 }

@@ -1,8 +1,9 @@
 //! The disk of one worker, from its parts.
 //!
-//! Here are its life, its turns and what holds for a file or a block once it is there. How they get there is in `opens`
-//! and `reads`; the other way is in `uploads`.
+//! Here are its life, its turns and what holds for a file or a block once it is there. How they get there is in `opens`,
+//! `reads` and `directs`; the other way is in `uploads`.
 
+mod directs;
 mod opens;
 mod reads;
 mod uploads;
@@ -15,6 +16,7 @@ use crate::block::{BLOCK_BYTES, BlockMemory};
 use crate::budget::TurnBudget;
 use crate::cache::BlockCache;
 use crate::config::DiskConfig;
+use crate::direct::DirectReads;
 use crate::file::{FileMeta, FileTable};
 use crate::group::GROUP_BLOCKS;
 use crate::handle::{BlockRef, FileHandle};
@@ -53,6 +55,7 @@ pub struct Disk {
     name: Name,
     counters: DiskCounters,
     budget: TurnBudget,
+    direct: DirectReads,
     uploads: UploadTable,
     /// Loans that nobody needs any more.
     returned: Vec<Box<dyn Loan>>,
@@ -78,12 +81,17 @@ impl Disk {
     /// # Errors
     /// As [`Disk::new`], and those of mmap(2).
     pub fn anonymous(bytes: usize, config: &DiskConfig) -> io::Result<Disk> {
-        Disk::over(BlockMemory::anonymous(bytes)?, config)
+        let memory = BlockMemory::anonymous(bytes)?;
+        if config.direct_above.is_some() {
+            memory.ask_for_huge_pages();
+        }
+        Disk::over(memory, config)
     }
 
     fn over(memory: BlockMemory, config: &DiskConfig) -> io::Result<Disk> {
         let sizes = config.table_sizes()?;
         let blocks = memory.blocks();
+        let direct = DirectReads::new(config.direct_above, config.queue_depth, memory.alignment());
         Ok(Disk {
             helpers: Helpers::start(config.threads, config.queue_depth, &config.uploads)?,
             cache: BlockCache::new(blocks),
@@ -94,6 +102,7 @@ impl Disk {
             name: Name::new(),
             counters: DiskCounters::default(),
             budget: TurnBudget::new(),
+            direct,
             uploads: UploadTable::new(sizes.uploads, &config.uploads, blocks),
             returned: Vec::with_capacity(config.uploads.loans),
             refusals: Refusals::default(),
@@ -215,6 +224,7 @@ impl Disk {
                 }
             }
             Outcome::Read { job, result } => self.settle_read(job, result),
+            Outcome::Direct { job, result } => self.settle_direct(job, result),
             Outcome::Upload { job, result } => self.settle_upload(job, result),
         }
     }

@@ -127,6 +127,17 @@ fn seconds_and_ns(time: &StatxTimestamp) -> (i64, u32) {
     (time.tv_sec, time.tv_nsec)
 }
 
+/// How the blocks of a file are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// Through the page cache.
+    Cached,
+    /// Past it: the descriptor has O_DIRECT.
+    Direct,
+    /// Through the page cache, although it was to go past it.
+    Refused,
+}
+
 struct Entry {
     id: FileId,
     meta: FileMeta,
@@ -139,6 +150,7 @@ struct Entry {
     shared: bool,
     /// See [`Opened::settled`].
     settled: bool,
+    way: Way,
     /// Whether the file system takes RWF_NOWAIT.
     nowait: bool,
     /// Whether the last read without waiting found all it asked for.
@@ -194,6 +206,7 @@ impl FileTable {
             loads: 0,
             shared: false,
             settled: false,
+            way: Way::Cached,
             nowait: true,
             warm: false,
             broken: None,
@@ -243,6 +256,7 @@ impl FileTable {
             loads: 0,
             shared: true,
             settled,
+            way: Way::Cached,
             nowait: true,
             warm: false,
             broken: None,
@@ -367,6 +381,16 @@ impl FileTable {
     /// The descriptor, open while there is a handle.
     pub(crate) fn fd(&self, slot: u32) -> Option<BorrowedFd<'_>> {
         self.entry(slot).fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// How it is read.
+    pub(crate) fn way(&self, slot: u32) -> Way {
+        self.entry(slot).way
+    }
+
+    /// Has it read so from now on.
+    pub(crate) fn set_way(&mut self, slot: u32, way: Way) {
+        self.entry_mut(slot).way = way;
     }
 
     /// Whether the file system takes RWF_NOWAIT, as far as known.

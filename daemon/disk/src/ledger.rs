@@ -54,6 +54,9 @@ pub struct DiskCounters {
     pub reads_inline: u64,
     /// Blocks, or the rest of them, handed to a helper thread.
     pub reads_helper: u64,
+    /// Reads handed to a helper thread that go past the page cache, each of up to eight blocks. Their blocks count in
+    /// `reads_helper` too.
+    pub reads_direct: u64,
     /// Reads tried on the caller's thread, a preadv2(2) each, those that found nothing included.
     pub read_calls: u64,
     /// Looks on the caller's thread at a file that is read, a statx(2) each: whether it is the version that was opened.
@@ -62,6 +65,8 @@ pub struct DiskCounters {
     pub bytes_inline: u64,
     /// Bytes read by helper threads.
     pub bytes_helper: u64,
+    /// Of them those that went past the page cache.
+    pub bytes_direct: u64,
     /// Fetches answered by a block that was there: in use, cached, or read ahead or along with another.
     pub hits: u64,
     /// Blocks with content that were taken for other content.
@@ -76,6 +81,9 @@ pub struct DiskCounters {
     pub read_errors: u64,
     /// Files found to be another version than the one opened, shrunk ones included.
     pub files_changed: u64,
+    /// Files that are large enough for direct reads and read through the page cache, because their file system or the place of
+    /// the blocks in memory does not allow it. A version of a file counts once while it is remembered.
+    pub direct_refused: u64,
     /// Uploads begun.
     pub uploads_begun: u64,
     /// Uploads that have their name and are durable.

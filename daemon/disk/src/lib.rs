@@ -14,7 +14,7 @@
 //!
 //! Way of a block: `recent` (opened in this turn already?) -> `root` (openat2) -> `file` (one entry per version) ->
 //! `cache` (which block, whom to evict) -> `block` (whose memory is it now: all unsafe code but one line is there) ->
-//! `group` (which blocks one read fills) -> `reader` (helper threads, which also close, see `closer`) -> `disk` (puts
+//! `group` (which blocks one read fills; `direct` where that goes past the page cache) -> `reader` (helper threads, which also close, see `closer`) -> `disk` (puts
 //! them together). Way of an upload: `upload` (the words, the table, the scratch file) -> `writer` (helper threads of
 //! its own). Nothing allocates after [`Disk::new`].
 //!
@@ -30,6 +30,7 @@ mod budget;
 mod cache;
 mod closer;
 mod config;
+mod direct;
 mod disk;
 mod file;
 mod group;

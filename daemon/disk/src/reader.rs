@@ -23,6 +23,7 @@ use crate::answer::ReadError;
 use crate::block::LoadBuffer;
 use crate::cache::Urgency;
 use crate::closer::Closer;
+use crate::direct::DirectJob;
 use crate::file::FileMeta;
 use crate::root::{Freshness, OpenError, Opened, Root, stat};
 use crate::ticket::Name;
@@ -52,6 +53,7 @@ pub(crate) struct ReadJob {
 pub(crate) enum Job {
     Open { ticket: u32, root: Root, name: Name },
     Read(ReadJob),
+    Direct(DirectJob),
 }
 
 /// Work done.
@@ -64,6 +66,11 @@ pub(crate) enum Outcome {
     Read {
         job: ReadJob,
         /// The file as it was after the last byte had been read.
+        result: Result<FileMeta, ReadError>,
+    },
+    Direct {
+        job: DirectJob,
+        /// As of a read.
         result: Result<FileMeta, ReadError>,
     },
     Upload {
@@ -122,6 +129,10 @@ impl Job {
             Job::Read(mut job) => {
                 let result = job.run();
                 Outcome::Read { job, result }
+            }
+            Job::Direct(mut job) => {
+                let result = job.run();
+                Outcome::Direct { job, result }
             }
         }
     }
@@ -285,6 +296,12 @@ impl Helpers {
         self.submit(Job::Read(job));
     }
 
+    /// The same past the page cache.
+    pub(crate) fn read_direct(&mut self, job: DirectJob) {
+        self.reads_in_flight += 1;
+        self.submit(Job::Direct(job));
+    }
+
     /// Hands an open over. The tickets bound how many there are.
     pub(crate) fn open(&mut self, ticket: u32, root: Root, name: Name) {
         self.opens_in_flight += 1;
@@ -356,13 +373,16 @@ impl Helpers {
         while let Some(outcome) = self.shared.outcomes.pop() {
             match outcome {
                 Outcome::Read { job, .. } => take_back(job.buffer),
+                Outcome::Direct { mut job, .. } => job.read.take_buffers().for_each(&mut take_back),
                 Outcome::Upload { job, .. } => job.take_apart(&mut take_back),
                 Outcome::Opened { .. } => {}
             }
         }
         while let Some(job) = self.shared.jobs.pop() {
-            if let Job::Read(job) = job {
-                take_back(job.buffer);
+            match job {
+                Job::Read(job) => take_back(job.buffer),
+                Job::Direct(mut job) => job.read.take_buffers().for_each(&mut take_back),
+                Job::Open { .. } => {}
             }
         }
         while let Some(job) = self.shared.uploads.pop() {
@@ -395,7 +415,7 @@ impl Helpers {
         let outcome = self.shared.outcomes.pop()?;
         self.signals_due += 1;
         match outcome {
-            Outcome::Read { .. } => self.reads_in_flight -= 1,
+            Outcome::Read { .. } | Outcome::Direct { .. } => self.reads_in_flight -= 1,
             Outcome::Opened { .. } => self.opens_in_flight -= 1,
             Outcome::Upload { .. } => self.upload_jobs_in_flight -= 1,
         }

@@ -48,13 +48,13 @@ fn serve(disk: &mut Disk, root: &Root, name: &[u8]) -> u64 {
     let file = open(disk, root, name);
     let mut sum = 0;
     for number in 0..disk.meta(&file).blocks() {
-        disk.prefetch(&file, number + 1);
+        let along = Along {
+            wanted_until: number + 2,
+            ahead_until: number + 4,
+        };
+        disk.prefetch_along(&file, number + 1, along);
         let block = loop {
             disk.poll();
-            let along = Along {
-                wanted_until: number + 2,
-                ahead_until: number + 4,
-            };
             match disk.fetch_along(&file, number, along) {
                 Fetch::Ready(block) => break block,
                 Fetch::Pending | Fetch::NextTurn | Fetch::NoBlock => {}
@@ -111,12 +111,20 @@ fn make_cold(path: &std::path::Path) {
 
 #[test]
 fn serving_and_taking_uploads_allocate_nothing() {
+    // One after the other: every allocation of the process is counted.
+    for direct_above in [None, Some(1)] {
+        allocate_nothing(direct_above);
+    }
+}
+
+fn allocate_nothing(direct_above: Option<u64>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let root = Root::open(dir.path(), Symlinks::Never).expect("the root opens");
     let config = DiskConfig {
         threads: 2,
         files: 2,
         queue_depth: 8,
+        direct_above,
         uploads: UploadLimits {
             uploads: 2,
             threads: 1,

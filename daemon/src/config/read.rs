@@ -46,6 +46,9 @@ const RTO_MIN: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::
 const SYN_RATE: RangeInclusive<u64> = 100..=10_000_000;
 const SYN_RATE_PER_SOURCE: RangeInclusive<u64> = 10..=10_000_000;
 
+/// One file block, of which a read past the page cache is made, to more than any file system of today holds.
+const DIRECT_ABOVE: RangeInclusive<u64> = (64 << 10)..=(1 << 50);
+
 /// Up to what `off_t` can say.
 const FILE_BYTES: RangeInclusive<u64> = 1..=i64::MAX.unsigned_abs();
 
@@ -340,8 +343,29 @@ fn disk(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Disk {
     section.set(&mut disk.threads, "threads", diagnostics, |value| {
         integer(value, 1..=64)
     });
+    section.set(
+        &mut disk.direct_above,
+        "direct_above",
+        diagnostics,
+        direct_above,
+    );
     section.finish(diagnostics);
     disk
+}
+
+/// From which size on files are read past the page cache.
+fn direct_above(value: &Value<'_>) -> Read<Option<u64>> {
+    const HELP: &str = "\"off\" or a size such as \"1GiB\"";
+    match value.get_ref().as_str() {
+        Some("off") => Ok(None),
+        Some(text) if text.starts_with(|first: char| first.is_ascii_digit()) => {
+            size(value, DIRECT_ABOVE).map(Some)
+        }
+        Some(text) => Err(Rejection::new(format!(
+            "{text:?} is not allowed (allowed: {HELP})"
+        ))),
+        None => Err(expected(HELP, value)),
+    }
 }
 
 fn upload(mut section: Section<'_>, diagnostics: &mut Diagnostics<'_>) -> Upload {

@@ -81,7 +81,10 @@ fn everything() -> Config {
             keepalive: Some(Duration::from_secs(7200)),
             user_timeout: Some(Duration::from_secs(90)),
         },
-        disk: Disk { threads: 8 },
+        disk: Disk {
+            threads: 8,
+            direct_above: Some(3 << 30),
+        },
         upload: Upload {
             enabled: true,
             max_size: 5 << 30,
@@ -476,6 +479,20 @@ mod mistakes {
         a_negative_number_is_out_of_range:
             "[disk]\nthreads = -1\n"
             => "f.toml:2:11: disk.threads: -1 is out of range (allowed: 1 to 64)";
+        what_is_neither_off_nor_a_size_names_both:
+            "[disk]\ndirect_above = \"on\"\n"
+            => "f.toml:2:16: disk.direct_above: \"on\" is not allowed (allowed: \"off\" or a size such as \"1GiB\")";
+        a_bare_size_of_direct_reads_names_both:
+            "[disk]\ndirect_above = 1073741824\n"
+            => "f.toml:2:16: disk.direct_above: expected \"off\" or a size such as \"1GiB\", \
+                found the integer 1073741824";
+        a_size_of_direct_reads_is_at_least_a_block:
+            "[disk]\ndirect_above = \"4KiB\"\n"
+            => "f.toml:2:16: disk.direct_above: \"4KiB\" is out of range (allowed: 64KiB to 1024TiB)";
+        a_size_of_direct_reads_has_a_binary_unit:
+            "[disk]\ndirect_above = \"1GB\"\n"
+            => "f.toml:2:16: disk.direct_above: \"1GB\": unit \"GB\" is ambiguous, did you mean \"GiB\"? \
+                (allowed: a number and one of B, KiB, MiB, GiB, TiB, such as \"64MiB\")";
         a_port_stands_once:
             "[[listen]]\nport = 80\n[[listen]]\nport = 80\n"
             => "f.toml:4:8: listen.port: 80 is served already";

@@ -42,6 +42,11 @@ pub(super) fn to_toml(config: &Config) -> String {
     );
     file.table("[disk]");
     file.set("threads", config.disk.threads);
+    let direct_above = config.disk.direct_above;
+    file.set(
+        "direct_above",
+        quoted(direct_above.map_or_else(|| "off".to_owned(), format_size)),
+    );
     file.table("[upload]");
     file.set("enabled", config.upload.enabled);
     file.set("max_size", quoted(format_size(config.upload.max_size)));

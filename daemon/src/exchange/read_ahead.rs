@@ -40,6 +40,18 @@ impl Lead {
     }
 }
 
+/// The end of what is read ahead: `lead` blocks behind `wanted`, in whole reads of `run` blocks. So far as the share in memory
+/// goes, which ends at `share`, and not behind the `end` of what is sent of the file.
+pub(super) fn end_of_lead(wanted: u64, lead: u64, run: u64, share: u64, end: u64) -> u64 {
+    let runs = wanted.saturating_add(lead).div_ceil(run);
+    let wish = runs.saturating_mul(run).min(end);
+    match wish <= share {
+        true => wish,
+        // What is left is fetched when the stream needs it. A share that moves on block by block must not make reads of one.
+        false => share / run * run,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +90,28 @@ mod tests {
         assert_eq!(lead.blocks(MOST), 5);
         (0..10).for_each(|_| lead.was_there());
         assert_eq!(lead.blocks(MOST), LEAST);
+    }
+
+    #[test]
+    fn a_lead_block_by_block_ends_where_the_share_or_the_file_does() {
+        assert_eq!(end_of_lead(10, 4, 1, 64, 100), 14);
+        assert_eq!(end_of_lead(10, 4, 1, 12, 100), 12);
+        assert_eq!(end_of_lead(10, 4, 1, 64, 11), 11);
+        assert_eq!(end_of_lead(10, u64::MAX, 1, u64::MAX, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_lead_in_long_reads_ends_with_one_or_with_the_file() {
+        assert_eq!(end_of_lead(10, 1, 8, 64, 100), 16);
+        assert_eq!(end_of_lead(16, 0, 8, 64, 100), 16);
+        assert_eq!(end_of_lead(16, 1, 8, 64, 100), 24);
+        assert_eq!(end_of_lead(16, 1, 8, 64, 19), 19);
+        assert_eq!(
+            end_of_lead(16, 1, 8, 23, 100),
+            16,
+            "the share has no whole one"
+        );
+        assert_eq!(end_of_lead(3, 1, 8, 7, 100), 0, "nor this one");
     }
 
     #[test]

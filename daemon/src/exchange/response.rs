@@ -8,7 +8,7 @@
 //! pinned block. Pins are in stream order without overlap.
 
 use crate::exchange::heads::{HEAD_RING_BYTES, HeadRing};
-use crate::exchange::read_ahead::{AT_ONCE, Lead};
+use crate::exchange::read_ahead::{AT_ONCE, Lead, end_of_lead};
 use crate::services::Services;
 use crate::services::block_shares::Place;
 use core::ops::Range;
@@ -461,15 +461,18 @@ impl ResponseQueue {
             true => 0,
             false => services.shares.share().saturating_sub(self.pins.len()),
         };
-        let most = next
-            .saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
-            .min(response.body.end.div_ceil(BLOCK_BYTES_U64));
+        let share = next.saturating_add(u64::try_from(share).unwrap_or(u64::MAX));
+        let end = response.body.end.div_ceil(BLOCK_BYTES_U64);
         let horizon = response.file_offset(horizon.clamp(response.body_start, response.end()));
         let wanted = horizon.div_ceil(BLOCK_BYTES_U64);
         let lead = u64::try_from(self.lead.blocks(services.read_ahead_blocks)).unwrap_or(0);
+        let run = match &response.file {
+            Some(file) => services.disk.blocks_of_read(file),
+            None => 1,
+        };
         let along = Along {
-            wanted_until: wanted.min(most),
-            ahead_until: wanted.saturating_add(lead).min(most),
+            wanted_until: wanted.min(share).min(end),
+            ahead_until: end_of_lead(wanted, lead, run, share, end),
         };
         (next, along)
     }
@@ -572,13 +575,19 @@ impl ResponseQueue {
         let Some(file) = &response.file else {
             return;
         };
-        for block in (next.max(response.read_ahead)..along.ahead_until).take(AT_ONCE) {
-            match services.disk.prefetch(file, block) {
-                Prefetch::Here => self.lead.was_there(),
-                Prefetch::Coming => {}
-                Prefetch::Refused => return,
+        for _ in 0..AT_ONCE {
+            let block = next.max(response.read_ahead);
+            if block >= along.ahead_until {
+                return;
             }
-            response.read_ahead = block + 1;
+            response.read_ahead = match services.disk.prefetch_along(file, block, along) {
+                Prefetch::Here => {
+                    self.lead.was_there();
+                    block + 1
+                }
+                Prefetch::Coming { until } => until,
+                Prefetch::Refused => return,
+            };
         }
     }
 }

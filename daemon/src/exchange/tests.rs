@@ -40,6 +40,7 @@ impl Site {
             threads: 2,
             files: 1024,
             queue_depth: 64,
+            direct_above: None,
             uploads: config
                 .uploads
                 .map_or(sluice_disk::UploadLimits::NONE, |uploads| uploads.limits),

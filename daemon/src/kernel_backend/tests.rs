@@ -51,6 +51,7 @@ impl Server {
             threads: 2,
             files: 256,
             queue_depth: 64,
+            direct_above: None,
             uploads: sluice_disk::UploadLimits::NONE,
         };
         let disk = Disk::anonymous(setup.blocks * BLOCK_BYTES, &disk_config).expect("disk");

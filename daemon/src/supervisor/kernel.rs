@@ -17,7 +17,7 @@ use crate::limits::{ActiveBackend, Limits, Sizing};
 use crate::placement::{self, kernel_queues};
 use crate::preflight::{Facts, Problem};
 use crate::services::Services;
-use crate::upload_troubles::UploadTroubles;
+use crate::troubles::Troubles;
 
 struct KernelService {
     workers: Team<KernelReport, Result<KernelWorker, Errno>>,
@@ -28,7 +28,7 @@ struct KernelService {
 pub(super) fn start(
     config: &Config,
     facts: &Facts,
-    troubles: &UploadTroubles,
+    troubles: &Troubles,
 ) -> Result<Box<dyn Service>, Failure> {
     let cores = config.xdp.cores.as_deref();
     let queues = kernel_queues(&facts.cpus, cores);
@@ -75,7 +75,7 @@ fn worker(
     limits: &Limits,
     root: &Root,
     endpoints: &[SocketAddr],
-    troubles: &UploadTroubles,
+    troubles: &Troubles,
     refused: &mut Vec<Problem>,
 ) -> Result<KernelWorker, Failure> {
     let listeners: Vec<Listener> = listeners(config, endpoints)?;
@@ -86,13 +86,14 @@ fn worker(
         threads: limits.worker.disk_threads as usize,
         files: limits.worker.files as usize,
         queue_depth: limits.worker.disk_queue as usize,
+        direct_above: config.disk.direct_above,
         uploads: upload_limits(limits),
     };
     let bytes = usize::try_from(limits.queue.block_bytes).unwrap_or(usize::MAX);
     let disk = Disk::anonymous(bytes, &disk_config)
         .map_err(|error| disk_problem("cannot start the disk threads", &error))?;
     let services = Services::new(disk, root.clone(), &services_config(config, limits))
-        .with_upload_troubles(troubles.clone());
+        .with_troubles(troubles.clone());
     let worker_config = KernelWorkerConfig {
         connections: limits.worker.connections as usize,
     };

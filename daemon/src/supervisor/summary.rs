@@ -118,7 +118,7 @@ fn services<'a>(reports: impl Iterator<Item = &'a ServiceReport> + Clone) -> Str
 }
 
 /// Every counter of the disk side. Naming them all here makes the compiler ask for a new one.
-fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
+fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 25] {
     let &DiskCounters {
         opens_inline,
         opens_helper,
@@ -126,10 +126,12 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
         opens_shared,
         reads_inline,
         reads_helper,
+        reads_direct,
         read_calls,
         version_checks,
         bytes_inline,
         bytes_helper,
+        bytes_direct,
         hits,
         evictions,
         no_block,
@@ -137,6 +139,7 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
         queue_full,
         read_errors,
         files_changed,
+        direct_refused,
         uploads_begun,
         uploads_published,
         uploads_failed,
@@ -150,10 +153,12 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
         ("disk_opens_shared", opens_shared),
         ("disk_reads_inline", reads_inline),
         ("disk_reads_helper", reads_helper),
+        ("disk_reads_direct", reads_direct),
         ("disk_read_calls", read_calls),
         ("disk_version_checks", version_checks),
         ("disk_bytes_inline", bytes_inline),
         ("disk_bytes_helper", bytes_helper),
+        ("disk_bytes_direct", bytes_direct),
         ("disk_block_hits", hits),
         ("disk_block_evictions", evictions),
         ("disk_no_block", no_block),
@@ -161,6 +166,7 @@ fn disk_rows(counters: &DiskCounters) -> [(&'static str, u64); 22] {
         ("disk_queue_full", queue_full),
         ("disk_read_errors", read_errors),
         ("disk_files_changed", files_changed),
+        ("disk_direct_refused", direct_refused),
         ("disk_uploads_begun", uploads_begun),
         ("disk_uploads_published", uploads_published),
         ("disk_uploads_failed", uploads_failed),

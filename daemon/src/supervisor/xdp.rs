@@ -25,7 +25,7 @@ use crate::preflight::{
     Facts, InterfaceFacts, OLDEST, Problem, attach_choice, hears_tx_metadata, look_at_interface,
     no_mac, reserve, served_addresses, served_queues, why_bound,
 };
-use crate::upload_troubles::UploadTroubles;
+use crate::troubles::Troubles;
 use crate::worker::{Worker, WorkerReport, handoff_ring};
 
 /// What a full frame costs of a socket buffer: 1,514 bytes and the kernel's overhead, as measured.
@@ -50,7 +50,7 @@ struct XdpService {
 pub(super) fn start(
     config: &Config,
     facts: &Facts,
-    troubles: &UploadTroubles,
+    troubles: &Troubles,
 ) -> Result<Box<dyn Service>, Failure> {
     let Some(Ok(link)) = &facts.interface else {
         return Err(Problem::new(

@@ -23,7 +23,7 @@ use crate::preflight::{
     InterfaceFacts, Lane, LaneChoice, Problem, TxPath, lane_choice, metadata_hinders,
 };
 use crate::services::{Services, ServicesConfig};
-use crate::upload_troubles::UploadTroubles;
+use crate::troubles::Troubles;
 use crate::worker::{Handoff, Poll, Worker, WorkerConfig};
 
 /// Keep-alive probes after the first silence (Linux: 75 s apart, nine of them).
@@ -63,7 +63,7 @@ pub(super) struct Builder<'a> {
     pub tx_metadata: bool,
     pub secret: [u8; 32],
     pub hash_key: [u8; 16],
-    pub troubles: &'a UploadTroubles,
+    pub troubles: &'a Troubles,
 }
 
 impl Builder<'_> {
@@ -105,7 +105,7 @@ impl Builder<'_> {
                 ..services_config(self.config, self.limits)
             },
         )
-        .with_upload_troubles(self.troubles.clone());
+        .with_troubles(self.troubles.clone());
         let lane = lane_of(self.config.xdp.tx_lane, self.link, &opened.bound())?.lane;
         let socket = match lane {
             Lane::Tso => self.gso_socket()?,
@@ -170,6 +170,7 @@ impl Builder<'_> {
             threads: limits.disk_threads as usize,
             files: limits.files as usize,
             queue_depth: limits.disk_queue as usize,
+            direct_above: self.config.disk.direct_above,
             uploads: upload_limits(self.limits),
         }
     }

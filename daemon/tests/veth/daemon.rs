@@ -106,6 +106,7 @@ fn configuration(lab: &Lab, root: &Path, settings: Settings) -> String {
         ("umem", "\"32MiB\""),
     ];
     let (mut tcp, mut limits, mut upload) = (Vec::new(), Vec::new(), Vec::new());
+    let mut disk = Vec::new();
     for &(key, value) in settings {
         let (table, name) = key.split_once('.').expect("table.key");
         let table = match table {
@@ -113,6 +114,7 @@ fn configuration(lab: &Lab, root: &Path, settings: Settings) -> String {
             "tcp" => &mut tcp,
             "limits" => &mut limits,
             "upload" => &mut upload,
+            "disk" => &mut disk,
             other => panic!("no table {other} here"),
         };
         table.retain(|(known, _)| *known != name);
@@ -125,11 +127,12 @@ fn configuration(lab: &Lab, root: &Path, settings: Settings) -> String {
             .collect()
     };
     format!(
-        "[xdp]\n{}\n[[listen]]\nport = {PORT}\n\n[[site]]\nroot = {root}\n\n[tcp]\n{}\n[limits]\n{}\n[upload]\n{}",
+        "[xdp]\n{}\n[[listen]]\nport = {PORT}\n\n[[site]]\nroot = {root}\n\n[tcp]\n{}\n[limits]\n{}\n[upload]\n{}\n[disk]\n{}",
         lines(&xdp),
         lines(&tcp),
         lines(&limits),
-        lines(&upload)
+        lines(&upload),
+        lines(&disk)
     )
 }
 

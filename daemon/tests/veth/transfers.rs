@@ -109,6 +109,12 @@ fn every_size_arrives_with_a_generic_attach() {
     every_size_arrives(Family::V4, mtu(1500), &[("xdp.attach", "\"generic\"")]);
 }
 
+#[test]
+#[ignore = "needs root and network namespaces: make test-veth"]
+fn every_size_arrives_past_the_page_cache() {
+    every_size_arrives(Family::V4, mtu(1500), &[("disk.direct_above", "\"64KiB\"")]);
+}
+
 /// Downloads a large file over either IP version with these offloads at the server. Returns super-segments and the
 /// segments in them.
 fn super_segments(offloads: &[&str], settings: Settings) -> Option<(u64, u64)> {

@@ -67,6 +67,8 @@ pub struct Setup {
     /// With the TSO lane.
     pub gso: bool,
     pub uploads: UploadLimits,
+    /// Files of so many bytes are read past the page cache.
+    pub direct_above: Option<u64>,
     /// With the gather lane.
     pub gather: bool,
     /// Pieces that the device takes of a packet, at most 18.
@@ -94,6 +96,7 @@ impl Default for Setup {
             zero_copy: false,
             gso: false,
             uploads: UploadLimits::NONE,
+            direct_above: None,
             gather: false,
             packet_frames: 18,
         }
@@ -419,6 +422,7 @@ fn memory(setup: &Setup) -> (Queue, MemoryNic, Disk) {
         threads: 2,
         files: 64,
         queue_depth: 64,
+        direct_above: setup.direct_above,
         uploads: setup.uploads,
     };
     let disk = Disk::new(blocks, &disk_config).expect("helper threads");

@@ -100,6 +100,15 @@ fn round(bed: &mut Bed, clients: &mut [Client], first_port: u16, cost: &mut Cost
 
 #[test]
 fn ten_thousand_cold_readers_never_make_the_loop_wait() {
+    never_wait(None);
+}
+
+#[test]
+fn ten_thousand_readers_past_the_page_cache_never_make_the_loop_wait() {
+    never_wait(Some(1 << 20));
+}
+
+fn never_wait(direct_above: Option<u64>) {
     // As the supervisor does.
     sluiced::descriptors::make_room(4096);
     let site = Site::new();
@@ -107,6 +116,7 @@ fn ten_thousand_cold_readers_never_make_the_loop_wait() {
     let setup = Setup {
         blocks: 600,
         connections: 10_100,
+        direct_above,
         ..Setup::default()
     };
     let mut bed = Bed::with(&site, &setup);

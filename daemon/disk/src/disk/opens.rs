@@ -75,7 +75,10 @@ impl Disk {
 
     fn adopted(&mut self, adopted: Adopted) -> Result<FileHandle, OpenError> {
         match adopted {
-            Adopted::Own(handle) => Ok(handle),
+            Adopted::Own(handle) => {
+                self.choose_way(handle.0);
+                Ok(handle)
+            }
             Adopted::Shared(handle, surplus) => {
                 self.counters.opens_shared += 1;
                 self.helpers.close(surplus);

@@ -9,17 +9,20 @@ use super::Disk;
 use crate::answer::{Fetch, Prefetch, ReadError};
 use crate::block::{BLOCK_BYTES, BLOCK_BYTES_U64, LoadBuffer};
 use crate::cache::{BlockKey, Lookup, Urgency};
-use crate::file::FileMeta;
+use crate::file::{FileMeta, Way};
 use crate::group::{Along, GROUP_BLOCKS, Group};
 use crate::handle::{BlockRef, FileHandle};
 use crate::reader::{NoWait, ReadJob};
 use crate::root::{Freshness, stat};
 
 /// How an attempt to fill a block ended.
-enum Load {
+pub(super) enum Load {
     /// In the block given.
     Done(u32),
-    Pending,
+    /// A helper reads it, and with it what is before block `until`.
+    Pending {
+        until: u64,
+    },
     /// As many reads are in flight as may be.
     Full,
     NoBlock,
@@ -37,7 +40,8 @@ impl Disk {
 
     /// The same, for a caller that wants the blocks behind it too. Of a file that is in the page cache up to three of
     /// them are read with it by one preadv2(2) and looked at by one statx(2), unless they are there. They are found when they
-    /// are fetched, as if they had been read ahead.
+    /// are fetched, as if they had been read ahead. Of a file that is read past the page cache up to seven are read with it by
+    /// a helper thread.
     pub fn fetch_along(&mut self, file: &FileHandle, block: u64, along: Along) -> Fetch {
         let slot = file.0;
         if let Some(error) = self.files.broken(slot) {
@@ -56,13 +60,16 @@ impl Disk {
             Lookup::Ready(found) => self.take_found(slot, found, is_last),
             Lookup::Loading(found) => {
                 self.cache.awaited(found);
-                Load::Pending
+                Load::Pending { until: block + 1 }
             }
             Lookup::Failed(found, errno) => {
                 self.cache.discard(found);
                 Load::Failed(ReadError::Io(errno))
             }
             Lookup::Absent if self.budget.is_spent() => return self.put_off(),
+            Lookup::Absent if self.files.way(slot) == Way::Direct => {
+                self.load_direct(slot, key, Urgency::Awaited, along)
+            }
             Lookup::Absent => self.load(slot, key, Urgency::Awaited, along),
         };
         match load {
@@ -72,7 +79,7 @@ impl Disk {
                 Fetch::Ready(BlockRef(found))
             }
             // If the queue is full reads are in flight, so poll() will report a change and the caller will ask again.
-            Load::Pending | Load::Full => Fetch::Pending,
+            Load::Pending { .. } | Load::Full => Fetch::Pending,
             Load::NoBlock => self.no_block(),
             Load::Failed(error) => Fetch::Failed(error),
         }
@@ -81,6 +88,11 @@ impl Disk {
     /// Begins to read a block that will soon be fetched, if that takes nothing from anybody who waits now. Errors
     /// show when it is fetched.
     pub fn prefetch(&mut self, file: &FileHandle, block: u64) -> Prefetch {
+        self.prefetch_along(file, block, Along::NOTHING)
+    }
+
+    /// The same for a caller that wants the blocks behind it too. They come with it where the file is read past the page cache.
+    pub fn prefetch_along(&mut self, file: &FileHandle, block: u64, along: Along) -> Prefetch {
         let slot = file.0;
         if self.files.broken(slot).is_some() || block >= self.files.meta(slot).blocks() {
             return Prefetch::Refused;
@@ -91,13 +103,13 @@ impl Disk {
         };
         match self.cache.lookup(&key) {
             Lookup::Ready(_) => Prefetch::Here,
-            Lookup::Loading(_) => Prefetch::Coming,
+            Lookup::Loading(_) => Prefetch::Coming { until: block + 1 },
             Lookup::Failed(..) => Prefetch::Refused,
             // Not even looked for in the page cache: what is read ahead must not take the loop's time from those who wait.
             Lookup::Absent if !self.may_read_ahead() => Prefetch::Refused,
-            Lookup::Absent => match self.load(slot, key, Urgency::Ahead, Along::NOTHING) {
+            Lookup::Absent => match self.load_ahead(slot, key, along) {
                 Load::Done(_) => Prefetch::Here,
-                Load::Pending => Prefetch::Coming,
+                Load::Pending { until } => Prefetch::Coming { until },
                 Load::Full | Load::NoBlock | Load::Failed(_) => Prefetch::Refused,
             },
         }
@@ -114,6 +126,14 @@ impl Disk {
         }
         self.counters.hits += 1;
         Load::Done(found)
+    }
+
+    fn load_ahead(&mut self, slot: u32, key: BlockKey, along: Along) -> Load {
+        match self.files.way(slot) {
+            Way::Direct => self.load_direct(slot, key, Urgency::Ahead, along),
+            // Block by block, as the transport takes them: to copy is the loop's work.
+            Way::Cached | Way::Refused => self.load(slot, key, Urgency::Ahead, Along::NOTHING),
+        }
     }
 
     /// Fills a block for an absent key, and with it what may come along: on this thread as far as the page cache goes, the
@@ -262,7 +282,7 @@ impl Disk {
             filled_inline: filled,
             want: self.files.meta(slot).block_len(number),
         });
-        Load::Pending
+        Load::Pending { until: number + 1 }
     }
 
     /// Gives the blocks of a group back as if nobody had asked for them.
@@ -333,6 +353,6 @@ impl Disk {
 }
 
 /// A length within one block, as the cache keeps it.
-fn valid_bytes(len: usize) -> u32 {
+pub(super) fn valid_bytes(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(0)
 }

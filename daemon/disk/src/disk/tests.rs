@@ -1,6 +1,7 @@
 //! Real files in a temporary directory; helper threads frozen where a test needs a moment in between.
 
 mod changes;
+mod direct;
 mod groups;
 mod helpers;
 mod random;
@@ -44,6 +45,7 @@ impl Rig {
                 threads: 2,
                 files: 4,
                 queue_depth: 8,
+                direct_above: None,
                 uploads: UploadLimits::NONE,
             },
         )
@@ -233,6 +235,7 @@ fn sizes_of_zero_are_refused() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits::NONE,
     };
     for bad in [
@@ -389,6 +392,7 @@ fn given_memory_serves_as_well_as_mapped_memory() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits::NONE,
     };
     rig.disk = Disk::new(memory, &config).expect("a disk");

@@ -259,6 +259,7 @@ fn when_every_file_slot_is_taken_a_request_waits_for_its_own_or_gets_503() {
         threads: 1,
         files: 1,
         queue_depth: 4,
+        direct_above: None,
         uploads: sluice_disk::UploadLimits::NONE,
     };
     site.services.disk = Disk::anonymous(8 * BLOCK_BYTES, &disk_config).expect("disk");

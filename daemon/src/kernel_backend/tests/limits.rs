@@ -56,6 +56,7 @@ fn a_request_in_the_accept_queue_is_answered_by_a_draining_worker() {
         threads: 1,
         files: 4,
         queue_depth: 4,
+        direct_above: None,
         uploads: sluice_disk::UploadLimits::NONE,
     };
     let disk = Disk::anonymous(4 * BLOCK_BYTES, &disk_config).expect("disk");

@@ -63,8 +63,8 @@ fn read_ahead_arrives_unasked_and_unpinned() {
     let mut rig = Rig::by_helpers(2);
     let bytes = rig.write("file", 4, 2 * BLOCK_BYTES);
     let file = rig.open("file");
-    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
-    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming);
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming { until: 1 });
+    assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Coming { until: 1 });
     assert_eq!(rig.disk.ledger().loading, 1);
     rig.wait();
     assert_eq!(rig.disk.prefetch(&file, 0), Prefetch::Here);
@@ -90,7 +90,7 @@ fn read_ahead_leaves_places_to_blocks_that_somebody_waits_for() {
     rig.disk.helpers.gate().set_closed(true);
     for block in 0..8 {
         let expected = match block {
-            0..4 => Prefetch::Coming,
+            0..4 => Prefetch::Coming { until: block + 1 },
             _ => Prefetch::Refused,
         };
         assert_eq!(rig.disk.prefetch(&file, block), expected);
@@ -107,6 +107,7 @@ fn a_full_queue_puts_a_read_off_and_loses_nothing() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits::NONE,
     };
     let mut rig = Rig::with(4, &config);
@@ -262,6 +263,7 @@ fn dropping_a_disk_joins_its_helpers_with_work_outstanding() {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits::NONE,
     };
     let other = Disk::anonymous(BLOCK_BYTES, &config).expect("a disk");

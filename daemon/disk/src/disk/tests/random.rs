@@ -198,11 +198,20 @@ proptest! {
     fn every_block_held_has_the_bytes_of_its_file_and_nothing_is_left_at_the_end(
         blocks in 1_usize..8,
         opens in any::<bool>(),
+        direct_above in prop::sample::select(vec![None, Some(1), Some(FILE_BLOCKS * BLOCK_BYTES_U64)]),
+        refusal in prop::sample::select(vec![None, Some(Errno::INVAL)]),
         bytes in prop::sample::select(vec![0, 10_000, BLOCK_BYTES, 2 * BLOCK_BYTES + 10_000, 4 * BLOCK_BYTES]),
         ops in prop::collection::vec(op(), 1..250),
     ) {
-        let mut rig = Rig::new(blocks);
+        let mut rig = Rig::with(blocks, &DiskConfig {
+            threads: 2,
+            files: 4,
+            queue_depth: 8,
+            direct_above,
+            uploads: UploadLimits::NONE,
+        });
         rig.disk.inline = Inline { opens, bytes };
+        rig.disk.direct.answers = refusal;
         let files: Vec<Vec<u8>> = (0..FILES)
             .map(|file| rig.write(&file.to_string(), seed_of(file), size_of(file)))
             .collect();

@@ -31,6 +31,7 @@ pub(super) fn rig_with(blocks: usize, uploads: UploadLimits) -> Rig {
         threads: 2,
         files: 4,
         queue_depth: 8,
+        direct_above: None,
         uploads,
     };
     Rig::with(blocks, &config)
@@ -41,6 +42,7 @@ fn config_of_one() -> DiskConfig {
         threads: 1,
         files: 1,
         queue_depth: 1,
+        direct_above: None,
         uploads: UploadLimits::NONE,
     }
 }
