@@ -190,6 +190,10 @@ impl DirectRead {
 pub(crate) struct DirectReads {
     above: Option<u64>,
     alignment: usize,
+    #[expect(
+        clippy::vec_box,
+        reason = "a job carries the box to its thread and back"
+    )]
     idle: Vec<Box<DirectRead>>,
     is_news: bool,
     /// What the first system call of every read answers.
