@@ -17,6 +17,14 @@ pub enum Error {
         /// How many of the kernel's.
         kernel: usize,
     },
+    /// A choice of pairs that none of them meets.
+    #[error("--only {part:?} is part of no pair's name -> {known}")]
+    NoPair {
+        /// What was asked for.
+        part: String,
+        /// Their names.
+        known: String,
+    },
     /// More workers than CPUs.
     #[error(
         "--workers {asked}: this process may use {most} CPUs, and each worker needs its own -> {fix}"

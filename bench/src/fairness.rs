@@ -58,9 +58,9 @@ pub struct Options {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
 
-    /// Only the first so many pairs
-    #[arg(long, default_value_t = PAIRS.len())]
-    pairs: usize,
+    /// Only pairs with this in their name, such as "xdp bbr" or "xdp bbr beside kernel cubic"
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
 
     #[command(flatten)]
     seat: Seat,
@@ -71,6 +71,7 @@ pub struct Options {
 
 /// Runs the scenario and prints its report.
 pub fn run(options: &Options) -> Result<(), Error> {
+    let pairs = named(&options.only)?;
     let binary = options.seat.daemon()?;
     let lab = Lab::with_middle(MTU)?;
     // More than the link carries in that time.
@@ -85,13 +86,13 @@ pub fn run(options: &Options) -> Result<(), Error> {
         "buffer of one bandwidth-delay product; shares of {} s from the fifth on; Jain's index is 1 for equal shares",
         options.seconds
     ));
-    for pair in PAIRS.iter().take(options.pairs) {
+    for pair in pairs {
         let mut rounds = Vec::new();
         for seed in 1..=u64::from(options.rounds) {
             let shares = shares(&lab, &binary, &site, pair, seed, options)?;
             eprintln!(
                 "{}, seed {seed}: {:.2} and {:.2} Mbit/s",
-                names(pair).join(" beside "),
+                name(pair),
                 shares[0],
                 shares[1]
             );
@@ -102,6 +103,25 @@ pub fn run(options: &Options) -> Result<(), Error> {
     report::publish(vec![report.finish()], &options.output)
 }
 
+/// The pairs with `part` in their name.
+fn named(part: &str) -> Result<Vec<&'static [Flowing; 2]>, Error> {
+    let pairs: Vec<_> = PAIRS
+        .iter()
+        .filter(|pair| name(pair).contains(part))
+        .collect();
+    if pairs.is_empty() {
+        return Err(Error::NoPair {
+            part: part.to_owned(),
+            known: PAIRS.iter().map(name).collect::<Vec<_>>().join(", "),
+        });
+    }
+    Ok(pairs)
+}
+
+fn name(pair: &[Flowing; 2]) -> String {
+    names(pair).join(" beside ")
+}
+
 fn names(pair: &[Flowing; 2]) -> [String; 2] {
     pair.map(|(backend, congestion)| format!("{} {}", backend.name(), congestion.name()))
 }
@@ -110,7 +130,7 @@ fn row(pair: &[Flowing; 2], rounds: &[[f64; 2]]) -> Row {
     let [first, second] = names(pair);
     let share = |at: usize| rounds.iter().map(|shares| shares[at]).collect();
     let goodput = Measure::more("goodput", "Mbit/s");
-    let mut row = Row::new(format!("{first} beside {second}"));
+    let mut row = Row::new(name(pair));
     row.push(Contender::new("both").with(
         Measure::more("Jain's index", ""),
         rounds.iter().copied().map(jain).collect(),
@@ -251,6 +271,15 @@ mod tests {
         assert_eq!(jain([47.0, 47.0]), 1.0);
         assert_eq!(jain([94.0, 0.0]), 0.5);
         assert!((jain([63.0, 31.5]) - 0.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn pairs_are_chosen_by_a_part_of_their_name() {
+        assert_eq!(named("").unwrap().len(), PAIRS.len());
+        assert_eq!(named("bbr").unwrap(), [&PAIRS[5], &PAIRS[6]]);
+        assert_eq!(named("xdp bbr").unwrap(), [&PAIRS[5]]);
+        let said = named("vegas").unwrap_err().to_string();
+        assert!(said.contains("vegas") && said.contains("xdp bbr beside kernel cubic"));
     }
 
     #[test]

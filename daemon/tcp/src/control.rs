@@ -15,7 +15,7 @@ use crate::config::StackConfig;
 use crate::congestion::{AckSample, Algorithm, LossSample, initial_window};
 use crate::connection::{Connection, Env};
 use crate::deadlines::Timer;
-use crate::delivery_rate::{DeliveryRate, RateSample, SentRecord};
+use crate::delivery_rate::{self, DeliveryRate, RateSample, SentRecord};
 use crate::ecn::{AckOfEct, Arrived, EcnState, Marks};
 use crate::flight_pool::FlightPool;
 use crate::flow_table::FlowKey;
@@ -109,9 +109,8 @@ impl Connection {
     /// There is nothing to send. If there were room to, the flight that is out ends in a bubble.
     pub(crate) fn on_nothing_to_send(&mut self) {
         let in_flight = self.pipe();
-        if self.send.unsent() < u64::from(self.send.smss())
-            && in_flight < u64::from(self.congestion.cwnd())
-        {
+        let (cwnd, smss) = (self.congestion.cwnd(), self.send.smss());
+        if delivery_rate::is_dry(self.send.unsent(), in_flight, cwnd, smss) {
             self.control.delivery.on_app_limited(in_flight);
         }
     }

@@ -181,6 +181,15 @@ impl DeliveryRate {
     }
 }
 
+/// CheckIfApplicationLimited: of `unsent` bytes no segment of `smss` can be made, and `cwnd` has room for one.
+///
+/// For a whole one, as the draft counts packets. A driver that supplies what the window lets leave and no more supplies
+/// the part of a segment with which the window ends: then the flow waits for its window and not for the application.
+pub(crate) fn is_dry(unsent: u64, in_flight: u64, cwnd: u32, smss: u32) -> bool {
+    let smss = u64::from(smss);
+    unsent < smss && in_flight + smss <= u64::from(cwnd)
+}
+
 fn bytes_per_second(bytes: u64, time: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
@@ -266,6 +275,16 @@ mod tests {
         assert!(!rate.is_app_limited());
         let third = rate.on_sent(at(12), 0, SEGMENT);
         assert!(!deliver(&mut rate, at(20), &third).app_limited);
+    }
+
+    #[test]
+    fn a_window_with_room_for_a_part_of_a_segment_is_not_the_application_that_is_dry() {
+        let is_dry = |unsent, in_flight| is_dry(unsent, in_flight, 10_500, 1_000);
+        assert!(is_dry(0, 9_500), "room for a segment, and none");
+        assert!(is_dry(999, 4_000), "nor a whole one");
+        assert!(!is_dry(1_000, 4_000), "the pacer lets it wait");
+        assert!(!is_dry(500, 10_000), "all that the window lets leave");
+        assert!(!is_dry(0, 9_501));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Two controllers share a bottleneck in virtual time: what each of them gets.
 //!
 //! The path is that of `sluice-bench fairness`, 100 Mbit/s, 20 ms and a buffer of one bandwidth-delay product, and what
-//! counts is what comes from the fifth second on. Kernel CUBIC is played by ours, with which it shares evenly.
+//! counts is what comes from the fifth second on. Kernel CUBIC is played by ours, with which it shares evenly. The
+//! applications supply what the windows let leave and no more, as the daemon does.
 #![allow(clippy::cast_precision_loss)]
 
 #[expect(dead_code, reason = "the tests of the controllers use more of it")]
@@ -31,6 +32,7 @@ fn shares(seed: u64) -> [f64; 2] {
         // xorshift needs seeds with many bits.
         seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         timestamps: true,
+        frugal: true,
         ..Setup::new(Algorithm::Bbr, Path::USUAL)
     };
     let later = Duration::from_millis(3 + seed * 7 % 20);
@@ -40,7 +42,7 @@ fn shares(seed: u64) -> [f64; 2] {
     [bytes[0], bytes[1]].map(|bytes| bytes as f64 * 8.0 / COUNTED.as_secs_f64() / 1e6)
 }
 
-/// docs/decisions/004-bbr-background-loss.md: with all tolerances 0.92, and 62 Mbit/s beside 33.
+/// docs/decisions/004-bbr-background-loss.md: with the draft's 2 % of loss 0.94, and 60 Mbit/s beside 35.
 #[test]
 fn bbr_leaves_cubic_its_share() {
     let mut indices = SEEDS.map(|seed| {
@@ -56,6 +58,6 @@ fn bbr_leaves_cubic_its_share() {
     indices.sort_by(f64::total_cmp);
     let median = indices[SEEDS.len() / 2];
     println!("median {median:.3}");
-    assert!(median >= 0.94, "{indices:?}");
-    assert!(indices[0] >= 0.93, "{indices:?}");
+    assert!(median >= 0.97, "{indices:?}");
+    assert!(indices[0] >= 0.95, "{indices:?}");
 }

@@ -10,9 +10,10 @@
 //!
 //! Deviations: a loss is described by the nearest timed segment; ACKs that complete no rate sample only move
 //! the window; losses are not seen without SACK; the extra_acked filter has two slots of five rounds instead of
-//! ten of one; ProbeRTT comes every ten seconds and not every five; unless others keep the queue filled, a loss rate has
-//! to be more than chance, see [`losses_by_chance`] and `adapt_lower_bounds_from_congestion`, and more than what the
-//! path loses by itself, see [`background`]; a restart forgets what was about the flight before it, see [`rest`].
+//! ten of one; ProbeRTT comes every ten seconds and not every five; behind a queue that others keep filled any loss is
+//! too much, and elsewhere a loss rate has to be more than chance, see [`losses_by_chance`] and
+//! `adapt_lower_bounds_from_congestion`, and more than what the path loses by itself, see [`background`]; a restart
+//! forgets what was about the flight before it, see [`rest`].
 
 use core::time::Duration;
 
@@ -358,20 +359,23 @@ impl Bbr {
         self.is_too_high_beside(self.background_of(in_flight), lost, in_flight)
     }
 
-    /// The same where the path loses `background` of this flight by itself.
+    /// The same where the path loses `background` of this flight by itself. Behind a queue that others fill any loss is
+    /// too much: see [`background`].
     fn is_too_high_beside(&self, background: u64, lost: u64, in_flight: u64) -> bool {
+        if self.is_queue_shared() {
+            return lost > 0;
+        }
         // Half as much again: of six losses that are to be expected nine are no surprise.
         let excused = background * 3 / 2;
-        let chance = if self.is_queue_shared() {
-            0
-        } else {
-            losses_by_chance(in_flight, self.window.mss)
-        };
+        let chance = losses_by_chance(in_flight, self.window.mss);
         is_inflight_too_high(lost.saturating_sub(excused), in_flight, chance)
     }
 
     /// InflightAtLoss: the flight at which losses passed 2 % and those of the background, somewhere in the lost bytes.
     fn inflight_at_loss(&self, loss: &LossSample) -> u64 {
+        if self.is_queue_shared() {
+            return loss.in_flight;
+        }
         let size = u64::from(loss.bytes);
         let inflight_before = loss.in_flight.saturating_sub(size);
         let lost_before = loss.lost_since.saturating_sub(size);

@@ -89,6 +89,8 @@ pub struct Setup {
     pub coalesced: Duration,
     /// Those that arrive at one moment are taken in runs.
     pub merges: bool,
+    /// The application supplies what the windows let leave and no more, as the daemon does.
+    pub frugal: bool,
 }
 
 impl Setup {
@@ -105,6 +107,7 @@ impl Setup {
             timestamps: false,
             coalesced: Duration::ZERO,
             merges: false,
+            frugal: false,
         }
     }
 }
@@ -349,7 +352,10 @@ impl Lab {
             ..
         } = self.flows[flow];
         if let Some(conn) = conn {
-            self.stacks[stack].supply(conn, available, available == ENDLESS);
+            let view = self.stacks[stack].send_view(conn);
+            let horizon = view.filter(|_| self.setup.frugal).map(|view| view.horizon);
+            let until = horizon.map_or(available, |horizon| available.min(horizon));
+            self.stacks[stack].supply(conn, until, available == ENDLESS);
         }
     }
 

@@ -7,7 +7,8 @@
 //! a probe left, are not looked at: there a queue may overflow that is too short to be seen as delay.
 //!
 //! A flow that is alone leaves the queue empty while it cruises. If it sees one there, others keep it filled: then every
-//! loss may be theirs and ours, nothing is excused, and the draft holds to the letter. See
+//! loss may be theirs and ours, nothing is excused, and any loss is too much. The 2 % of the draft would let a probe go
+//! on while those who answer their first loss give way, into the room that they leave. See
 //! docs/decisions/004-bbr-background-loss.md.
 
 use core::num::NonZeroU64;

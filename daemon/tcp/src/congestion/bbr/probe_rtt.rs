@@ -6,9 +6,9 @@ use core::time::Duration;
 use super::{AckSample, Bbr, ShortTerm, State};
 use crate::clock::Instant;
 
-/// BBR.MinRTTFilterLen, and BBR.ProbeRTTInterval, which the draft has at five seconds: half as many pauses, as in
-/// version 1, for a shortest round trip that is of one window and not of two. All flows use the same, so that they empty a common
-/// queue together.
+/// BBR.MinRTTFilterLen, and BBR.ProbeRTTInterval, which the draft has at five seconds up to revision 06: half as many
+/// pauses, as in version 1 and in the editors' text since, for a shortest round trip that is of one window and not of
+/// two. All flows use the same, so that they empty a common queue together.
 const MIN_RTT_FILTER_LEN: Duration = Duration::from_secs(10);
 /// BBR.ProbeRTTDuration.
 const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
