@@ -256,6 +256,8 @@ fn transmit(lab: &Lab, case: &Case, drop: bool, options: &Options) -> Result<[f6
     let mut receiver = Raw::start(lab, End::Client, client_cpu, "receive", &flags)?;
     receiver.wait_ready()?;
     if case.napi == Napi::Threaded {
+        // Not before the receiver, as beside a client with a TCP (`Trial::place`): nothing slows this sender down, and the thread
+        // would have the CPU for itself.
         pin_napi(lab, End::Client, client_cpu)?;
     }
     let file = format!("/sys/class/net/{}/address", lab.link(End::Client));

@@ -320,7 +320,12 @@ impl Bed<'_> {
             place_napi(self.lab, End::Client, self.seat.client_cpu)?;
         }
         if self.link.threaded_napi {
-            pin_napi(self.lab, End::Client, self.seat.client_cpu)?;
+            // A client that looks for frames all the time would let it wait.
+            let put = match self.load.client {
+                Client::Afxdp => place_napi,
+                Client::Loader | Client::Curl | Client::Idle => pin_napi,
+            };
+            put(self.lab, End::Client, self.seat.client_cpu)?;
         }
         let receivers = napi_threads(self.lab, End::Server)?;
         self.receivers.replace(receivers);
