@@ -29,6 +29,15 @@ use crate::{
 /// How long a test waits for a helper thread before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Room for 4 files and 8 jobs, and 2 helpers.
+const SMALL: DiskConfig = DiskConfig {
+    threads: 2,
+    files: 4,
+    queue_depth: 8,
+    direct_above: None,
+    uploads: UploadLimits::NONE,
+};
+
 /// A directory of files and a disk over it. When it goes, nothing may be left over.
 struct Rig {
     dir: TempDir,
@@ -37,18 +46,9 @@ struct Rig {
 }
 
 impl Rig {
-    /// A disk with `blocks` blocks, room for 4 files and 8 jobs, and 2 helpers.
+    /// A [`SMALL`] disk with `blocks` blocks.
     fn new(blocks: usize) -> Rig {
-        Rig::with(
-            blocks,
-            &DiskConfig {
-                threads: 2,
-                files: 4,
-                queue_depth: 8,
-                direct_above: None,
-                uploads: UploadLimits::NONE,
-            },
-        )
+        Rig::with(blocks, &SMALL)
     }
 
     fn with(blocks: usize, config: &DiskConfig) -> Rig {
@@ -56,6 +56,13 @@ impl Rig {
         let root = Root::open(dir.path(), Symlinks::Never).expect("the root opens");
         let disk = Disk::anonymous(blocks * BLOCK_BYTES, config).expect("a disk");
         Rig { dir, root, disk }
+    }
+
+    /// Drops the disk, with another one in its place; everything must be closed when drop returns.
+    fn drop_disk(&mut self) {
+        let other = Disk::anonymous(BLOCK_BYTES, &SMALL).expect("a disk");
+        drop(std::mem::replace(&mut self.disk, other));
+        assert_eq!(self.descriptors(), 0, "nothing is open when drop returns");
     }
 
     /// As [`Rig::new`], but everything goes by the helper threads.

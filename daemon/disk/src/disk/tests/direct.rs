@@ -15,11 +15,8 @@ fn direct_above(blocks: usize, size: usize) -> Rig {
     Rig::with(
         blocks,
         &DiskConfig {
-            threads: 2,
-            files: 4,
-            queue_depth: 8,
             direct_above: Some(size as u64),
-            uploads: UploadLimits::NONE,
+            ..SMALL
         },
     )
 }
@@ -375,14 +372,5 @@ fn dropping_a_disk_joins_its_helpers_with_direct_reads_outstanding() {
     }
     rig.disk.close(file);
     rig.disk.helpers.gate().set_closed(false);
-    let config = DiskConfig {
-        threads: 1,
-        files: 1,
-        queue_depth: 1,
-        direct_above: None,
-        uploads: UploadLimits::NONE,
-    };
-    let other = Disk::anonymous(BLOCK_BYTES, &config).expect("a disk");
-    drop(std::mem::replace(&mut rig.disk, other));
-    assert_eq!(rig.descriptors(), 0, "nothing is open when drop returns");
+    rig.drop_disk();
 }

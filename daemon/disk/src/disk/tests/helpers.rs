@@ -259,16 +259,7 @@ fn dropping_a_disk_joins_its_helpers_with_work_outstanding() {
     }
     rig.disk.close(file);
     rig.disk.helpers.gate().set_closed(false);
-    let config = DiskConfig {
-        threads: 1,
-        files: 1,
-        queue_depth: 1,
-        direct_above: None,
-        uploads: UploadLimits::NONE,
-    };
-    let other = Disk::anonymous(BLOCK_BYTES, &config).expect("a disk");
-    drop(std::mem::replace(&mut rig.disk, other));
-    assert_eq!(rig.descriptors(), 0, "nothing is open when drop returns");
+    rig.drop_disk();
 }
 
 #[test]
