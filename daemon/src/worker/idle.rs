@@ -101,10 +101,19 @@ impl Worker {
             PollFd::from_borrowed_fd(parcels, readable),
         ];
         self.counters.sleeps += 1;
-        // EINTR is a wake-up like any other: the loop looks at everything anyway.
-        let _ = poll(&mut fds, Some(&timeout));
-        control.clear_wake();
-        if let Some(handoff) = &self.handoff {
+        // EINTR is a wake-up like any other: the loop looks at everything anyway, and whoever wrote meanwhile ends the next
+        // sleep at once.
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            return;
+        }
+        // Most wake-ups are frames: what was not written to is not read.
+        let [_, commanded, _, handed_over] = fds.map(|fd| !fd.revents().is_empty());
+        if commanded {
+            control.clear_wake();
+        }
+        if let Some(handoff) = &self.handoff
+            && handed_over
+        {
             handoff.clear_wake();
         }
     }
