@@ -15,6 +15,8 @@ use crate::site::{Site, assert_same, sha256};
 
 /// No transfer here takes this long; one that does is a stall, and curl says where it stood.
 const CURL_LIMIT_S: &str = "60";
+/// The least of `net.ipv4.ip_local_port_range`, as namespaces are made.
+const EPHEMERAL_MIN: u16 = 32_768;
 /// The same for a step of a plain socket.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,8 +118,10 @@ impl<'a> Client<'a> {
         self.begin_with(name, bytes_per_second, &[])
     }
 
-    /// The same from a local port.
+    /// The same from a local port, which must not be one that the kernel gives to others: a connection of theirs that waits
+    /// out its TIME-WAIT keeps curl from it.
     pub fn begin_from(&self, name: &str, bytes_per_second: &str, port: u16) -> Download {
+        assert!(port < EPHEMERAL_MIN, "{port} may be taken");
         let port = port.to_string();
         self.begin_with(name, bytes_per_second, &["--local-port", &port])
     }
@@ -143,7 +147,11 @@ impl<'a> Client<'a> {
             child: command.spawn().expect("ip runs"),
         };
         eventually("the first MiB arrives", Duration::from_secs(20), || {
-            assert!(!download.has_ended(), "curl ended early");
+            assert!(
+                !download.has_ended(),
+                "curl ended early: {}",
+                download.words()
+            );
             (self.received(name) >= 1 << 20).then_some(())
         });
         download
@@ -214,11 +222,16 @@ impl Download {
     /// Waits for the end: its exit code and what it said.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("a child can be waited for");
+        (status.code(), self.words())
+    }
+
+    /// What it said, until its end.
+    fn words(&mut self) -> String {
         let mut said = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut said).expect("curl speaks UTF-8");
         }
-        (status.code(), said)
+        said
     }
 
     /// Waits for the end, which must be a complete download.

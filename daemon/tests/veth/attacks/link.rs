@@ -215,8 +215,8 @@ fn advertisement(bed: &Bed) -> Vec<u8> {
 fn forged_segments_from_another_mac_do_not_lead_a_download_away() {
     let Some(bed) = Bed::new() else { return };
     let client = bed.client();
-    let from = std::net::SocketAddr::new(bed.lab.client.ipv4, 39_999);
-    let mut running = client.begin_from("file.bin", "4M", 39_999);
+    let from = std::net::SocketAddr::new(bed.lab.client.ipv4, 19_999);
+    let mut running = client.begin_from("file.bin", "4M", 19_999);
     let mut random = Random(21);
     while !running.has_ended() {
         for _ in 0..20 {
